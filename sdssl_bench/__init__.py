@@ -1,0 +1,32 @@
+"""sdssl-bench: how good is every layer of a self-supervised vision encoder, on every task?
+
+Python API (imported on first use, so that `import sdssl_bench` costs nothing):
+
+    import sdssl_bench
+    encoder = sdssl_bench.load_encoder("checkpoint.safetensors")
+    records = sdssl_bench.evaluate(encoder, task="knn", dataset="cifar10")
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sdssl_bench._version import __version__
+
+if TYPE_CHECKING:
+    from sdssl_bench.api import evaluate, load_encoder
+
+__all__ = ["__version__", "evaluate", "load_encoder"]
+
+# In a bare checkout tasks/ and pretrain/ lie beside this package, in a wheel inside it. Appending the
+# parent makes sdssl_bench.tasks the same module in both, whatever is installed elsewhere.
+_checkout = Path(__file__).resolve().parent.parent
+if (_checkout / "tasks" / "knn.py").is_file() and (_checkout / "pyproject.toml").is_file():
+    __path__.append(str(_checkout))
+
+
+def __getattr__(name: str) -> object:
+    if name in ("evaluate", "load_encoder"):
+        from sdssl_bench import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'sdssl_bench' has no attribute {name!r}")

@@ -1,0 +1,99 @@
+"""What a classification set is to the rest of the suite: images by index, targets, and proof of identity.
+
+Everything here is read-only and cheap to pickle, so that data-loader workers can hold it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+
+class ImageError(Exception):
+    """One image cannot be read; `source` names it, the message says why."""
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{source}: {reason}")
+        self.source = source
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
+        return type(self), (self.source, self.reason)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """One split of a classification set.
+
+    Attributes:
+        dataset: name, e.g. "cifar10", or "folder:PATH".
+        split: "train" (what probes train on: train + val where the field does so) or "test".
+        class_names: [C]; class id = position.
+        targets: [N] int64 in 0..C-1.
+        names: [N] stable item names: paths relative to the set's root, or "data_batch_1:17".
+        root: folder that `names` are relative to.
+        pixels: [N, H, W, 3] uint8 when the set is stored as arrays, else None and images are files.
+        expected: number of images an official (or mini) copy of the split has, None for a folder.
+        predefined_val: indices into this split that are officially validation, None if there are none.
+        fingerprint: sha256 over names, file sizes (or pixel bytes) and targets: the same images on
+            another machine have the same fingerprint.
+        freshness: sha256 that also covers modification times; part of cache keys, never of results.
+    """
+
+    dataset: str
+    split: str
+    class_names: tuple[str, ...]
+    targets: NDArray[np.int64]
+    names: Sequence[str]
+    root: Path
+    fingerprint: str
+    freshness: str
+    pixels: NDArray[np.uint8] | None = None
+    expected: int | None = None
+    predefined_val: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    @property
+    def num_classes(self) -> int:
+        """C, including classes that a partial copy has no image of."""
+        return len(self.class_names)
+
+    def load(self, index: int) -> Image.Image:
+        """The image as RGB.
+
+        Raises:
+            ImageError: if the file is missing, truncated or no image; names the file.
+        """
+        if self.pixels is not None:
+            return Image.fromarray(self.pixels[index])
+        path = self.root / self.names[index]
+        try:
+            with Image.open(path) as image:
+                return image.convert("RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise ImageError(str(path), f"{type(error).__name__}: {error}") from error
+
+
+@dataclass(frozen=True, eq=False)
+class ClassificationData:
+    """Train and test split of one set, as the k-NN and the probes use them.
+
+    Attributes:
+        variant: "official" (complete), "mini" (made by `data mini`), "partial" (--allow-partial on
+            an incomplete copy) or "folder" (the user's own).
+        headline: "top1" or "mean_per_class", the metric the field reports for this set.
+        notes: facts to record with every number, e.g. counts of a partial copy.
+    """
+
+    name: str
+    variant: str
+    headline: str
+    train: ImageSet
+    test: ImageSet
+    notes: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,205 @@
+"""What every backbone must offer: the features of any set of layers in one forward pass.
+
+Shapes: B images, D width of a layer, h x w patch grid, N items, K neighbours, C classes, T frames.
+Layers are numbered 1..L as in the paper: layer l is the output of transformer block l, or of stage l
+of a ResNet. Never 0-based, never negative.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sdssl_bench.errors import UsageError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+NORMS = ("shared", "none", "identity", "per-layer")
+"""How the tokens of layers 1..L-1 are normalised; layer L always has the encoder's own final norm.
+
+shared: that same final norm. none: nothing. identity: a LayerNorm without affine parameters.
+per-layer: the checkpoint's own norm of each layer (some SDSSL checkpoints have one per layer).
+"""
+
+
+@dataclass(frozen=True, eq=False)
+class LayerFeatures:
+    """One layer's tokens; the norm is applied when read, so who needs [CLS] alone pays for one token.
+
+    Attributes:
+        raw_cls: [B, D] class token before the norm (mean of the map for a ResNet).
+        raw_patches: [B, h, w, D] patch tokens before the norm, without class or register tokens.
+        norm: maps [..., D] to [..., D], token by token.
+    """
+
+    raw_cls: Tensor
+    raw_patches: Tensor
+    norm: Callable[[Tensor], Tensor]
+
+    @property
+    def cls(self) -> Tensor:
+        """[B, D], normed; owns its memory, so keeping it does not keep the layer's tokens."""
+        out = self.norm(self.raw_cls)
+        return out.clone() if out.data_ptr() == self.raw_cls.data_ptr() else out
+
+    @property
+    def patches(self) -> Tensor:
+        """[B, h, w, D], normed."""
+        return self.norm(self.raw_patches)
+
+
+def everything(features: LayerFeatures) -> LayerFeatures:
+    """The reduction that keeps all tokens of a layer."""
+    return features
+
+
+def cls(features: LayerFeatures) -> Tensor:
+    """[B, D] class token."""
+    return features.cls
+
+
+def mean(features: LayerFeatures) -> Tensor:
+    """[B, D] mean of the patch tokens."""
+    return features.patches.flatten(1, 2).mean(1)
+
+
+def gem(features: LayerFeatures, *, p: float = 4.0, eps: float = 1e-6) -> Tensor:
+    """[B, D] generalised mean of the patch tokens, (mean max(x, eps)^p)^(1/p) (Radenovic et al. 2018).
+
+    p = 4 and the clamp are DINO's for copy detection. Tokens after LayerNorm are signed, so about
+    half of the values are clamped.
+    """
+    return gem_pool(features.patches.flatten(1, 2), p=p, eps=eps)
+
+
+def gem_pool(tokens: Tensor, *, p: float = 4.0, eps: float = 1e-6) -> Tensor:
+    """GeM over the second-last dimension: [..., N, D] -> [..., D]."""
+    return tokens.clamp(min=eps).pow(p).mean(-2).pow(1.0 / p)
+
+
+POOLINGS: dict[str, Callable[[LayerFeatures], Tensor]] = {"cls": cls, "mean": mean, "gem": gem}
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """Who the evaluated encoder is: everything about it that can change a number.
+
+    Attributes:
+        name: short name for tables, e.g. "dino_vits16".
+        uri: what the user asked for (file or URI).
+        format: adapter that read it ("sdssl-bench", "timm", "dino", "mocov3", ..., "module").
+        network: "student" | "teacher" | "base" | "momentum" | "model".
+        arch: canonical architecture, e.g. "vit_small_patch16" or a timm name.
+        weights_sha256: digest of the evaluated network's tensors (names, shapes, dtypes, bytes).
+        file_sha256: digest of the checkpoint file, None when there is no file.
+        pretrained: False only for an untrained encoder that was asked for as such.
+        details: further recorded facts (heads, patch_size, img_size, norm, pos_embed, epoch,
+            key counts, ...); JSON values only.
+    """
+
+    name: str
+    uri: str
+    format: str
+    network: str
+    arch: str
+    weights_sha256: str
+    file_sha256: str | None = None
+    pretrained: bool = True
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+class Encoder(nn.Module):
+    """A frozen backbone that shows its inside.
+
+    Attributes (set by each subclass):
+        depth: L, the number of layers.
+        dims: width D of each layer 1..L.
+        stride: patch size, or total stride of a ResNet, in pixels; image sides must be multiples
+            of it for a ViT.
+        input_size: side of the square image it is evaluated on by default, in pixels.
+        mean, std: per-channel normalisation of RGB in [0, 1].
+        norm: one of NORMS ("none" for a ResNet).
+        info: who it is; set by the loader (checkpoints.load or api.as_encoder).
+    """
+
+    depth: int
+    dims: tuple[int, ...]
+    stride: int
+    input_size: int
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    norm: str
+    info: ModelInfo | None = None
+
+    def forward_layers(
+        self,
+        images: Tensor,
+        layers: Sequence[int],
+        reduce: Callable[[LayerFeatures], Any] = everything,
+    ) -> dict[int, Any]:
+        """Features of all asked layers from one forward pass.
+
+        Args:
+            images: [B, 3, H, W], normalised with this encoder's mean and std.
+            layers: any of 1..L, in any order.
+            reduce: what to keep of each layer (by default all tokens), called as soon as the layer
+                is computed and before the next one starts: nothing but its result stays in memory.
+
+        Returns:
+            {layer: reduce(LayerFeatures)} for exactly the layers asked, ascending.
+        """
+        raise NotImplementedError
+
+    def truncate(self, layer: int) -> nn.Module:
+        """The encoder up to `layer`: images [B, 3, H, W] -> [B, D] normed [CLS], trainable."""
+        raise NotImplementedError
+
+    def forward(self, images: Tensor) -> Tensor:
+        """[B, D] of the last layer."""
+        return self.forward_layers(images, [self.depth], cls)[self.depth]
+
+
+def check_layers(layers: Sequence[int], depth: int) -> list[int]:
+    """Sorted unique layers, each proven to be in 1..depth.
+
+    Raises:
+        UsageError: for an empty list or a layer outside 1..depth.
+    """
+    wanted = sorted(set(layers))
+    if not wanted or wanted[0] < 1 or wanted[-1] > depth:
+        found = ", ".join(map(str, wanted)) or "none"
+        raise UsageError(f"Layers are numbered 1..{depth} for this encoder, asked for: {found}.")
+    return wanted
+
+
+def parse_layers(text: str, depth: int) -> list[int]:
+    """Layers from "1,6-12": numbers and inclusive ranges.
+
+    Raises:
+        UsageError: if it is not such a list or leaves 1..depth.
+
+    >>> parse_layers("1,3-5", 12)
+    [1, 3, 4, 5]
+    """
+    layers: list[int] = []
+    for part in text.split(","):
+        first, _, last = part.strip().partition("-")
+        if not first.isdecimal() or (last and not last.isdecimal()) or part.strip().endswith("-"):
+            raise UsageError(
+                f"--layers takes numbers and ranges such as 1,6-12 (of 1..{depth}), found '{text}'."
+            )
+        layers += range(int(first), int(last or first) + 1)
+    return check_layers(layers, depth)
+
+
+def move(images: Tensor, encoder: Encoder) -> Tensor:
+    """uint8 [B, 3, H, W] -> normalised float32 on the encoder's device."""
+    device = next(encoder.parameters()).device
+    x = images.to(device, non_blocking=True).float().div_(255.0)
+    shape = (1, 3, 1, 1)
+    mean_ = torch.tensor(encoder.mean, device=device).view(shape)
+    std_ = torch.tensor(encoder.std, device=device).view(shape)
+    return x.sub_(mean_).div_(std_)

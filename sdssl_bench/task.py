@@ -1,0 +1,135 @@
+"""The contract between the runner and a task, and the parameters of a protocol.
+
+A task is a frozen dataclass whose fields are the protocol's parameters, each default citing its
+source. It turns layers into scores; the runner stamps, stores and resumes.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.progress import Progress
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Everything a task needs from outside; tasks read no environment, no globals, no argv.
+
+    Attributes:
+        data_root: folder that holds the datasets in their official layouts; None if never given.
+        cache_dir: root of the feature cache.
+        device: torch device string; "auto" = cuda if there is one, else cpu.
+        dtype: "float32" | "bfloat16" | "float16": autocast type of the encoder's forward pass.
+        bank_dtype: "float32" | "float16": how feature banks are stored.
+        batch_size: images per forward pass; None = automatic with back-off on out-of-memory.
+        num_workers: data-loader processes; None = automatic.
+        seed: of everything random.
+        limit: first `limit` items of each split only (spread evenly); such rows are flagged.
+        allow_partial: score an incomplete copy of a dataset and record that.
+        on_bad_image: "error" | "skip".
+        backend: nearest-neighbour search, "auto" | "torch" | "faiss".
+    """
+
+    data_root: Path | None
+    cache_dir: Path
+    device: str = "auto"
+    dtype: str = "float32"
+    bank_dtype: str = "float32"
+    batch_size: int | None = None
+    num_workers: int | None = None
+    seed: int = 0
+    limit: int | None = None
+    allow_partial: bool = False
+    on_bad_image: str = "error"
+    backend: str = "auto"
+    progress: "Progress | None" = None
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """What a record says of the data: identity, completeness, size.
+
+    Attributes:
+        name: "cifar10", "davis", "folder:PATH", ...
+        variant: "official" | "mini" | "partial" | "folder".
+        fingerprint: sha256 that identifies the items used (all splits).
+        splits: items per split, e.g. {"train": 50000, "test": 10000}.
+        details: further recorded facts; JSON values only.
+    """
+
+    name: str
+    variant: str
+    fingerprint: str
+    splits: Mapping[str, int]
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerScores:
+    """What a task measured of one layer.
+
+    Attributes:
+        layer: 1..L.
+        metrics: name -> value; fractions in [0, 1] (x100 happens only when a table is printed).
+        n: number of items each metric is an average of.
+        items: per-item scores for paired tests, name -> [n] array.
+        seconds: time spent on this layer alone, by phase.
+    """
+
+    layer: int
+    metrics: Mapping[str, float]
+    n: int
+    items: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+class Task(Protocol):
+    """A benchmark protocol: one file in tasks/, class `Task`, a frozen dataclass."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised by every change that can change a number; versions never mix in a table."""
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]]
+    """Named sets of parameters; the first is the default protocol."""
+    data_kind: ClassVar[str]
+    """Which datasets it accepts: "classification", ..."""
+
+    def load_data(self, name: str, ctx: RunContext) -> Any:
+        """The dataset, verified; DataError if it is missing or incomplete."""
+
+    def describe_data(self, data: Any) -> DatasetInfo:
+        """What the record will say of it."""
+
+    def resolve(self, encoder: "Encoder", data: Any, ctx: RunContext) -> dict[str, Any]:
+        """The whole protocol as run: the parameters and everything derived from encoder and data."""
+
+    def headline(self, data: Any) -> str:
+        """Name of the metric that tables show."""
+
+    def run(
+        self, encoder: "Encoder", data: Any, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Scores of each layer, yielded as soon as it is known."""
+
+
+def shared_seconds(seconds: Mapping[str, float], into: dict[str, float]) -> None:
+    """Add phase times to a running total."""
+    for phase, value in seconds.items():
+        into[phase] = into.get(phase, 0.0) + float(value)
+
+
+def limited_indices(total: int, limit: int | None) -> NDArray[np.int64]:
+    """Indices of the items used under --limit: all, or `limit` of them spread evenly.
+
+    >>> limited_indices(10, 3)
+    array([0, 3, 6])
+    """
+    if limit is None or limit >= total:
+        return np.arange(total, dtype=np.int64)
+    return np.arange(limit, dtype=np.int64) * total // limit
