@@ -79,7 +79,9 @@ class LayerScores:
         metrics: name -> value; fractions in [0, 1] (x100 happens only when a table is printed).
         n: number of items each metric is an average of.
         items: per-item scores for paired tests, name -> [n] array.
-        seconds: time spent on this layer alone, by phase.
+        seconds: time spent by phase; shared phases (one forward pass for all layers) stand in the
+            first layer's entry, so that the sum over layers is the run's cost.
+        notes: further facts about this measurement, e.g. images left out; JSON values only.
     """
 
     layer: int
@@ -87,6 +89,7 @@ class LayerScores:
     n: int
     items: Mapping[str, NDArray[Any]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Task(Protocol):
@@ -116,12 +119,6 @@ class Task(Protocol):
         self, encoder: "Encoder", data: Any, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer, yielded as soon as it is known."""
-
-
-def shared_seconds(seconds: Mapping[str, float], into: dict[str, float]) -> None:
-    """Add phase times to a running total."""
-    for phase, value in seconds.items():
-        into[phase] = into.get(phase, 0.0) + float(value)
 
 
 def limited_indices(total: int, limit: int | None) -> NDArray[np.int64]:

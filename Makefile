@@ -1,0 +1,30 @@
+# CI and developers call the same targets. PYTHON is the interpreter of the environment to use.
+PYTHON ?= python
+TYPECHECK := build/typecheck
+
+.PHONY: install lint types test test-all wheel leaderboard
+
+install:
+	$(PYTHON) -m pip install -e ".[dev]"
+
+lint:
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+# On an installed copy: in the checkout mypy does not see tasks/ and pretrain/ inside the package.
+types:
+	rm -rf $(TYPECHECK)
+	$(PYTHON) -m pip install --quiet --no-deps --target $(TYPECHECK) .
+	cd $(TYPECHECK) && $(PYTHON) -m mypy --config-file ../../pyproject.toml -p sdssl_bench
+
+test:
+	$(PYTHON) -m pytest
+
+test-all:
+	$(PYTHON) -m pytest -m "not gpu"
+
+wheel:
+	$(PYTHON) -m build --wheel
+
+leaderboard:
+	$(PYTHON) -m sdssl_bench leaderboard --csv results/leaderboard.csv

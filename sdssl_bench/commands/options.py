@@ -1,0 +1,103 @@
+"""Options that several commands share, and how their texts are read."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdssl_bench.errors import UsageError
+
+Ckpt = Annotated[
+    str,
+    typer.Option(
+        "--ckpt",
+        "-c",
+        help="Checkpoint file, timm:NAME[?pretrained=false&seed=0], or custom:FILE.py:FUNCTION.",
+        show_default=False,
+    ),
+]
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-root",
+        help="Folder of the datasets in their official layouts.",
+        envvar="SDSSL_BENCH_DATA",
+        show_default=False,
+    ),
+]
+Out = Annotated[
+    Path, typer.Option("--out", "-o", help="Results folder.", envvar="SDSSL_BENCH_RESULTS")
+]
+CacheDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-dir",
+        help="Feature cache; default: sdssl-bench in the user's cache folder.",
+        envvar="SDSSL_BENCH_CACHE",
+        show_default=False,
+    ),
+]
+Network = Annotated[
+    str | None,
+    typer.Option(help="Which network of the checkpoint: student, teacher, base or momentum."),
+]
+Arch = Annotated[str | None, typer.Option(help="Architecture, where it cannot be inferred.")]
+Heads = Annotated[int | None, typer.Option(help="Attention heads, where they cannot be inferred.")]
+PatchSize = Annotated[int | None, typer.Option(help="Patch size in pixels.")]
+ImgSize = Annotated[int | None, typer.Option(help="Side of the evaluated images in pixels.")]
+Norm = Annotated[
+    str | None,
+    typer.Option(help="Norm of layers before the last: shared, none, identity or per-layer."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+
+
+def comma_list(values: Iterable[str]) -> list[str]:
+    """The items of a repeatable option whose values may be comma lists, in order, once each.
+
+    >>> comma_list(["a,b", "c", "a"])
+    ['a', 'b', 'c']
+    """
+    items = [part.strip() for value in values for part in value.split(",")]
+    return list(dict.fromkeys(part for part in items if part))
+
+
+def assignments(values: Iterable[str]) -> dict[str, str]:
+    """{"k": "10"} from ["k=10"].
+
+    Raises:
+        UsageError: if one has no "=".
+    """
+    pairs = {}
+    for value in values:
+        key, equals, text = value.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set takes NAME=VALUE, found '{value}'.")
+        pairs[key.strip().replace("-", "_")] = text.strip()
+    return pairs
+
+
+def batch_size(text: str) -> int | None:
+    """None for "auto".
+
+    Raises:
+        UsageError: if it is neither "auto" nor a positive number.
+    """
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError(f"--batch-size takes 'auto' or a positive number, found '{text}'.")
+    return int(text)
+
+
+def choice(option: str, text: str, choices: Iterable[str]) -> str:
+    """`text`, proven to be one of `choices`.
+
+    Raises:
+        UsageError: naming all of them.
+    """
+    known = list(choices)
+    if text not in known:
+        raise UsageError(f"{option} takes one of {', '.join(known)}; found '{text}'.")
+    return text

@@ -1,0 +1,135 @@
+"""`sdssl-bench run`: score layers of a checkpoint on tasks and datasets."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sdssl_bench.commands import options as opt
+
+if TYPE_CHECKING:
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.task import RunContext, Task
+
+
+def run(
+    task: Annotated[
+        list[str], typer.Option("--task", "-t", help="Task(s): repeat or separate by commas.")
+    ],
+    ckpt: opt.Ckpt,
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset", "-d", help="Dataset(s), 'all', or folder:PATH: repeat or use commas."
+        ),
+    ] = None,
+    all_layers: Annotated[bool, typer.Option("--all-layers", help="Every layer 1..L.")] = False,
+    layers: Annotated[
+        str | None, typer.Option(help="Layers such as 1,6-12; default: the last.")
+    ] = None,
+    data_root: opt.DataRoot = None,
+    out: opt.Out = Path("results"),
+    protocol: Annotated[
+        str | None, typer.Option(help="Protocol preset of the task; default: its first.")
+    ] = None,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", help="One protocol parameter, NAME=VALUE.")
+    ] = None,
+    norm: opt.Norm = None,
+    network: opt.Network = None,
+    arch: opt.Arch = None,
+    heads: opt.Heads = None,
+    patch_size: opt.PatchSize = None,
+    img_size: opt.ImgSize = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    dtype: Annotated[
+        str, typer.Option(help="Forward pass in float32, bfloat16 or float16 (autocast).")
+    ] = "float32",
+    bank_dtype: Annotated[
+        str, typer.Option(help="Stored features: float32, or float16 at half the disk.")
+    ] = "float32",
+    batch_size: Annotated[
+        str, typer.Option("--batch-size", "-b", help="Images per pass, or auto.")
+    ] = "auto",
+    num_workers: Annotated[
+        int | None, typer.Option("--num-workers", "-j", min=0, help="Image-loading processes.")
+    ] = None,
+    backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    limit: Annotated[
+        int | None,
+        typer.Option("--limit", "-L", min=1, help="N images per split; never in a leaderboard."),
+    ] = None,
+    allow_partial: Annotated[
+        bool, typer.Option("--allow-partial", help="Score an incomplete dataset; recorded.")
+    ] = False,
+    on_bad_image: Annotated[
+        str, typer.Option(help="error, or skip unreadable images and count them.")
+    ] = "error",
+    overwrite: Annotated[
+        str, typer.Option(help="Stored layers: missing (keep), always (redo), never (touch).")
+    ] = "missing",
+    cache_dir: opt.CacheDir = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run and stop.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+) -> None:
+    """Score layers of a checkpoint on frozen features, one forward pass for all of them.
+
+    sdssl-bench run --task knn --dataset cifar10,flowers --ckpt encoder.safetensors --all-layers
+    """
+    from sdssl_bench import checkpoints, tasks
+    from sdssl_bench.commands.running import (
+        check_device,
+        dataset_names,
+        print_plan,
+        run_all,
+        wanted_layers,
+    )
+    from sdssl_bench.distributed import is_main_process
+    from sdssl_bench.paths import default_cache
+    from sdssl_bench.progress import Progress
+    from sdssl_bench.task import RunContext
+
+    chosen: list[Task] = [
+        tasks.load(name, protocol, opt.assignments(changes or [])) for name in opt.comma_list(task)
+    ]
+    floats = ("float32", "bfloat16", "float16")
+    progress = Progress(quiet=quiet or not is_main_process())
+    ctx: RunContext = RunContext(
+        data_root=data_root.expanduser() if data_root else None,
+        cache_dir=cache_dir.expanduser() if cache_dir else default_cache(),
+        device=check_device(device),
+        dtype=opt.choice("--dtype", dtype, floats),
+        bank_dtype=opt.choice("--bank-dtype", bank_dtype, ("float32", "float16")),
+        batch_size=opt.batch_size(batch_size),
+        num_workers=num_workers,
+        seed=seed,
+        limit=limit,
+        allow_partial=allow_partial,
+        on_bad_image=opt.choice("--on-bad-image", on_bad_image, ("error", "skip")),
+        backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
+        progress=progress,
+    )
+    opt.choice("--overwrite", overwrite, ("missing", "always", "never"))
+    pairs: list[tuple[Any, str]] = [
+        (one, name) for one in chosen for name in dataset_names(one, opt.comma_list(dataset or []))
+    ]
+    encoder: Encoder = checkpoints.load(
+        ckpt,
+        network=network,
+        arch=arch,
+        heads=heads,
+        patch_size=patch_size,
+        img_size=img_size,
+        norm=norm,
+    )
+    asked = wanted_layers(encoder, layers, all_layers=all_layers)
+    if dry_run:
+        print_plan(encoder, pairs, asked, ctx=ctx, out=out)
+        return
+    with progress:
+        code = run_all(encoder, pairs, asked, ctx=ctx, out=out.expanduser(), overwrite=overwrite)
+    if code:
+        raise typer.Exit(code)

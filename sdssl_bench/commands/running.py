@@ -1,0 +1,130 @@
+"""What `run` does once its options are read: plan, run every pair, show the layers, sum up."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from sdssl_bench import datasets
+from sdssl_bench.distributed import is_main_process
+from sdssl_bench.encoder import Encoder, check_layers, parse_layers
+from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
+from sdssl_bench.results import ResultStore
+from sdssl_bench.runner import record_head, run
+from sdssl_bench.tables import layer_table, show
+from sdssl_bench.task import RunContext, Task
+
+
+def check_device(device: str) -> str:
+    """The device string, proven to name a device that is there.
+
+    Raises:
+        UsageError: if torch does not know it or the machine lacks it.
+    """
+    import torch
+
+    if device == "auto":
+        return device
+    try:
+        kind = torch.device(device)
+    except RuntimeError:
+        raise UsageError(f"--device takes auto, cpu, cuda or cuda:N; found '{device}'.") from None
+    if kind.type == "cuda" and (kind.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UsageError(f"--device {device} was asked for, this machine has {found} CUDA devices.")
+    return device
+
+
+def dataset_names(task: Task, names: Sequence[str]) -> list[str]:
+    """The datasets asked for, "all" expanded, each known to the task.
+
+    Raises:
+        UsageError: if none is given or one is unknown.
+    """
+    known = list(datasets.NAMES)
+    if not names:
+        raise UsageError(
+            f"Task {task.name} needs --dataset: {', '.join(known)}, folder:PATH, or all of them: all."
+        )
+    expanded = [one for name in names for one in (known if name == "all" else [name])]
+    for name in expanded:
+        if name not in known and not name.startswith("folder:"):
+            raise UsageError(did_you_mean("dataset", name, [*known, "folder:PATH", "all"]))
+    return list(dict.fromkeys(expanded))
+
+
+def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> list[int]:
+    """Layers from --layers or --all-layers; the last one if neither is given.
+
+    Raises:
+        UsageError: if both are given or a layer does not exist.
+    """
+    if all_layers and text:
+        raise UsageError("--all-layers and --layers exclude each other.")
+    if all_layers:
+        return list(range(1, encoder.depth + 1))
+    if text:
+        return parse_layers(text, encoder.depth)
+    return check_layers([encoder.depth], encoder.depth)
+
+
+def print_plan(
+    encoder: Encoder,
+    pairs: Sequence[tuple[Task, str]],
+    layers: Sequence[int],
+    *,
+    ctx: RunContext,
+    out: Path,
+) -> None:
+    """Print per task and dataset: images, layers to score, layers stored, where the record lies."""
+    store = ResultStore(out.expanduser())
+    for task, name in pairs:
+        data = task.load_data(name, ctx)
+        head = record_head(encoder, task, data, ctx=ctx)
+        stored = (store.find(head) or {"layers": {}})["layers"]
+        todo = [layer for layer in layers if str(layer) not in stored]
+        images = sum(head["dataset"]["splits"].values())
+        typer.echo(
+            f"{head['protocol']['id']}@{head['protocol']['version']} on {name} "
+            f"({head['dataset']['variant']}, {images:,} images): {len(todo)} layers to score, "
+            f"{len(layers) - len(todo)} stored -> {store.path(head)}"
+        )
+
+
+def run_all(
+    encoder: Encoder,
+    pairs: Sequence[tuple[Task, str]],
+    layers: Sequence[int],
+    *,
+    ctx: RunContext,
+    out: Path,
+    overwrite: str,
+) -> int:
+    """Run every (task, dataset); one that fails does not stop the others.
+
+    Returns:
+        0, or 1 if a task failed, or 3 if only data were missing. A single pair raises its error.
+    """
+    store = ResultStore(out)
+    failures: list[UserError] = []
+    for task, name in pairs:
+        try:
+            outcome = run(
+                encoder, task, name, layers=layers, ctx=ctx, store=store, overwrite=overwrite
+            )
+        except UserError as error:
+            if len(pairs) == 1:
+                raise
+            failures.append(error)
+            if is_main_process():
+                typer.echo(f"error: {task.name} on {name}: {error}", err=True)
+            continue
+        if is_main_process():
+            show(layer_table(outcome.record, layers, reused=outcome.reused))
+            typer.echo(f"record: {store.path(outcome.record)}")
+    if not failures:
+        return 0
+    if is_main_process():
+        typer.echo(f"{len(failures)} of {len(pairs)} failed, the others are stored.", err=True)
+    return DataError.exit_code if all(isinstance(e, DataError) for e in failures) else 1

@@ -1,0 +1,51 @@
+"""`sdssl-bench score`: the suite's metrics on features that were made elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdssl_bench.commands import options as opt
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _score() -> None:
+    pass
+
+
+@app.command("knn")
+def knn(
+    train: Annotated[
+        Path, typer.Option(help="npz with features [N, D] or [L, N, D] and labels [N].")
+    ],
+    test: Annotated[Path, typer.Option(help="npz of the same form.")],
+    k: Annotated[
+        str, typer.Option("--k", help="Numbers of neighbours, all from one search.")
+    ] = "10,20,100,200",
+    temperature: Annotated[float, typer.Option(help="Similarity scale of the vote.")] = 0.07,
+    backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+    json: opt.Json = False,
+) -> None:
+    """Weighted k-NN accuracy of features in npz files, for every k and layer.
+
+    sdssl-bench score knn --train train.npz --test test.npz --json
+    """
+    from json import dumps
+
+    from sdssl_bench.parameters import parse_value
+    from sdssl_bench.scoring import score_knn
+    from sdssl_bench.tables import score_table, show
+
+    scores = score_knn(
+        train,
+        test,
+        ks=parse_value("--k", k, tuple[int, ...]),
+        temperature=temperature,
+        backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
+    )
+    if json:
+        typer.echo(dumps(scores))
+    else:
+        show(score_table(scores))

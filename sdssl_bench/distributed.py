@@ -1,0 +1,82 @@
+"""One process or many: the few questions the suite asks accelerate, answered without a launcher too."""
+
+import os
+from datetime import timedelta
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=24)
+"""How long ranks wait for each other: rank 0 searches an ImageNet-sized bank while the others wait."""
+
+
+@lru_cache(maxsize=1)
+def _state() -> Any:
+    """accelerate's PartialState; joins the process group when a launcher made one."""
+    from accelerate import PartialState
+
+    cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
+    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return PartialState(cpu=cpu, **({"timeout": PATIENCE} if launched else {}))
+
+
+def launched() -> bool:
+    """Whether several processes work on this run."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def is_main_process() -> bool:
+    """Whether this process scores, stores and prints."""
+    return not launched() or bool(_state().is_main_process)
+
+
+def process_index() -> int:
+    """0..num_processes()-1."""
+    return int(_state().process_index) if launched() else 0
+
+
+def num_processes() -> int:
+    """Processes that share the work of a run."""
+    return int(_state().num_processes) if launched() else 1
+
+
+def wait_for_everyone() -> None:
+    """A barrier; nothing in a single process."""
+    if launched():
+        _state().wait_for_everyone()
+
+
+def broadcast(value: T) -> T:
+    """The main process's value, in every process. Must be called by all."""
+    if not launched():
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    _state()
+    box = [value]
+    broadcast_object_list(box, from_process=0)
+    return box[0]
+
+
+def gather_objects(value: T) -> list[T]:
+    """Every process's value, by rank, in every process. Must be called by all."""
+    if not launched():
+        return [value]
+    import torch.distributed as dist
+
+    _state()
+    boxes: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(boxes, value)
+    return boxes
+
+
+def resolve_device(device: str) -> str:
+    """The torch device string that "auto" stands for; in a launched run, this rank's own GPU."""
+    if device != "auto":
+        return device
+    if launched():
+        return str(_state().device)
+    return "cuda" if torch.cuda.is_available() else "cpu"

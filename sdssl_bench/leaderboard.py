@@ -1,0 +1,134 @@
+"""The leaderboard, a pure function of the stored records: a tidy CSV and wide tables.
+
+Rows that must not be compared never share a column: another protocol version, other parameters,
+another set of images or a partial copy each get their own. Holes stay holes, `--limit` runs stay out.
+"""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sdssl_bench.results import Record
+from sdssl_bench.tables import percent
+
+COLUMNS = (
+    "model", "arch", "network", "norm", "pretrained", "task", "protocol", "protocol_version",
+    "protocol_digest", "dataset", "variant", "layer", "depth", "metric", "headline", "value", "n",
+    "skipped_images", "seed", "dtype", "bank_dtype", "weights_sha256", "dataset_fingerprint",
+    "sdssl_bench", "scored_at", "key",
+)  # fmt: skip
+"""Columns of the tidy CSV, in this order; results/README.md says what each holds."""
+
+VIEWS = ("layers", "best", "last")
+ROW = ["model", "network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
+BENCHMARK = [
+    "task", "dataset", "variant", "protocol", "protocol_version", "protocol_digest",
+    "dataset_fingerprint", "metric",
+]  # fmt: skip
+
+
+def tidy(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
+    """One row per model x task x dataset x layer x metric; values are fractions.
+
+    Sorted by model, task, dataset and layer, whatever order the files were written in. Records
+    made under --limit are left out.
+    """
+    rows = [
+        row
+        for _, record in records
+        if record["limited"] is None
+        for row in _rows(record)
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    order = ["model", "network", "norm", "task", "dataset", "variant", "protocol", "key", "layer"]
+    return frame.sort_values([*order, "metric"], kind="stable", ignore_index=True)
+
+
+def _rows(record: Record) -> Iterable[dict[str, Any]]:
+    model, data, protocol = record["model"], record["dataset"], record["protocol"]
+    shared = {
+        "model": model["name"],
+        "arch": model["arch"],
+        "network": model["network"],
+        "norm": model["norm"],
+        "pretrained": model["pretrained"],
+        "weights_sha256": model["weights_sha256"],
+        "depth": model["depth"],
+        "task": record["task"],
+        "protocol": protocol["id"],
+        "protocol_version": protocol["version"],
+        "protocol_digest": protocol["digest"],
+        "dataset": data["name"],
+        "variant": data["variant"],
+        "dataset_fingerprint": data["fingerprint"],
+        "key": record["key"],
+        **{name: record["settings"][name] for name in ("seed", "dtype", "bank_dtype")},
+    }
+    for layer, entry in record["layers"].items():
+        skipped = entry["notes"].get("skipped_images", {})
+        for metric, value in entry["metrics"].items():
+            yield {
+                **shared,
+                "layer": int(layer),
+                "metric": metric,
+                "headline": metric == record["headline"],
+                "value": value,
+                "n": entry["n"],
+                "skipped_images": sum(split["count"] for split in skipped.values()),
+                "sdssl_bench": record["environments"][entry["environment"]]["sdssl_bench"],
+                "scored_at": entry["scored_at"],
+            }
+
+
+def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
+    """Models in rows, benchmarks in columns, texts x100 in cells, "" where nothing was measured.
+
+    Args:
+        frame: from `tidy`.
+        view: "last" (layer L), "best" (the layer with the best test score, last layer beside it)
+            or "layers" (one row per model and layer).
+    """
+    headlines = frame[frame["headline"]].assign(
+        row=_labels(frame, ["model"], [c for c in ROW if c != "model"]),
+        column=_labels(frame, ["task", "dataset"], [c for c in BENCHMARK if c not in ("task", "dataset")]),
+    )
+    if view == "layers":
+        cells = headlines.assign(text=headlines["value"].map(percent))
+        return _pivot(cells, ["row", "layer"])
+    last = headlines[headlines["layer"] == headlines["depth"]]
+    if view == "last":
+        return _pivot(last.assign(text=last["value"].map(percent)), ["row"])
+    keys = ["row", "column"]
+    best = headlines.sort_values("layer").loc[lambda f: f.groupby(keys)["value"].idxmax()]
+    both = best.merge(last[[*keys, "value"]], on=keys, how="left", suffixes=("", "_last"))
+    return _pivot(both.assign(text=both.apply(_best_text, axis=1)), ["row"])
+
+
+def _best_text(cell: Mapping[str, Any]) -> str:
+    last = "not scored" if pd.isna(cell["value_last"]) else percent(cell["value_last"])
+    return f"{percent(cell['value'])} at {cell['layer']} (last {last})"
+
+
+def _pivot(cells: pd.DataFrame, index: list[str]) -> pd.DataFrame:
+    if cells.duplicated([*index, "column"]).any():
+        clash = cells[cells.duplicated([*index, "column"], keep=False)]
+        raise AssertionError(f"records share a leaderboard cell: {sorted(set(clash['key']))}")
+    table = cells.pivot(index=index, columns="column", values="text").fillna("")
+    return table.sort_index().sort_index(axis=1).rename_axis(columns=None)
+
+
+def _labels(frame: pd.DataFrame, always: list[str], if_needed: list[str]) -> pd.Series:
+    """A short text per row that tells apart whatever differs in any of the columns.
+
+    A column of `if_needed` is named only where rows that agree in `always` differ in it.
+    """
+    texts = frame[always].astype(str).agg(" ".join, axis=1)
+    label = texts.copy()
+    for column in if_needed:
+        values = frame[column].astype(str)
+        differs = values.groupby(texts).transform("nunique") > 1
+        short = values.str[:8] if column.endswith(("sha256", "fingerprint", "digest")) else values
+        label = label.where(~differs, label + f" {column}=" + short)
+    return label

@@ -1,0 +1,38 @@
+"""Protocol parameters from the command line: text to the type of a task's field."""
+
+from typing import Any
+
+from sdssl_bench.errors import UsageError
+
+_WORDS = {"true": True, "false": False}
+
+
+def parse_value(option: str, text: str, kind: Any) -> Any:
+    """`text` as a value of the type `kind`.
+
+    Args:
+        option: what to call it in an error, e.g. "--set k".
+        text: as typed.
+        kind: bool, int, float, str, tuple[int, ...] or tuple[float, ...].
+
+    Raises:
+        UsageError: if the text is no such value.
+
+    >>> parse_value("--set k", "10,20", tuple[int, ...])
+    (10, 20)
+    """
+    try:
+        if kind is bool:
+            return _WORDS[text.lower()]
+        if kind in (int, float, str):
+            return kind(text)
+        if kind == tuple[int, ...]:
+            return tuple(int(part) for part in text.split(","))
+        if kind == tuple[float, ...]:
+            return tuple(float(part) for part in text.split(","))
+    except (ValueError, KeyError):
+        name = "true or false" if kind is bool else getattr(kind, "__name__", str(kind))
+        if "tuple" in str(kind):
+            name = f"a comma list such as {'10,20' if 'int' in str(kind) else '0.07,0.1'}"
+        raise UsageError(f"{option} takes {name}, found '{text}'.") from None
+    raise TypeError(f"no rule to parse a parameter of type {kind}")

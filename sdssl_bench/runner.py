@@ -1,0 +1,139 @@
+"""Runs one task on one dataset for the layers that are not stored yet, and stores each as it is scored."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sdssl_bench.distributed import broadcast, is_main_process, num_processes, resolve_device
+from sdssl_bench.encoder import Encoder, ModelInfo, check_layers
+from sdssl_bench.errors import UsageError
+from sdssl_bench.provenance import environment
+from sdssl_bench.results import SCHEMA_VERSION, Record, ResultStore, digest, record_key
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task
+
+OVERWRITE = ("missing", "always", "never")
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a run did.
+
+    Attributes:
+        record: the record with all layers stored so far; layers {} in processes other than the first.
+        scored: layers scored now.
+        reused: layers that were stored already.
+    """
+
+    record: Record
+    scored: list[int]
+    reused: list[int]
+
+
+def run(
+    encoder: Encoder,
+    task: Task,
+    dataset: str,
+    *,
+    layers: Sequence[int],
+    ctx: RunContext,
+    store: ResultStore | None,
+    overwrite: str = "missing",
+) -> Outcome:
+    """Score `layers` of `encoder` on one dataset.
+
+    Args:
+        encoder: loaded, in eval mode, with `info` set.
+        task: with its protocol parameters.
+        dataset: name as the task knows it.
+        layers: any of 1..L.
+        ctx: data, cache, device and policies.
+        store: where records live; None keeps the record in memory only.
+        overwrite: "missing" scores the layers that are not stored, "always" all asked layers,
+            "never" none if the record exists.
+
+    Returns:
+        The record and which of its layers are new.
+    """
+    if overwrite not in OVERWRITE:
+        raise UsageError(f"--overwrite takes {', '.join(OVERWRITE)}; found '{overwrite}'.")
+    wanted = check_layers(layers, encoder.depth)
+    data = task.load_data(dataset, ctx)
+    head = record_head(encoder, task, data, ctx=ctx)
+    stored = store.find(head) if store and is_main_process() else None
+    # The first process decides for all: the others may look at the store a moment later.
+    record, todo = broadcast((stored, _todo(wanted, stored, overwrite)))
+    reused = [layer for layer in wanted if layer not in todo]
+    if not todo:
+        assert record is not None
+        return Outcome(record, scored=[], reused=reused)
+    software = environment(device=resolve_device(ctx.device), processes=num_processes())
+    record = record or {**head, "environments": [], "layers": {}}
+    for scores in task.run(encoder, data, todo, ctx):
+        entry = layer_entry(scores)
+        if store:
+            record = store.add_layer(
+                head, scores.layer, entry=entry, environment=software, items=scores.items
+            )
+        else:
+            record["environments"] = [software]
+            record["layers"][str(scores.layer)] = {**entry, "environment": 0}
+    return Outcome(record, scored=todo, reused=reused)
+
+
+def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> Record:
+    """A record without layers: everything that identifies the measurement."""
+    assert encoder.info is not None, "a loaded encoder knows who it is"
+    parameters = task.resolve(encoder, data, ctx)
+    protocol = {
+        "id": f"{task.name}/{getattr(task, 'protocol', 'default')}",
+        "version": task.version,
+        "parameters": parameters,
+    }
+    head: Record = {
+        "schema_version": SCHEMA_VERSION,
+        "task": task.name,
+        "protocol": {**protocol, "digest": digest(protocol)[:16]},
+        "dataset": dataset_entry(task.describe_data(data)),
+        "model": model_entry(encoder, encoder.info),
+        "headline": task.headline(data),
+        "limited": ctx.limit,
+        "settings": {
+            "dtype": ctx.dtype,
+            "bank_dtype": ctx.bank_dtype,
+            "seed": ctx.seed,
+            "on_bad_image": ctx.on_bad_image,
+        },
+    }
+    return {**head, "key": record_key(head)}
+
+
+def model_entry(encoder: Encoder, info: ModelInfo) -> dict[str, Any]:
+    """The model as a record states it."""
+    return {**asdict(info), "norm": encoder.norm, "depth": encoder.depth}
+
+
+def dataset_entry(info: DatasetInfo) -> dict[str, Any]:
+    """The dataset as a record states it."""
+    return {**asdict(info), "splits": dict(info.splits), "details": dict(info.details)}
+
+
+def layer_entry(scores: LayerScores) -> dict[str, Any]:
+    """One layer as a record states it."""
+    return {
+        "metrics": {name: float(value) for name, value in scores.metrics.items()},
+        "n": scores.n,
+        "notes": dict(scores.notes),
+        "items": sorted(scores.items),
+        "seconds": {phase: round(value, 3) for phase, value in scores.seconds.items()},
+        "scored_at": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _todo(wanted: list[int], stored: Mapping[str, Any] | None, overwrite: str) -> list[int]:
+    if stored is None or overwrite == "always":
+        return wanted
+    if overwrite == "never":
+        return []
+    return [layer for layer in wanted if str(layer) not in stored["layers"]]
+

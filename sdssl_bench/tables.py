@@ -1,0 +1,139 @@
+"""Tables on the terminal; numbers are stored as fractions and shown x100 here only."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas
+    from rich.console import RenderableType
+
+BAR_WIDTH = 24
+
+
+def show(renderable: "RenderableType") -> None:
+    """Print to stdout; no colour when NO_COLOR is set or stdout is no terminal.
+
+    In a file or pipe the table is as wide as it needs to be instead of cut at 80 columns.
+    """
+    import sys
+
+    from rich.console import Console
+
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, highlight=False).print(renderable)
+
+
+def percent(value: float) -> str:
+    """A fraction x100 with one decimal.
+
+    >>> percent(0.6844)
+    '68.4'
+    """
+    return f"{100 * value:.1f}"
+
+
+def bar(value: float, best: float) -> str:
+    """A bar from 0 to `best`, both fractions; layers of one task are compared, so best fills it.
+
+    >>> bar(0.5, 1.0)
+    '████████████'
+    """
+    eighths = round(8 * BAR_WIDTH * max(value, 0.0) / best) if best > 0 else 0
+    whole, rest = divmod(eighths, 8)
+    return "█" * whole + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
+
+
+def layer_table(
+    record: Mapping[str, Any], layers: Sequence[int], *, reused: Collection[int] = ()
+) -> "RenderableType":
+    """One row per layer: headline, its companions at the same setting, a bar.
+
+    Args:
+        record: see results/README.md.
+        layers: which of its layers to show.
+        reused: layers that were stored before this run, marked so.
+    """
+    from rich.table import Table
+
+    headline = record["headline"]
+    group = headline.rpartition("/")[0]
+    rows = {layer: record["layers"][str(layer)] for layer in layers if str(layer) in record["layers"]}
+    names = [headline]
+    for entry in rows.values():
+        same = [m for m in entry["metrics"] if m.rpartition("/")[0] == group and m not in names]
+        names += same
+    best = max((entry["metrics"][headline] for entry in rows.values()), default=0.0)
+    table = Table(title=record_title(record), title_justify="left", header_style="bold")
+    table.add_column("layer", justify="right")
+    for name in names:
+        table.add_column(name, justify="right")
+    table.add_column("n", justify="right")
+    table.add_column(headline, no_wrap=True, min_width=BAR_WIDTH)
+    table.add_column("")
+    for layer, entry in rows.items():
+        value = entry["metrics"][headline]
+        mark = "best" if value == best and len(rows) > 1 else ""
+        if layer in reused:
+            mark = f"{mark} (stored)".strip()
+        cells = [percent(entry["metrics"][name]) for name in names]
+        table.add_row(str(layer), *cells, f"{entry['n']:,}", bar(value, best), mark)
+    return table
+
+
+def record_title(record: Mapping[str, Any]) -> str:
+    """What a table's numbers are: protocol, data, model, and everything unusual about them."""
+    model, data, protocol = record["model"], record["dataset"], record["protocol"]
+    variant = "" if data["variant"] in ("official", "folder") else f" ({data['variant']})"
+    parts = [
+        f"{protocol['id']}@{protocol['version']}",
+        f"{data['name']}{variant}",
+        f"{model['name']} [{model['network']}, norm {model['norm']}]",
+    ]
+    if not model["pretrained"]:
+        parts.append("UNTRAINED")
+    if record["limited"] is not None:
+        parts.append(f"limited to {record['limited']} images per split")
+    return " · ".join(parts)
+
+
+def frame_table(frame: "pandas.DataFrame", *, title: str) -> "RenderableType":
+    """A data frame of texts, its index as first columns."""
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", header_style="bold")
+    flat = frame.reset_index()
+    for name in flat.columns:
+        table.add_column("model" if name == "row" else str(name), overflow="fold")
+    for row in flat.itertuples(index=False):
+        table.add_row(*(str(cell) for cell in row))
+    return table
+
+
+def score_table(scores: Mapping[str, Any]) -> "RenderableType":
+    """The scores of `score knn`: one row per layer and k."""
+    from rich.table import Table
+
+    layers = scores.get("layers", [scores])
+    table = Table(title="k-NN", title_justify="left", header_style="bold")
+    names = ["layer", "k", "top1", "top5", "mean_per_class", "n"]
+    for name in names if "layers" in scores else names[1:]:
+        table.add_column(name, justify="right")
+    for entry in layers:
+        for k, values in entry["k"].items():
+            cells = [k, *(percent(values[m]) for m in names[2:5]), f"{entry['n']:,}"]
+            table.add_row(*([str(entry["layer"])] if "layer" in entry else []), *cells)
+    return table
+
+
+def size(num_bytes: int) -> str:
+    """Bytes for a person.
+
+    >>> size(1536), size(12_000_000_000)
+    ('1.5 KiB', '11.2 GiB')
+    """
+    value = float(num_bytes)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024:
+            return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    return f"{value:.1f} TiB"

@@ -1,0 +1,172 @@
+"""Weighted k-nearest-neighbour classification on frozen features (Wu et al. 2018; constants of DINO).
+
+Cosine similarity s; each of the k nearest training images votes exp(s / T) for its class; the class
+with most votes wins. All k come from one search. Ties in similarity go to the lower training index,
+ties in votes to the lower class id. Reported: top-1, top-5 and mean-per-class accuracy for every k.
+
+    sdssl-bench run --task knn --dataset imagenet --ckpt dino_vits16.pth
+
+DINO ViT-S/16 on ImageNet: 74.5 top-1 at layer 12; SD-MoCo v3 ViT-S/16: 68.0 (SDSSL, Table 1).
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+
+from sdssl_bench import datasets
+from sdssl_bench.datasets.base import ClassificationData
+from sdssl_bench.datasets.transforms import preprocess
+from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.features import FeatureBank, extract, is_main_process
+from sdssl_bench.metrics import mean_per_class
+from sdssl_bench.neighbors import top_k, weighted_knn_vote
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+
+
+@dataclass(frozen=True)
+class Task:
+    """The k-NN protocol; every field is a parameter of `--set`."""
+
+    name: ClassVar[str] = "knn"
+    version: ClassVar[int] = 1
+    data_kind: ClassVar[str] = "classification"
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "dino": {},
+        # The SDSSL authors' transfer script for CIFAR, Flowers and Pets: protocols 1.2.
+        "paper": {"temperature": 0.03, "k": (20,), "transform": "B"},
+    }
+
+    protocol: str = "dino"
+    k: tuple[int, ...] = (10, 20, 100, 200)
+    """Numbers of neighbours; DINO eval_knn."""
+    headline_k: int = 20
+    """The k that tables show; DINO: 20 is usually best."""
+    temperature: float = 0.07
+    """Similarity scale of the vote; DINO eval_knn."""
+    transform: str = "A"
+    """Preprocessing variant A to E; A is DINO's: short side 256, centre crop 224, bicubic."""
+    pooling: str = "cls"
+    """Feature of an image: cls, mean or gem over the layer's tokens."""
+
+    def __post_init__(self) -> None:
+        if not self.k or min(self.k) < 1 or self.headline_k not in self.k:
+            raise UsageError(
+                f"k-NN needs positive k that include the headline k = {self.headline_k}, found "
+                f"{', '.join(map(str, self.k)) or 'none'}. Set both, e.g. --set k=5,10 --set headline_k=5."
+            )
+        if not self.temperature > 0:
+            raise UsageError(f"The temperature must be positive, found {self.temperature}.")
+        if self.pooling not in POOLINGS:
+            raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
+
+    def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
+        """Train and test split, verified."""
+        return datasets.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+
+    def describe_data(self, data: ClassificationData) -> DatasetInfo:
+        """Identity of both splits."""
+        return datasets.describe(data)
+
+    def resolve(self, encoder: Encoder, data: ClassificationData, ctx: RunContext) -> dict[str, Any]:
+        """Parameters, the preprocessing in pixels, and which k the training split is too small for."""
+        parameters = {name: value for name, value in asdict(self).items() if name != "protocol"}
+        size = len(data.train) if ctx.limit is None else min(len(data.train), ctx.limit)
+        fitting = [k for k in self.k if k <= size]
+        if self.headline_k not in fitting:
+            raise UsageError(
+                f"k = {self.headline_k} needs as many training images, {data.name} has {size} here."
+            )
+        return {
+            **parameters,
+            "k": fitting,
+            "k_dropped": [k for k in self.k if k > size],
+            "transform": preprocess(self.transform, encoder.input_size).describe(),
+        }
+
+    def headline(self, data: ClassificationData) -> str:
+        """The metric the field reports for this set, at the headline k."""
+        return f"k{self.headline_k}/{data.headline}"
+
+    def run(
+        self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Scores of each layer from one pass over both splits."""
+        steps = preprocess(self.transform, encoder.input_size)
+        train, test = (
+            extract(encoder, split, layers, poolings=(self.pooling,), preprocess=steps, ctx=ctx)
+            for split in (data.train, data.test)
+        )
+        if not is_main_process():
+            return
+        extraction = {f"{part}/{phase}": seconds for part, bank in (("train", train), ("test", test))
+                      for phase, seconds in bank.seconds.items()}
+        for layer in layers:
+            scores = self.score(layer, train, test, data=data, ctx=ctx)
+            yield replace(scores, seconds={**extraction, **scores.seconds})
+            extraction = {}
+
+    def score(
+        self,
+        layer: int,
+        train: FeatureBank,
+        test: FeatureBank,
+        *,
+        data: ClassificationData,
+        ctx: RunContext,
+    ) -> LayerScores:
+        """All metrics of one layer from its two feature banks."""
+        started = time.perf_counter()
+        ks = [k for k in self.k if k <= len(train.targets)]
+        similarity, neighbours = top_k(
+            test.features(layer, self.pooling),
+            train.features(layer, self.pooling),
+            k=max(ks),
+            backend=ctx.backend,
+            device=ctx.device,
+        )
+        searched = time.perf_counter()
+        votes = weighted_knn_vote(
+            similarity,
+            train.targets[neighbours],
+            test.targets,
+            ks=ks,
+            temperature=self.temperature,
+            num_classes=data.train.num_classes,
+        )
+        # A complete test split shows every class, and mean_per_class insists on it.
+        whole = data.variant != "partial" and ctx.limit is None
+        present = None if whole else np.unique(test.targets)
+        metrics: dict[str, float] = {}
+        items: dict[str, Any] = {"index": test.indices, "target": test.targets}
+        for k, rank in votes.items():
+            correct = rank < 1
+            metrics[f"k{k}/top1"] = float(correct.mean())
+            metrics[f"k{k}/top5"] = float((rank < min(5, k)).mean())
+            metrics[f"k{k}/mean_per_class"] = mean_per_class(
+                correct, test.targets, num_classes=data.train.num_classes, classes=present
+            )
+            items[f"k{k}/correct"] = correct
+        return LayerScores(
+            layer=layer,
+            metrics=metrics,
+            n=len(test.targets),
+            items=items,
+            notes=skipped_images(train, test),
+            seconds={"search": searched - started, "vote": time.perf_counter() - searched},
+        )
+
+
+def skipped_images(train: FeatureBank, test: FeatureBank) -> dict[str, Any]:
+    """What `--on-bad-image skip` left out, for the record; empty if nothing."""
+    if not train.bad_images and not test.bad_images:
+        return {}
+    return {
+        "skipped_images": {
+            split: {"count": len(bank.bad_images), "first": bank.bad_images[:20]}
+            for split, bank in (("train", train), ("test", test))
+        }
+    }
