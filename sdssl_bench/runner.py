@@ -1,9 +1,10 @@
 """Runs one task on one dataset for the layers that are not stored yet, and stores each as it is scored."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, cast
 
 from sdssl_bench.distributed import broadcast, is_main_process, num_processes, resolve_device
 from sdssl_bench.encoder import Encoder, ModelInfo, check_layers
@@ -84,16 +85,21 @@ def run(
 def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> Record:
     """A record without layers: everything that identifies the measurement."""
     assert encoder.info is not None, "a loaded encoder knows who it is"
-    parameters = task.resolve(encoder, data, ctx)
     protocol = {
-        "id": f"{task.name}/{getattr(task, 'protocol', 'default')}",
+        "id": f"{task.name}/{task.protocol}",
         "version": task.version,
-        "parameters": parameters,
+        "parameters": {k: v for k, v in asdict(cast(Any, task)).items() if k != "protocol"},
     }
     head: Record = {
         "schema_version": SCHEMA_VERSION,
         "task": task.name,
-        "protocol": {**protocol, "digest": digest(protocol)[:16]},
+        # The digest leaves out what follows from the encoder, so encoders of different input sizes
+        # under one protocol share a column.
+        "protocol": {
+            **protocol,
+            "digest": digest(protocol)[:16],
+            "resolved": task.resolve(encoder, data, ctx),
+        },
         "dataset": dataset_entry(task.describe_data(data)),
         "model": model_entry(encoder, encoder.info),
         "headline": task.headline(data),
@@ -105,6 +111,7 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
             "on_bad_image": ctx.on_bad_image,
         },
     }
+    head = json.loads(json.dumps(head, allow_nan=False))  # as it will be read back: lists, no tuples
     return {**head, "key": record_key(head)}
 
 

@@ -103,6 +103,10 @@ class Task(Protocol):
     data_kind: ClassVar[str]
     """Which datasets it accepts: "classification", ..."""
 
+    @property
+    def protocol(self) -> str:
+        """Name of the preset these parameters started from."""
+
     def load_data(self, name: str, ctx: RunContext) -> Any:
         """The dataset, verified; DataError if it is missing or incomplete."""
 
@@ -110,7 +114,7 @@ class Task(Protocol):
         """What the record will say of it."""
 
     def resolve(self, encoder: "Encoder", data: Any, ctx: RunContext) -> dict[str, Any]:
-        """The whole protocol as run: the parameters and everything derived from encoder and data."""
+        """What the parameters became for this encoder and data, e.g. pixels; JSON values."""
 
     def headline(self, data: Any) -> str:
         """Name of the metric that tables show."""

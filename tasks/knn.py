@@ -11,7 +11,7 @@ DINO ViT-S/16 on ImageNet: 74.5 top-1 at layer 12; SD-MoCo v3 ViT-S/16: 68.0 (SD
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -72,8 +72,7 @@ class Task:
         return datasets.describe(data)
 
     def resolve(self, encoder: Encoder, data: ClassificationData, ctx: RunContext) -> dict[str, Any]:
-        """Parameters, the preprocessing in pixels, and which k the training split is too small for."""
-        parameters = {name: value for name, value in asdict(self).items() if name != "protocol"}
+        """The preprocessing in pixels, and which k the training split is too small for."""
         size = len(data.train) if ctx.limit is None else min(len(data.train), ctx.limit)
         fitting = [k for k in self.k if k <= size]
         if self.headline_k not in fitting:
@@ -81,7 +80,6 @@ class Task:
                 f"k = {self.headline_k} needs as many training images, {data.name} has {size} here."
             )
         return {
-            **parameters,
             "k": fitting,
             "k_dropped": [k for k in self.k if k > size],
             "transform": preprocess(self.transform, encoder.input_size).describe(),
