@@ -91,9 +91,7 @@ def evaluate(
     for key in ("data_root", "cache_dir"):
         if settings.get(key) is not None:
             settings[key] = Path(settings[key])
-    ctx = RunContext(
-        **{"data_root": default_data_root(), "cache_dir": default_cache(), **settings}
-    )
+    ctx = RunContext(**{"data_root": default_data_root(), "cache_dir": default_cache(), **settings})
     wrapped = as_encoder(encoder, name=name)
     was_training = {module: module.training for module in encoder.modules()}
     wrapped.eval()

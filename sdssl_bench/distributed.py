@@ -15,7 +15,7 @@ PATIENCE = timedelta(hours=24)
 
 @lru_cache(maxsize=1)
 def _state() -> Any:
-    """accelerate's PartialState; joins the process group when a launcher made one."""
+    """Accelerate's PartialState; joins the process group when a launcher made one."""
     from accelerate import PartialState
 
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")

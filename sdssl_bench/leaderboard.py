@@ -22,9 +22,9 @@ COLUMNS = (
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
 VIEWS = ("layers", "best", "last")
-ROW = ["model", "network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
+ROW = ["network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
 BENCHMARK = [
-    "task", "dataset", "variant", "protocol", "protocol_version", "protocol_digest",
+    "protocol", "protocol_version", "protocol_digest",
     "dataset_fingerprint", "metric",
 ]  # fmt: skip
 
@@ -35,12 +35,7 @@ def tidy(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
     Sorted by model, task, dataset and layer, whatever order the files were written in. Records
     made under --limit are left out.
     """
-    rows = [
-        row
-        for _, record in records
-        if record["limited"] is None
-        for row in _rows(record)
-    ]
+    rows = [row for _, record in records if record["limited"] is None for row in _rows(record)]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     order = ["model", "network", "norm", "task", "dataset", "variant", "protocol", "key", "layer"]
     return frame.sort_values([*order, "metric"], kind="stable", ignore_index=True)
@@ -90,9 +85,12 @@ def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
         view: "last" (layer L), "best" (the layer with the best test score, last layer beside it)
             or "layers" (one row per model and layer).
     """
-    headlines = frame[frame["headline"]].assign(
-        row=_labels(frame, ["model"], [c for c in ROW if c != "model"]),
-        column=_labels(frame, ["task", "dataset"], [c for c in BENCHMARK if c not in ("task", "dataset")]),
+    headlines = frame[frame["headline"]]
+    mark = headlines["variant"].map(lambda v: "" if v in ("official", "folder") else f" ({v})")
+    benchmark = headlines["task"] + " " + headlines["dataset"] + mark
+    headlines = headlines.assign(
+        row=_labels(headlines, headlines["model"], ROW),
+        column=_labels(headlines, benchmark, BENCHMARK),
     )
     if view == "layers":
         cells = headlines.assign(text=headlines["value"].map(percent))
@@ -119,14 +117,13 @@ def _pivot(cells: pd.DataFrame, index: list[str]) -> pd.DataFrame:
     return table.sort_index().sort_index(axis=1).rename_axis(columns=None)
 
 
-def _labels(frame: pd.DataFrame, always: list[str], if_needed: list[str]) -> pd.Series:
-    """A short text per row that tells apart whatever differs in any of the columns.
+def _labels(frame: pd.DataFrame, texts: "pd.Series[str]", columns: list[str]) -> "pd.Series[str]":
+    """`texts` extended until it tells apart whatever differs in any of the columns.
 
-    A column of `if_needed` is named only where rows that agree in `always` differ in it.
+    A column is named only where rows of equal text differ in it.
     """
-    texts = frame[always].astype(str).agg(" ".join, axis=1)
-    label = texts.copy()
-    for column in if_needed:
+    label = texts
+    for column in columns:
         values = frame[column].astype(str)
         differs = values.groupby(texts).transform("nunique") > 1
         short = values.str[:8] if column.endswith(("sha256", "fingerprint", "digest")) else values

@@ -110,13 +110,23 @@ def describe(name: str) -> str:
         return layout(name)
     task, _, preset = name.partition("@")[0].partition("/")
     if task not in sources:
-        known = [*sources, *datasets.SPECS, *(f"{t.name}/{p}" for t in sources.values() for p in t.presets)]
+        known = [
+            *sources,
+            *datasets.SPECS,
+            *(f"{t.name}/{p}" for t in sources.values() for p in t.presets),
+        ]
         raise UsageError(did_you_mean("task, dataset or protocol", name, known))
     source = sources[task]
     if preset and preset not in source.presets:
         raise UsageError(did_you_mean(f"protocol of {task}", preset, source.presets))
     changes = source.presets.get(preset, {})
-    lines = [f"{task}{'/' + preset if preset else ''}@{source.version}", "", source.doc, "", "Parameters:"]
+    lines = [
+        f"{task}{'/' + preset if preset else ''}@{source.version}",
+        "",
+        source.doc,
+        "",
+        "Parameters:",
+    ]
     for parameter, default, doc in source.parameters:
         value = repr(changes[parameter]) if parameter in changes else default
         lines.append(f"  {parameter} = {value:<22} {doc}")

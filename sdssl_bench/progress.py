@@ -93,7 +93,7 @@ class Progress:
         return self._done / max(time.monotonic() - self._since, 1e-9)
 
     def _line(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)  # noqa: T201
+        print(text, file=self._stream, flush=True)
 
     def _open_bar(self) -> None:
         from rich import progress as bars

@@ -62,7 +62,9 @@ def slug(text: str) -> str:
     'folder-data-my_set'
     """
     text = text.replace(" ", "_")
-    return re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._+=]+", "-", text)).strip("-.")[:80] or "unnamed"
+    return (
+        re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._+=]+", "-", text)).strip("-.")[:80] or "unnamed"
+    )
 
 
 def stable_view(record: Mapping[str, Any]) -> Record:
@@ -134,7 +136,9 @@ def read_items(path: Path, layer: int) -> dict[str, NDArray[Any]]:
     file, prefix = items_path(path), f"layer{layer:02d}/"
     try:
         with np.load(file, allow_pickle=False) as arrays:
-            found = {n.removeprefix(prefix): arrays[n] for n in arrays.files if n.startswith(prefix)}
+            found = {
+                n.removeprefix(prefix): arrays[n] for n in arrays.files if n.startswith(prefix)
+            }
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"Expected per-item scores in {file}, found: {error}.") from error
     if not found:
@@ -187,7 +191,9 @@ class ResultStore:
         with FileLock(path.parent / f".{path.name}.lock"):
             for leftover in path.parent.glob(f".{path.stem}*.tmp"):  # of a killed writer
                 leftover.unlink(missing_ok=True)
-            record = read_record(path) if path.exists() else {**head, "environments": [], "layers": {}}
+            record = (
+                read_record(path) if path.exists() else {**head, "environments": [], "layers": {}}
+            )
             if environment not in record["environments"]:
                 record["environments"].append(dict(environment))
             stamped = {**entry, "environment": record["environments"].index(environment)}

@@ -111,7 +111,9 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
             "on_bad_image": ctx.on_bad_image,
         },
     }
-    head = json.loads(json.dumps(head, allow_nan=False))  # as it will be read back: lists, no tuples
+    head = json.loads(
+        json.dumps(head, allow_nan=False)
+    )  # as it will be read back: lists, no tuples
     return {**head, "key": record_key(head)}
 
 
@@ -143,4 +145,3 @@ def _todo(wanted: list[int], stored: Mapping[str, Any] | None, overwrite: str) -
     if overwrite == "never":
         return []
     return [layer for layer in wanted if str(layer) not in stored["layers"]]
-

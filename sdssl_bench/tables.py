@@ -57,7 +57,9 @@ def layer_table(
 
     headline = record["headline"]
     group = headline.rpartition("/")[0]
-    rows = {layer: record["layers"][str(layer)] for layer in layers if str(layer) in record["layers"]}
+    rows = {
+        layer: record["layers"][str(layer)] for layer in layers if str(layer) in record["layers"]
+    }
     names = [headline]
     for entry in rows.values():
         same = [m for m in entry["metrics"] if m.rpartition("/")[0] == group and m not in names]

@@ -15,14 +15,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+from sdssl_bench.datasets.transforms import preprocess
+from sdssl_bench.features import FeatureBank, extract, is_main_process
+from sdssl_bench.metrics import mean_per_class
 
 from sdssl_bench import datasets
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, extract, is_main_process
-from sdssl_bench.metrics import mean_per_class
 from sdssl_bench.neighbors import top_k, weighted_knn_vote
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
@@ -71,7 +71,9 @@ class Task:
         """Identity of both splits."""
         return datasets.describe(data)
 
-    def resolve(self, encoder: Encoder, data: ClassificationData, ctx: RunContext) -> dict[str, Any]:
+    def resolve(
+        self, encoder: Encoder, data: ClassificationData, ctx: RunContext
+    ) -> dict[str, Any]:
         """The preprocessing in pixels, and which k the training split is too small for."""
         size = len(data.train) if ctx.limit is None else min(len(data.train), ctx.limit)
         fitting = [k for k in self.k if k <= size]
@@ -100,8 +102,11 @@ class Task:
         )
         if not is_main_process():
             return
-        extraction = {f"{part}/{phase}": seconds for part, bank in (("train", train), ("test", test))
-                      for phase, seconds in bank.seconds.items()}
+        extraction = {
+            f"{part}/{phase}": seconds
+            for part, bank in (("train", train), ("test", test))
+            for phase, seconds in bank.seconds.items()
+        }
         for layer in layers:
             scores = self.score(layer, train, test, data=data, ctx=ctx)
             yield replace(scores, seconds={**extraction, **scores.seconds})

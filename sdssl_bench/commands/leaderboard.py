@@ -16,7 +16,9 @@ def leaderboard(
     view: Annotated[
         str, typer.Option(help="last: layer L; best: best layer on test; layers: all of them.")
     ] = "last",
-    task: Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")] = None,
+    task: Annotated[
+        list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")
+    ] = None,
     dataset: Annotated[
         list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
     ] = None,

@@ -9,7 +9,7 @@ from sdssl_bench.commands import options as opt
 
 if TYPE_CHECKING:
     from sdssl_bench.encoder import Encoder
-    from sdssl_bench.task import RunContext, Task
+    from sdssl_bench.task import Task
 
 
 def run(

@@ -1,0 +1,101 @@
+"""House rules: who may import whom, file names, nothing heavy at the command line's start."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+CORE = sorted((ROOT / "sdssl_bench").rglob("*.py"))
+TASKS = sorted((ROOT / "tasks").glob("*.py"))
+PRETRAIN = sorted((ROOT / "pretrain").glob("*.py"))
+ARITHMETIC = {"metrics.py", "neighbors.py", "whitening.py"}
+TORCH_FREE = {"cli.py", "errors.py", "leaderboard.py", "results.py", "listing.py", "parameters.py"}
+ENTRY_POINTS = {"api.py", "commands/run.py", "commands/quickstart.py"}
+"""They take a task's name from the user and load it by name."""
+
+
+def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
+    tree = ast.parse(path.read_text())
+    nodes = tree.body if top_level_only else list(ast.walk(tree))
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def inside(modules: set[str], package: str) -> set[str]:
+    return {m for m in modules if m == package or m.startswith(package + ".")}
+
+
+@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
+def test_the_core_knows_no_task_and_no_pretraining(path: Path) -> None:
+    if str(path.relative_to(ROOT / "sdssl_bench")) in ENTRY_POINTS:
+        assert not inside(imports(path), "sdssl_bench.pretrain")
+        return
+    assert not inside(imports(path), "sdssl_bench.tasks")
+    assert not inside(imports(path), "sdssl_bench.pretrain")
+
+
+@pytest.mark.parametrize("path", TASKS, ids=lambda p: p.name)
+def test_tasks_import_neither_each_other_nor_pretraining(path: Path) -> None:
+    assert not inside(imports(path), "sdssl_bench.tasks")
+    assert not inside(imports(path), "sdssl_bench.pretrain")
+
+
+@pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: p.name)
+def test_pretraining_imports_no_task(path: Path) -> None:
+    assert not inside(imports(path), "sdssl_bench.tasks")
+
+
+@pytest.mark.parametrize("path", [p for p in CORE if p.name in ARITHMETIC], ids=lambda p: p.name)
+def test_arithmetic_imports_no_project_module_but_errors(path: Path) -> None:
+    assert inside(imports(path), "sdssl_bench") <= inside(imports(path), "sdssl_bench.errors")
+
+
+@pytest.mark.parametrize("path", [*CORE, *TASKS, *PRETRAIN], ids=lambda p: str(p.relative_to(ROOT)))
+def test_faiss_and_cv2_are_imported_inside_functions(path: Path) -> None:
+    top = imports(path, top_level_only=True)
+    assert not inside(top, "faiss") | inside(top, "cv2")
+    if path.name in TORCH_FREE or "commands" in path.parts:
+        assert not inside(top, "torch") | inside(top, "timm") | inside(top, "torchvision")
+
+
+@pytest.mark.parametrize("path", [*TASKS, *PRETRAIN], ids=lambda p: p.name)
+def test_script_folders_shadow_no_module(path: Path) -> None:
+    names = set(sys.stdlib_module_names) | {"datasets", "torch", "timm", "faiss", "accelerate"}
+    assert path.stem in ("__init__", "main") or path.stem not in names
+
+
+@pytest.mark.parametrize("path", [*CORE, *TASKS, *PRETRAIN], ids=lambda p: str(p.relative_to(ROOT)))
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 300
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--help"], ["ls", "tasks"], ["ls", "datasets"], ["ls", "protocols"], ["ls", "models"],
+     ["show", "knn"], ["show", "cifar10"], ["run", "--help"], ["data", "layout", "cub"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_help_and_lists_import_nothing_heavy(arguments: list[str]) -> None:
+    code = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        "from sdssl_bench.cli import app\n"
+        "try:\n"
+        f"    app({arguments!r}, prog_name='sdssl-bench')\n"
+        "except SystemExit as stop:\n"
+        "    assert stop.code in (0, None), stop.code\n"
+        "heavy = {'torch', 'torchvision', 'timm', 'pandas', 'faiss', 'cv2', 'sklearn', 'scipy', "
+        "'accelerate', 'matplotlib', 'skimage'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.strip()
