@@ -57,7 +57,8 @@ def _read_task(path: Path) -> TaskSource:
         if value is None:
             continue
         if ast.unparse(node.annotation).startswith("ClassVar"):
-            constants[name] = ast.literal_eval(value)
+            if name in ("version", "presets"):
+                constants[name] = ast.literal_eval(value)
         elif name != "protocol":
             parameters.append((name, ast.unparse(value), _string(following)))
     return TaskSource(

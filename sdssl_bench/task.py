@@ -100,8 +100,12 @@ class Task(Protocol):
     """Raised by every change that can change a number; versions never mix in a table."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Named sets of parameters; the first is the default protocol."""
-    data_kind: ClassVar[str]
-    """Which datasets it accepts: "classification", ..."""
+    datasets: ClassVar[tuple[str, ...]]
+    """Names it accepts; "all" on the command line."""
+    default_datasets: ClassVar[tuple[str, ...]]
+    """Run when --dataset is not given; empty if the user has to choose."""
+    accepts_folder: ClassVar[bool]
+    """Whether folder:PATH is a dataset too."""
 
     @property
     def protocol(self) -> str:

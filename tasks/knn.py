@@ -19,7 +19,7 @@ from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.features import FeatureBank, extract, is_main_process
 from sdssl_bench.metrics import mean_per_class
 
-from sdssl_bench import datasets
+from sdssl_bench import datasets as classification
 from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
@@ -33,7 +33,9 @@ class Task:
 
     name: ClassVar[str] = "knn"
     version: ClassVar[int] = 1
-    data_kind: ClassVar[str] = "classification"
+    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    default_datasets: ClassVar[tuple[str, ...]] = ()
+    accepts_folder: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         # The SDSSL authors' transfer script for CIFAR, Flowers and Pets: protocols 1.2.
@@ -65,11 +67,11 @@ class Task:
 
     def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
         """Train and test split, verified."""
-        return datasets.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+        return classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
 
     def describe_data(self, data: ClassificationData) -> DatasetInfo:
         """Identity of both splits."""
-        return datasets.describe(data)
+        return classification.describe(data)
 
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext

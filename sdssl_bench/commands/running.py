@@ -5,7 +5,6 @@ from pathlib import Path
 
 import typer
 
-from sdssl_bench import datasets
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
@@ -41,15 +40,18 @@ def dataset_names(task: Task, names: Sequence[str]) -> list[str]:
     Raises:
         UsageError: if none is given or one is unknown.
     """
-    known = list(datasets.NAMES)
-    if not names:
+    known = list(task.datasets)
+    if not names and not task.default_datasets:
+        folder = ", folder:PATH" if task.accepts_folder else ""
         raise UsageError(
-            f"Task {task.name} needs --dataset: {', '.join(known)}, folder:PATH, or all of them: all."
+            f"Task {task.name} needs --dataset: {', '.join(known)}{folder}, or all of them: all."
         )
-    expanded = [one for name in names for one in (known if name == "all" else [name])]
+    chosen = names or task.default_datasets
+    expanded = [one for name in chosen for one in (known if name == "all" else [name])]
     for name in expanded:
-        if name not in known and not name.startswith("folder:"):
-            raise UsageError(did_you_mean("dataset", name, [*known, "folder:PATH", "all"]))
+        folder_ok = name.startswith("folder:") and task.accepts_folder
+        if name not in known and not folder_ok:
+            raise UsageError(did_you_mean(f"dataset of {task.name}", name, [*known, "all"]))
     return list(dict.fromkeys(expanded))
 
 
