@@ -1,0 +1,97 @@
+"""The wheel holds sdssl_bench and nothing else, and every module of the checkout."""
+
+import importlib.metadata
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = {
+    "sdssl_bench": "sdssl_bench",
+    "tasks": "sdssl_bench/tasks",
+    "pretrain": "sdssl_bench/pretrain",
+}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """Built from a copy, so that the checkout stays clean, without fetching a build environment."""
+    work = tmp_path_factory.mktemp("wheel")
+    tracked = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    if tracked.returncode:
+        pytest.skip("needs git and a checkout")
+    for name in tracked.stdout.splitlines():
+        source, target = ROOT / name, work / "source" / name
+        if source.is_file() and not name.startswith(("tests/", "benchmarks/")):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(source.read_bytes())
+    done = subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", work, work / "source"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return zipfile.ZipFile(next(work.glob("*.whl")))
+
+
+def test_only_sdssl_bench_reaches_site_packages(wheel: zipfile.ZipFile) -> None:
+    tops = {name.split("/")[0] for name in wheel.namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == {"sdssl_bench"}
+
+
+def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
+    expected = {
+        f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
+        for folder, target in FOLDERS.items()
+        for path in (ROOT / folder).rglob("*.py")
+    } | {"sdssl_bench/py.typed", "sdssl_bench/record.schema.json"}
+    assert expected <= set(wheel.namelist())
+
+
+def test_the_unpacked_wheel_runs_away_from_the_checkout(
+    wheel: zipfile.ZipFile, tmp_path: Path
+) -> None:
+    wheel.extractall(tmp_path / "site")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    for command in (["ls", "tasks"], ["--version"]):
+        done = subprocess.run(
+            [sys.executable, "-m", "sdssl_bench", *command],
+            cwd=tmp_path, env=environment, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+    code = "import sdssl_bench.tasks.knn as m; print(m.__file__)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.strip().startswith(str(tmp_path / "site")), done.stderr
+
+
+def test_a_bare_checkout_works_from_its_root() -> None:
+    code = "import sdssl_bench.tasks.knn as m; print(m.__file__)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == str(ROOT / "tasks" / "knn.py"), done.stderr
+
+
+def test_the_console_script_and_its_completion_are_installed() -> None:
+    try:
+        scripts = importlib.metadata.distribution("sdssl-bench").entry_points
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("sdssl-bench is not installed here")
+    assert "sdssl-bench" in {script.name for script in scripts}
+    environment = {
+        **os.environ,
+        "_SDSSL_BENCH_COMPLETE": "complete_bash",
+        "COMP_WORDS": "sdssl-bench lead",
+        "COMP_CWORD": "1",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "sdssl_bench"],
+        cwd=ROOT, env=environment, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.split() == ["leaderboard"], done.stderr
