@@ -5,12 +5,13 @@ Everything here is read-only and cheap to pickle, so that data-loader workers ca
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFile
 
 
 class ImageError(Exception):
@@ -42,6 +43,9 @@ class ImageSet:
         fingerprint: sha256 over names, file sizes (or pixel bytes) and targets: the same images on
             another machine have the same fingerprint.
         freshness: sha256 that also covers modification times; part of cache keys, never of results.
+            Of a set stored as arrays it is the fingerprint, which covers every pixel.
+        tolerated: names of the few files that are damaged in the official archive itself; of these
+            a JPEG that ends early is decoded as far as it goes, of any other it is an error.
     """
 
     dataset: str
@@ -55,6 +59,7 @@ class ImageSet:
     pixels: NDArray[np.uint8] | None = None
     expected: int | None = None
     predefined_val: NDArray[np.int64] | None = None
+    tolerated: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -72,12 +77,42 @@ class ImageSet:
         """
         if self.pixels is not None:
             return Image.fromarray(self.pixels[index])
-        path = self.root / self.names[index]
+        name = self.names[index]
+        path = self.root / name
         try:
-            with Image.open(path) as image:
-                return image.convert("RGB")
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return _read_rgb(path)
+        except MemoryError:
+            raise
+        except Exception as error:  # Pillow's decoders raise much more than OSError.
+            if name in self.tolerated and path.is_file():
+                return _read_damaged_jpeg(path)
             raise ImageError(str(path), f"{type(error).__name__}: {error}") from error
+
+
+def _read_rgb(source: Path | BytesIO) -> Image.Image:
+    """Decode as RGB, whatever the file's mode; alpha is dropped, as torchvision's loader does."""
+    # A library that switches this on for the whole process would hide truncated files from us.
+    others = ImageFile.LOAD_TRUNCATED_IMAGES
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
+    try:
+        with Image.open(source) as image:
+            if image.mode in ("I", "F") or image.mode.startswith("I;"):
+                # Pillow would clip these to 0..255: nearly all white.
+                raise ValueError(f"mode {image.mode} has no defined conversion to 8-bit RGB")
+            if image.mode in ("P", "PA") and "transparency" in image.info:
+                # The detour has the same colours and avoids Pillow's warning.
+                return image.convert("RGBA").convert("RGB")
+            return image.convert("RGB")
+    finally:
+        ImageFile.LOAD_TRUNCATED_IMAGES = others
+
+
+def _read_damaged_jpeg(path: Path) -> Image.Image:
+    """Decode a JPEG that ends early: libjpeg fills the rest with grey after an end marker."""
+    try:
+        return _read_rgb(BytesIO(path.read_bytes() + b"\xff\xd9"))
+    except Exception as error:
+        raise ImageError(str(path), f"{type(error).__name__}: {error}") from error
 
 
 @dataclass(frozen=True, eq=False)
