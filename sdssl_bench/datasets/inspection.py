@@ -22,6 +22,9 @@ from sdssl_bench.errors import DataError
 MARKER = "sdssl-bench-mini.json"
 """Written by `data mini`: what a complete miniature of each set has."""
 
+IMAGENET_FEWEST = {"train": 732, "test": 50}
+"""Images of the smallest official class folder (the largest train folder has 1,300)."""
+
 READERS: dict[str, Callable[[Path, int], Listing]] = {
     "cifar10": cifar.read_cifar10,
     "cifar100": cifar.read_cifar100,
@@ -100,7 +103,7 @@ def inspect(spec: DatasetSpec, data_root: Path | None) -> Inspection:
         *_class_problems(spec, listing, expected),
         *label_problems(listing),
         *overlap_problems(listing),
-        *_count_problems(listing, expected),
+        *_count_problems(spec, listing, expected),
     ]
     for split, facts in splits.items():
         problems += _missing_files(split, facts)
@@ -179,13 +182,30 @@ def overlap_problems(listing: Listing) -> list[Problem]:
     return problems
 
 
-def _count_problems(listing: Listing, expected: Expected) -> list[Problem]:
+def _count_problems(spec: DatasetSpec, listing: Listing, expected: Expected) -> list[Problem]:
     problems = [Problem(f"the file {name} is missing", True) for name in listing.absent]
+    # The lists of these sets are the files themselves.
+    where = "there" if spec.name in ("cifar10", "cifar100", "imagenet") else "in the lists"
     for split, count in expected.sizes.items():
         found = len(listing.split(split).targets)
         if found != count:
-            text = f"{split}: expected {count:,} images in the lists, found {found:,}"
+            text = f"{split}: expected {count:,} images, found {found:,} {where}"
             problems.append(Problem(text, found < count))
+    if spec.name == "imagenet" and problems and expected.marker is None:
+        problems += _short_folders(listing)
+    return problems
+
+
+def _short_folders(listing: Listing) -> list[Problem]:
+    """ImageNet's class folders that are smaller than any official one."""
+    problems = []
+    for split, fewest in IMAGENET_FEWEST.items():
+        counts = np.bincount(listing.split(split).targets, minlength=len(listing.class_names))
+        short = np.flatnonzero(counts < fewest)
+        if len(short):
+            examples = ", ".join(f"{listing.class_names[i]} ({counts[i]})" for i in short[:3])
+            text = f"{split}: {len(short):,} class folders have fewer than {fewest} images, e.g. {examples}"
+            problems.append(Problem(text, True))
     return problems
 
 
