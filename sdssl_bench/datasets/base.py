@@ -3,7 +3,8 @@
 Everything here is read-only and cheap to pickle, so that data-loader workers can hold it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -91,18 +92,23 @@ class ImageSet:
 
 def _read_rgb(source: Path | BytesIO) -> Image.Image:
     """Decode as RGB, whatever the file's mode; alpha is dropped, as torchvision's loader does."""
-    # A library that switches this on for the whole process would hide truncated files from us.
+    with truncated_is_an_error(), Image.open(source) as image:
+        if image.mode in ("I", "F") or image.mode.startswith("I;"):
+            # Pillow would clip these to 0..255: nearly all white.
+            raise ValueError(f"mode {image.mode} has no defined conversion to 8-bit RGB")
+        if image.mode in ("P", "PA") and "transparency" in image.info:
+            # The detour has the same colours and avoids Pillow's warning.
+            return image.convert("RGBA").convert("RGB")
+        return image.convert("RGB")
+
+
+@contextmanager
+def truncated_is_an_error() -> Iterator[None]:
+    """Pillow's strict mode, whatever another library has set for the whole process."""
     others = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     try:
-        with Image.open(source) as image:
-            if image.mode in ("I", "F") or image.mode.startswith("I;"):
-                # Pillow would clip these to 0..255: nearly all white.
-                raise ValueError(f"mode {image.mode} has no defined conversion to 8-bit RGB")
-            if image.mode in ("P", "PA") and "transparency" in image.info:
-                # The detour has the same colours and avoids Pillow's warning.
-                return image.convert("RGBA").convert("RGB")
-            return image.convert("RGB")
+        yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = others
 

@@ -1,6 +1,7 @@
 """`data check`: is a copy complete and right, and if not, what is missing and where does it come from."""
 
 import hashlib
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -9,7 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from sdssl_bench.datasets.base import ClassificationData, ImageError, ImageSet
+from sdssl_bench.datasets.base import (
+    ClassificationData,
+    ImageError,
+    ImageSet,
+    truncated_is_an_error,
+)
 from sdssl_bench.datasets.inspection import Inspection, inspect
 from sdssl_bench.datasets.layout import layout, spec
 from sdssl_bench.datasets.loading import load
@@ -18,7 +24,7 @@ from sdssl_bench.errors import DataError
 
 @dataclass(frozen=True)
 class CheckReport:
-    """What was found; JSON values only, see `to_dict`.
+    """What was found; JSON values only, see `to_json`.
 
     Attributes:
         name: of the set.
@@ -47,13 +53,13 @@ class CheckReport:
     unreadable: tuple[str, ...] | None = None
     obtain: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """JSON values."""
         return asdict(self)
 
 
 def check(
-    name: str, *, data_root: Path | None, decode: bool = False, num_workers: int = 2
+    name: str, *, data_root: Path | None, decode: bool = False, num_workers: int | None = None
 ) -> CheckReport:
     """Verify counts, classes, labels, splits, checksums of list files, and images if `decode`.
 
@@ -140,13 +146,14 @@ def _checksum_problems(found: Inspection) -> list[str]:
         with path.open("rb") as stream:
             md5 = hashlib.file_digest(stream, "md5").hexdigest()
         if md5 != expected:
-            problems.append(f"{file}: expected md5 {expected}, found {md5}")
+            problems.append(f"{file}: expected md5 {expected}, found {md5}: not the official file")
     return problems
 
 
-def _unreadable(data: ClassificationData, num_workers: int) -> tuple[str, ...]:
+def _unreadable(data: ClassificationData, num_workers: int | None) -> tuple[str, ...]:
     # Pillow decodes outside the interpreter lock, so threads are enough.
-    with ThreadPoolExecutor(max(1, num_workers)) as pool:
+    workers = (os.cpu_count() or 1) if num_workers is None else max(1, num_workers)
+    with truncated_is_an_error(), ThreadPoolExecutor(workers) as pool:
         return tuple(
             message
             for split in (data.train, data.test)
@@ -163,7 +170,7 @@ def _fault(images: ImageSet, index: int) -> str | None:
     return None
 
 
-def _check_folder(name: str, decode: bool, *, num_workers: int) -> CheckReport:
+def _check_folder(name: str, decode: bool, *, num_workers: int | None) -> CheckReport:
     try:
         data = load(name, data_root=None)
     except DataError as error:
@@ -202,7 +209,7 @@ def render(report: CheckReport, *, most: int = 20) -> str:
             f"{count['fewest']:,} to {count['most']:,} images per class"
         )
     lines += [f"  + {statement}" for statement in report.verified]
-    lines += [f"  - {line}" for problem in report.problems for line in problem.splitlines()]
+    lines += ["  - " + problem.replace("\n", "\n    ") for problem in report.problems]
     bad = report.unreadable or ()
     if bad:
         lines.append(f"  - {len(bad):,} images cannot be decoded:")

@@ -185,11 +185,11 @@ def overlap_problems(listing: Listing) -> list[Problem]:
 def _count_problems(spec: DatasetSpec, listing: Listing, expected: Expected) -> list[Problem]:
     problems = [Problem(f"the file {name} is missing", True) for name in listing.absent]
     # The lists of these sets are the files themselves.
-    where = "there" if spec.name in ("cifar10", "cifar100", "imagenet") else "in the lists"
+    where = "" if spec.name in ("cifar10", "cifar100", "imagenet") else " in the lists"
     for split, count in expected.sizes.items():
         found = len(listing.split(split).targets)
         if found != count:
-            text = f"{split}: expected {count:,} images, found {found:,} {where}"
+            text = f"{split}: expected {count:,} images, found {found:,}{where}"
             problems.append(Problem(text, found < count))
     if spec.name == "imagenet" and problems and expected.marker is None:
         problems += _short_folders(listing)
