@@ -1,4 +1,4 @@
-"""`sdssl-bench score`: the suite's metrics on features that were made elsewhere."""
+"""`sdssl-bench score`: the suite's metrics on features or masks that were made elsewhere."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from sdssl_bench.commands import options as opt
+from sdssl_bench.commands.score_davis import davis
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -49,3 +50,6 @@ def knn(
         typer.echo(dumps(scores))
     else:
         show(score_table(scores))
+
+
+app.command("davis")(davis)
