@@ -111,7 +111,7 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
 
 
 def _pretrained_cfg(model: nn.Module) -> dict[str, Any]:
-    """timm's record of how a model was trained; empty for a model that has none."""
+    """The record timm keeps of how a model was trained; empty for a model that has none."""
     return dict(getattr(model, "pretrained_cfg", None) or {})
 
 

@@ -8,6 +8,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -81,7 +82,7 @@ def build_vit(
         class_token=config.class_token,
         no_embed_class=config.no_embed_class,
         reg_tokens=config.reg_tokens,
-        norm_layer=lambda dim: nn.LayerNorm(dim, eps=config.norm_eps),
+        norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),
         **extra,
     )
     if config.pos != "learned":
