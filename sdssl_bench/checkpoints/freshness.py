@@ -1,0 +1,136 @@
+"""Whether weights were ever trained: each tensor against a freshly initialised twin.
+
+A two-sample Kolmogorov-Smirnov distance compares the values; constants (biases of 0, norm weights
+of 1) count as untouched only if they are still exactly that.
+"""
+
+import copy
+import re
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from sdssl_bench.encoder import Encoder, ModelInfo
+
+SAMPLE = 4096
+"""Values compared per tensor."""
+
+LIMIT = 1.95
+"""Kolmogorov-Smirnov: distances below LIMIT * sqrt((n + m) / (n m)) are no difference at 0.1 %."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Tensors that play one role, e.g. the qkv weights of all blocks.
+
+    Attributes:
+        name: their common name, block index replaced by *.
+        tensors: how many there are.
+        untouched: how many look like a fresh initialisation.
+        std: median standard deviation in the checkpoint.
+        fresh_std: the same in the freshly initialised twin.
+    """
+
+    name: str
+    tensors: int
+    untouched: int
+    std: float
+    fresh_std: float
+
+
+def fixed_by_design(info: ModelInfo) -> tuple[str, ...]:
+    """Tensors that training never changes: sin-cos tables, MoCo v3's and SDSSL's patch projection."""
+    sincos = str(info.details.get("pos", "")).startswith("sincos")
+    frozen = info.format in ("mocov3", "sdssl")
+    return (("pos_embed",) if sincos else ()) + (("patch_embed.proj.",) if frozen else ())
+
+
+def compare_with_fresh(
+    encoder: Encoder, fixed: tuple[str, ...] = ()
+) -> tuple[tuple[Group, ...], tuple[str, ...], int]:
+    """Compares every parameter with a freshly initialised twin.
+
+    Args:
+        encoder: the encoder to examine.
+        fixed: beginnings of tensor names to leave out.
+
+    Returns:
+        groups of parameters, names of those that look untouched, number compared.
+    """
+    model = getattr(encoder, "model", encoder)
+    twin = dict(fresh_twin(model).named_parameters())
+    members: dict[str, list[tuple[bool, float, float]]] = {}
+    untouched: list[str] = []
+    compared = 0
+    for name, tensor in model.named_parameters():
+        if name.startswith(fixed) and fixed:
+            continue
+        compared += 1
+        fresh = looks_fresh(tensor, twin[name])
+        untouched += [name] if fresh else []
+        group = re.sub(r"\.\d+\.", ".*.", re.sub(r"\.\d+\.", ".*.", name))
+        stds = float(tensor.std(correction=0)), float(twin[name].std(correction=0))
+        members.setdefault(group, []).append((fresh, *stds))
+    groups = tuple(
+        Group(
+            name,
+            tensors=len(rows),
+            untouched=sum(fresh for fresh, _, _ in rows),
+            std=float(np.median([std for _, std, _ in rows])),
+            fresh_std=float(np.median([std for _, _, std in rows])),
+        )
+        for name, rows in members.items()
+    )
+    return groups, tuple(untouched), compared
+
+
+def fresh_twin(model: nn.Module) -> nn.Module:
+    """A copy with newly drawn weights: torch's reset of each part, then the model's own scheme."""
+    twin = copy.deepcopy(model)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        for module in twin.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if callable(reset):
+                reset()
+        own = getattr(twin, "init_weights", None)
+        if callable(own):
+            own()
+    return twin
+
+
+def looks_fresh(tensor: Tensor, fresh: Tensor) -> bool:
+    """Whether values could be a fresh initialisation: the twin's distribution, or a uniform one.
+
+    Uniform (Xavier, as MoCo v3 and SDSSL start) is checked apart because the twin may start from
+    another scheme; trained weights are never uniform.
+    """
+    if bool((fresh == fresh.flatten()[0]).all()):
+        return bool((tensor == fresh.flatten()[0]).all())
+    values, reference = _sample(tensor), _sample(fresh)
+    n, m = len(values), len(reference)
+    if _distance(values, reference) < LIMIT * ((n + m) / (n * m)) ** 0.5:
+        return True
+    top = float(np.abs(values).max())
+    if n < SAMPLE or top == 0:
+        return False
+    grid = np.linspace(-top, top, 10 * SAMPLE)
+    return _distance(values, grid) < LIMIT * n**-0.5
+
+
+def _sample(tensor: Tensor) -> NDArray[np.float64]:
+    """Up to SAMPLE values spread over the tensor, sorted."""
+    flat = tensor.detach().flatten().double().cpu()
+    step = max(1, flat.numel() // SAMPLE)
+    return np.sort(flat[::step][:SAMPLE].numpy())
+
+
+def _distance(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
+    """Kolmogorov-Smirnov distance of two sorted samples."""
+    points = np.concatenate([a, b])
+    left = np.searchsorted(a, points, side="right") / len(a)
+    right = np.searchsorted(b, points, side="right") / len(b)
+    return float(np.abs(left - right).max())

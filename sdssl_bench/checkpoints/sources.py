@@ -1,0 +1,140 @@
+"""Encoders that come from no file: timm models by name, and the user's own Python function."""
+
+import importlib.util
+import sys
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from sdssl_bench import backbones
+from sdssl_bench.checkpoints.build import Loaded, check_facts
+from sdssl_bench.checkpoints.options import Options
+from sdssl_bench.checkpoints.uri import Uri, flag, integer
+from sdssl_bench.encoder import Encoder
+from sdssl_bench.errors import DataError, UsageError, did_you_mean
+
+
+def load_timm(uri: Uri, options: Options) -> Loaded:
+    """A timm model: pretrained weights from the hub, or with pretrained=false a seeded untrained one.
+
+    Raises:
+        UsageError: for an unknown name or options that cannot apply.
+        DataError: if the weights cannot be had.
+    """
+    import timm
+
+    name = uri.target
+    if not timm.is_model(name):
+        base = name.partition(".")[0]
+        close = get_close_matches(base, timm.list_models(), n=3)
+        guess = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(f"timm {timm.__version__} has no model '{base}'.{guess}")
+    because = "a timm: name fixes the architecture and has one network"
+    options.refuse("arch", "network", because=because)
+    pretrained, seed = flag(uri.query, "pretrained", True), integer(uri.query, "seed")
+    side = integer(uri.query, "img_size")
+    if pretrained and seed is not None:
+        raise UsageError("seed= would have no effect on pretrained weights; add pretrained=false.")
+    if side is not None and options.img_size not in (None, side):
+        raise UsageError(f"--img-size {options.img_size} contradicts img_size={side} in the URI.")
+    size = options.img_size or side
+    model = _pretrained(name) if pretrained else _untrained(name, seed or 0)
+    encoder = backbones.wrap(model, norm=options.norm, img_size=size)
+    check_facts(encoder, options, what=f"timm's {name}")
+    details: dict[str, Any] = {"networks": ["model"], "epoch": None}
+    if pretrained:
+        return Loaded(encoder, "timm", "model", name, details, name=name)
+    label = f"{name} untrained seed {seed or 0}"
+    details["seed"] = seed or 0
+    return Loaded(encoder, "timm", "model", name, details, pretrained=False, name=label)
+
+
+def _pretrained(name: str) -> nn.Module:
+    import timm
+
+    try:
+        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+    except Exception as error:  # timm, the hub client and the network each have their own classes
+        tag = name.partition(".")[2]
+        known = [m.partition(".")[2] for m in timm.list_pretrained(name.partition(".")[0] + ".*")]
+        if tag and tag not in known:
+            raise UsageError(did_you_mean(f"weights of {name}", tag, known)) from error
+        raise DataError(
+            f"The weights of timm:{name} could not be had from the hub or its local cache "
+            f"({type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}). "
+            "Connect to the network, or download the file elsewhere and give its path to --ckpt. "
+            f"Random weights are never used in their place; timm:{name}?pretrained=false asks for "
+            "an untrained encoder."
+        ) from error
+    return model
+
+
+def _untrained(name: str, seed: int) -> nn.Module:
+    """Random weights that depend on the seed alone; the caller's random state is left as it was."""
+    import timm
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return model
+
+
+def load_custom(uri: Uri, options: Options) -> Loaded:
+    """The encoder or module that a function of the user's own file returns; the file is executed.
+
+    Raises:
+        DataError: if the file does not exist or its code fails.
+        UsageError: if it has no such function, or the function returns something else.
+    """
+    source, _, function = uri.target.rpartition(":")
+    if not source or not function:
+        raise UsageError(f"Expected custom:file.py:function, found 'custom:{uri.target}'.")
+    options.refuse("arch", "network", because="a custom: function builds its own architecture")
+    path = Path(source).expanduser()
+    if not path.is_file():
+        raise DataError(f"custom: file {path} does not exist.")
+    model = _call(path, function)
+    if not isinstance(model, nn.Module):
+        raise UsageError(
+            f"{function}() of {path} returned {type(model).__name__}, expected a torch module or an "
+            "sdssl_bench Encoder."
+        )
+    if isinstance(model, Encoder):
+        options.refuse("norm", "img_size", because=f"{function}() returns a finished Encoder")
+        encoder = model
+    else:
+        encoder = backbones.wrap(model, norm=options.norm, img_size=options.img_size)
+    check_facts(encoder, options, what=f"{function}() of {path.name}")
+    details: dict[str, Any] = {"networks": ["model"], "epoch": None}
+    arch = backbones.arch_name(encoder)
+    return Loaded(encoder, "custom", "model", arch, details, name=f"{path.stem}:{function}")
+
+
+def _call(path: Path, function: str) -> Any:
+    """Imports the file under a name of its own and calls the function."""
+    name = f"sdssl_bench_custom_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path.resolve())
+    if spec is None or spec.loader is None:
+        raise UsageError(f"{path} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses and pickling look their module up by name
+    try:
+        spec.loader.exec_module(module)
+        build = getattr(module, function, None)
+        if not callable(build):
+            known = [n for n, v in vars(module).items() if callable(v) and not n.startswith("_")]
+            raise UsageError(did_you_mean(f"function of {path.name}", function, known))
+        return build()
+    except UsageError:
+        raise
+    except Exception as error:
+        trace = error.__traceback__
+        while trace is not None and trace.tb_next is not None:
+            trace = trace.tb_next
+        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else str(path)
+        raise DataError(
+            f"custom:{path}:{function} failed at {place}: {type(error).__name__}: {error}"
+        ) from error
