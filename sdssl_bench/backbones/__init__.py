@@ -4,8 +4,9 @@ from typing import Any
 
 from torch import nn
 
+from sdssl_bench.backbones.plain_vit import ViTConfig, build_vit
 from sdssl_bench.backbones.resnet import ResNetEncoder
-from sdssl_bench.backbones.vit import ViTConfig, ViTEncoder, build_vit
+from sdssl_bench.backbones.vit import ViTEncoder
 from sdssl_bench.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
 
