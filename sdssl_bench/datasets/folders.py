@@ -22,33 +22,35 @@ _WNID = re.compile(r"n\d{8}")
 
 def read_imagenet(root: Path, num_classes: int) -> Listing:
     """`train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`; class id = rank of the wnid."""
-    folders = {
-        split: [e.name for e in list_folder(root / split) if _WNID.fullmatch(e.name) and e.is_dir()]
-        for split in ("train", "val")
-    }
-    for split, wnids in folders.items():
-        if not wnids:
+    folders = {split: _wnid_images(root / split) for split in ("train", "val")}
+    for split, images in folders.items():
+        if not any(images.values()):
             flat = sum(_is_image(e.name) for e in list_folder(root / split))
             found = f"{flat:,} images directly in it" if flat else "none"
             raise DataError(
-                f"ImageNet: expected one folder per class (n01440764, ..) in {root / split}, found "
-                f"{found}. Sort the images into class folders (the devkit has the labels of val)."
+                f"ImageNet: expected one folder of images per class (n01440764, ..) in "
+                f"{root / split}, found {found}. Sort the images into class folders (the devkit has "
+                "the labels of val)."
             )
     wnids = sorted({*folders["train"], *folders["val"]})
     ids = {wnid: i for i, wnid in enumerate(wnids)}
     splits = []
-    for split, own in folders.items():
-        names: list[str] = []
-        counts = []
-        for wnid in own:
-            files = [e.name for e in list_folder(root / split / wnid) if _is_image(e.name)]
-            names += [f"{split}/{wnid}/{file}" for file in files]
-            counts.append(len(files))
-        targets = np.repeat(np.array([ids[wnid] for wnid in own], np.int64), counts)
+    for split, images in folders.items():
+        names = [f"{split}/{wnid}/{file}" for wnid, files in images.items() for file in files]
+        counts = [len(files) for files in images.values()]
+        targets = np.repeat(np.array([ids[wnid] for wnid in images], np.int64), counts)
         # A file name is unique in all of ImageNet, so the same image in both splits shows.
         keys = [name.rpartition("/")[2] for name in names]
         splits.append(SplitListing(names, targets, keys=keys))
     return Listing(tuple(wnids), splits[0], splits[1])
+
+
+def _wnid_images(folder: Path) -> dict[str, list[str]]:
+    return {
+        entry.name: [e.name for e in list_folder(folder / entry.name) if _is_image(e.name)]
+        for entry in list_folder(folder)
+        if _WNID.fullmatch(entry.name) and entry.is_dir()
+    }
 
 
 def read_folder(root: Path) -> tuple[Listing, str]:
@@ -95,7 +97,7 @@ def _folder_split(root: Path, split: str, ids: dict[str, int]) -> SplitListing:
     targets: list[int] = []
     empty = []
     for name, class_id in ids.items():
-        files = sorted(_images_below(root / split / name))
+        files = sorted(images_below(root / split / name))
         if not files:
             empty.append(f"{split}/{name}")
         names += [f"{split}/{name}/{file}" for file in files]
@@ -109,7 +111,7 @@ def _folder_split(root: Path, split: str, ids: dict[str, int]) -> SplitListing:
     return SplitListing(names, np.array(targets, np.int64))
 
 
-def _images_below(folder: Path) -> Iterator[str]:
+def images_below(folder: Path) -> Iterator[str]:
     """Images in a folder and below it, as relative paths; a loop of links ends it."""
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True):
