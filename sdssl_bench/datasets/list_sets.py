@@ -34,7 +34,7 @@ def read_pets(root: Path, num_classes: int) -> Listing:
             names.append(f"images/{name}.jpg")
             targets.append(target)
         splits.append(SplitListing(names, np.array(targets, np.int64)))
-    count = max(num_classes, *class_names, 0)
+    count = max(num_classes, *(target + 1 for target in class_names), 0)
     all_names = tuple(class_names.get(i, f"class {i + 1}") for i in range(count))
     return Listing(all_names, splits[0], splits[1])
 

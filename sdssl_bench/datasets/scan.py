@@ -1,7 +1,7 @@
 """Sizes and modification times of many files, by one directory scan per folder."""
 
 import os
-from collections.abc import Container, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,30 +23,35 @@ def list_folder(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def file_facts(root: Path, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Size in bytes [N] and modification time in ns [N] of each file; -1 where there is none."""
-    sizes = np.full(len(names), -1, np.int64)
-    times = np.full(len(names), -1, np.int64)
-    rows: dict[str, dict[str, list[int]]] = {}
+    """Size in bytes [N] and modification time in ns [N] of each file; -1 where there is none.
+
+    Of a name that comes twice only the last is looked up: a list with duplicates is refused anyway.
+    """
+    sizes, times = [-1] * len(names), [-1] * len(names)
+    rows: dict[str, dict[str, int]] = {}
     for row, name in enumerate(names):
         folder, _, file = name.rpartition("/")
-        rows.setdefault(folder, {}).setdefault(file, []).append(row)
+        if folder not in rows:
+            rows[folder] = {}
+        rows[folder][file] = row
     with ThreadPoolExecutor(_THREADS) as pool:
         found = pool.map(lambda item: _folder_facts(root / item[0], item[1]), rows.items())
-        for (_, wanted), facts in zip(rows.items(), found, strict=True):
-            for file, size, time in facts:
-                sizes[wanted[file]] = size
-                times[wanted[file]] = time
-    return sizes, times
+        for facts in found:
+            for row, size, time in facts:
+                sizes[row] = size
+                times[row] = time
+    return np.array(sizes, np.int64), np.array(times, np.int64)
 
 
-def _folder_facts(folder: Path, wanted: Container[str]) -> list[tuple[str, int, int]]:
+def _folder_facts(folder: Path, wanted: Mapping[str, int]) -> list[tuple[int, int, int]]:
     facts = []
     try:
         with os.scandir(folder) as entries:
             for entry in entries:
-                if entry.name in wanted and entry.is_file():
+                row = wanted.get(entry.name)
+                if row is not None and entry.is_file():
                     stat = entry.stat()
-                    facts.append((entry.name, stat.st_size, stat.st_mtime_ns))
+                    facts.append((row, stat.st_size, stat.st_mtime_ns))
     except (FileNotFoundError, NotADirectoryError):
         return []
     return facts
