@@ -159,7 +159,8 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """[B, D] of the last layer."""
-        return self.forward_layers(images, [self.depth], cls)[self.depth]
+        out: Tensor = self.forward_layers(images, [self.depth], cls)[self.depth]
+        return out
 
 
 def check_layers(layers: Sequence[int], depth: int) -> list[int]:

@@ -30,7 +30,7 @@ class TaskSource:
 
 def task_sources() -> dict[str, TaskSource]:
     """All tasks, by name."""
-    found = {}
+    found: dict[str, TaskSource] = {}
     for folder in _task_folders():
         for path in sorted(folder.glob("*.py")):
             if not path.stem.startswith("_"):

@@ -214,7 +214,7 @@ class ResultStore:
                 arrays = {n: stored[n] for n in stored.files if not n.startswith(prefix)}
         arrays.update({prefix + name: np.asarray(values) for name, values in items.items()})
         buffer = io.BytesIO()
-        np.savez_compressed(buffer, **{name: arrays[name] for name in sorted(arrays)})
+        np.savez_compressed(buffer, allow_pickle=False, **{n: arrays[n] for n in sorted(arrays)})
         write_atomic(path, buffer.getvalue())
 
     def __iter__(self) -> Iterator[tuple[Path, Record]]:

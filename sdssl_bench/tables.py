@@ -139,3 +139,25 @@ def size(num_bytes: int) -> str:
             return f"{value:.0f} B" if unit == "B" else f"{value:.1f} {unit}"
         value /= 1024
     return f"{value:.1f} TiB"
+
+
+def cache_table(entries: "Sequence[CacheEntry]") -> "RenderableType":
+    """The feature cache: one row per model and split."""
+    from rich.table import Table
+
+    table = Table(header_style="bold")
+    for name in ("key", "model", "dataset", "split", "banks", "rows", "size", "state", "last used"):
+        table.add_column(name, justify="right" if name in ("rows", "size") else "left")
+    for entry in entries:
+        table.add_row(
+            entry.key,
+            entry.model,
+            entry.dataset,
+            entry.split,
+            entry.banks,
+            f"{entry.rows:,}",
+            size(entry.bytes),
+            "complete" if entry.complete else "partial",
+            entry.last_used,
+        )
+    return table

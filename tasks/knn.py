@@ -15,14 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from sdssl_bench.features import FeatureBank, extract, is_main_process
-from sdssl_bench.metrics import mean_per_class
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.datasets.base import ClassificationData
+from sdssl_bench.datasets.identity import describe
 from sdssl_bench.datasets.transforms import preprocess
+from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.features import FeatureBank, extract
+from sdssl_bench.metrics import mean_per_class
 from sdssl_bench.neighbors import top_k, weighted_knn_vote
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
@@ -71,7 +73,7 @@ class Task:
 
     def describe_data(self, data: ClassificationData) -> DatasetInfo:
         """Identity of both splits."""
-        return classification.describe(data)
+        return describe(data)
 
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext

@@ -78,7 +78,7 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
-    from sdssl_bench.backbones.positions import classify_pos_embed
+    from sdssl_bench.backbones.positions import Positions, classify_pos_embed
 
     if isinstance(model, Encoder):
         return model
@@ -88,7 +88,7 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
         size = img_size
         if size is None and "dinov2" in str(facts.get("architecture", "")):
             size = DINOV2_SIZE
-        pos = "learned"
+        pos: Positions = "learned"
         if isinstance(model, VisionTransformer) and model.pos_embed is not None:
             pos = classify_pos_embed(model.pos_embed, tuple(model.patch_embed.grid_size))
         encoder = ViTEncoder(model, norm=norm, input_size=size, pos=pos)

@@ -54,7 +54,7 @@ def build_vit(
     """
     extra: dict[str, Any] = {}
     if config.swiglu:
-        from timm.layers import SwiGLUPacked
+        from timm.layers.mlp import SwiGLUPacked
 
         extra = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
     model = VisionTransformer(
@@ -94,6 +94,7 @@ def build_vit(
 def _fix_positions(model: VisionTransformer, config: ViTConfig) -> None:
     side = config.img_size // config.patch_size
     patches = sincos_2d((side, side), config.dim, order=config.pos)
+    assert model.pos_embed is not None
     table = torch.zeros_like(model.pos_embed)
     table[0, table.shape[1] - len(patches) :] = patches
     model.pos_embed = nn.Parameter(table, requires_grad=False)

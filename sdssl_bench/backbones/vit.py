@@ -8,14 +8,14 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sdssl_bench.backbones.positions import interpolate_learned, sincos_2d
+from sdssl_bench.backbones.positions import Positions, interpolate_learned, sincos_2d
 from sdssl_bench.encoder import NORMS, Encoder, LayerFeatures, check_layers, everything
 from sdssl_bench.errors import UsageError, did_you_mean
 
@@ -41,7 +41,7 @@ class ViTEncoder(Encoder):
         *,
         norm: str | None = None,
         input_size: int | None = None,
-        pos: str = "learned",
+        pos: Positions = "learned",
         norms: nn.ModuleList | None = None,
     ) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class ViTEncoder(Encoder):
                 "--norm per-layer needs a checkpoint with a norm for each layer; this one has a "
                 "single final norm. Choose shared, none or identity."
             )
-        self.model = model
+        self.model: Any = model
         self.norms = norms
         self.norm = norm
         self.config: ViTConfig | None = None
@@ -62,7 +62,7 @@ class ViTEncoder(Encoder):
         self.stride = int(model.patch_embed.patch_size[0])
         self.grid = tuple(model.patch_embed.grid_size)
         self.input_size = input_size or self.grid[0] * self.stride
-        self.pos = "timm" if isinstance(model, Eva) else pos
+        self.pos: Positions | Literal["timm"] = "timm" if isinstance(model, Eva) else pos
         self.antialias = int(getattr(model, "num_reg_tokens", 0)) > 0
         self.cls_source = "class token" if model.cls_token is not None else "mean of patch tokens"
         self._check_size(self.input_size, self.input_size)
@@ -108,14 +108,14 @@ class ViTEncoder(Encoder):
         if isinstance(self.model, VisionTransformer):
             patch_embed.strict_img_size = False
             add = lambda _model, x: self._add_positions(x, grid)  # noqa: E731
-            self.model._pos_embed = MethodType(add, self.model)
+            vars(self.model)["_pos_embed"] = MethodType(add, self.model)
         try:
             yield
         finally:
             for handle in handles:
                 handle.remove()
             patch_embed.strict_img_size = strict
-            self.model.__dict__.pop("_pos_embed", None)
+            vars(self.model).pop("_pos_embed", None)
 
     def _features(self, tokens: Tensor, layer: int, grid: tuple[int, int]) -> LayerFeatures:
         prefix = self.model.num_prefix_tokens
@@ -143,7 +143,7 @@ class ViTEncoder(Encoder):
             return self.norms[-1]
         for name in ("norm", "fc_norm"):
             norm = getattr(self.model, name, None)
-            if norm is not None and not isinstance(norm, nn.Identity):
+            if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
                 return norm
         return nn.Identity()
 
@@ -157,20 +157,26 @@ class ViTEncoder(Encoder):
             if token is not None
         ]
         if model.pos_embed is None:
-            return model.pos_drop(torch.cat([*prefix, x], dim=1))
+            return self._dropped(torch.cat([*prefix, x], dim=1))
         skip = 0 if model.no_embed_class else model.num_prefix_tokens
         table = model.pos_embed
         if grid != self.grid:
-            if self.pos == "learned":
+            if self.pos in ("learned", "timm"):
                 patches = interpolate_learned(
                     table[0, skip:], self.grid, grid, antialias=self.antialias
                 )
             else:
-                patches = sincos_2d(grid, table.shape[-1], order=self.pos).to(table)
+                patches = sincos_2d(grid, table.shape[-1], order=cast(Positions, self.pos)).to(
+                    table
+                )
             table = torch.cat([table[:, :skip], patches[None]], dim=1)
         if model.no_embed_class:
-            return model.pos_drop(torch.cat([*prefix, x + table], dim=1))
-        return model.pos_drop(torch.cat([*prefix, x], dim=1) + table)
+            return self._dropped(torch.cat([*prefix, x + table], dim=1))
+        return self._dropped(torch.cat([*prefix, x], dim=1) + table)
+
+    def _dropped(self, tokens: Tensor) -> Tensor:
+        out: Tensor = self.model.pos_drop(tokens)
+        return out
 
     def _check_size(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid of an image.
