@@ -5,8 +5,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
-from records import ENVIRONMENT, entry, head
 
+from records import ENVIRONMENT, entry, head
 from sdssl_bench.leaderboard import COLUMNS, tidy, wide
 
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from records import ENVIRONMENT, entry, head
 
 import sdssl_bench
+from records import ENVIRONMENT, entry, head
 from sdssl_bench.errors import DataError
 from sdssl_bench.results import (
     ResultStore,
