@@ -42,6 +42,17 @@ def test_the_fingerprint_knows_sizes_and_the_freshness_knows_times(tmp_path: Pat
     assert grown.fingerprint != before.fingerprint
 
 
+def test_the_fingerprint_knows_names(tmp_path: Path) -> None:
+    for file in ("train/a/1.png", "test/a/1.png"):
+        (tmp_path / file).parent.mkdir(parents=True)
+        (tmp_path / file).write_bytes(b"same size")
+    before = load(f"folder:{tmp_path}", data_root=None)
+    (tmp_path / "train/a/1.png").rename(tmp_path / "train/a/2.png")
+    after = load(f"folder:{tmp_path}", data_root=None)
+    assert after.train.fingerprint != before.train.fingerprint
+    assert after.test.fingerprint == before.test.fingerprint
+
+
 def test_the_fingerprint_knows_labels_and_pixels(tmp_path: Path) -> None:
     folder = copy_of("cifar10", tmp_path)
     before = load("cifar10", data_root=tmp_path)
