@@ -1,0 +1,191 @@
+"""Features of images of many shapes: every image passes through the encoder once for all layers.
+
+Images are batched by shape, which changes no number, and rows are written by index into one
+memory-mapped file per layer. The files lie in the feature cache under a digest of everything that
+could change them; an extraction that was killed goes on where it stopped, and several processes
+share one.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdssl_bench.datasets.base import truncated_is_an_error
+from sdssl_bench.distributed import (
+    broadcast,
+    gather_objects,
+    is_main_process,
+    num_processes,
+    process_index,
+    resolve_device,
+    wait_for_everyone,
+)
+from sdssl_bench.encoder import Encoder, check_layers, move
+from sdssl_bench.errors import TaskError
+from sdssl_bench.image_bank import ImageBank, RowWriter, StoredBank
+from sdssl_bench.image_loading import ImageJob, bad_images, batches, pooling, prefetched, workers
+from sdssl_bench.results import digest
+from sdssl_bench.task import RunContext
+
+TOKENS = {"cpu": 2048, "cuda": 65_536}
+"""Patch tokens per forward pass where the batch size is automatic."""
+
+
+def extract_images(
+    encoder: Encoder, job: ImageJob, layers: Sequence[int], *, ctx: RunContext
+) -> ImageBank:
+    """One vector per image and layer, from the cache or from one pass over the images.
+
+    Must be called by all processes of a launched run.
+
+    Raises:
+        TaskError: for features that are not finite (names layer and image), or images that cannot
+            be read (names up to 20) unless ctx.on_bad_image is "skip".
+    """
+    layers = check_layers(layers, encoder.depth)
+    identity = job.identity(encoder, ctx)
+    store = StoredBank(ctx.cache_dir / "images" / digest(identity)[:32])
+    dims = {layer: encoder.dims[layer - 1] for layer in layers}
+    started = time.perf_counter()
+    if is_main_process():
+        store.folder.mkdir(parents=True, exist_ok=True)
+    wait_for_everyone()
+    lock = FileLock(store.folder / ".lock")
+    if is_main_process():
+        lock.acquire()
+    try:
+        missing = gather_objects(store.missing(layers))[0]
+        if missing:
+            _fill(encoder, job, missing, store=store, dims=dims, identity=identity, ctx=ctx)
+        elif ctx.progress:
+            ctx.progress.message(
+                f"{job.images.dataset} {job.images.split}: features from the cache"
+            )
+    finally:
+        wait_for_everyone()
+        lock.release(force=True)
+    bank = store.open(layers, seconds={"extract": time.perf_counter() - started})
+    if bank.bad_images and ctx.on_bad_image != "skip":
+        raise TaskError(bad_images(job.images, bank.bad_images))
+    return bank
+
+
+def _fill(
+    encoder: Encoder,
+    job: ImageJob,
+    layers: list[int],
+    *,
+    store: StoredBank,
+    dims: dict[int, int],
+    identity: dict[str, Any],
+    ctx: RunContext,
+) -> None:
+    state = np.empty(0, np.uint8)
+    if is_main_process():
+        wanted = {layer: dims[layer] for layer in layers}
+        state = store.prepare(len(job.images), wanted, ctx.bank_dtype)
+    # One process says what is done: the others may look when the first rows are already there.
+    rows = store.writer(layers, process_index(), state=broadcast(state))
+    failure = None
+    try:
+        _write_rows(encoder, job, layers, rows=rows, ctx=ctx)
+    except TaskError as error:
+        failure = str(error)
+    finally:
+        rows.close()
+    failures = [text for text in gather_objects(failure) if text]
+    if failures:
+        raise TaskError(failures[0])
+    if is_main_process():
+        store.complete(layers, {**identity, "num_images": len(job.images)})
+
+
+def _write_rows(
+    encoder: Encoder, job: ImageJob, layers: list[int], *, rows: RowWriter, ctx: RunContext
+) -> None:
+    """This process's share of the images that are not done."""
+    device = torch.device(resolve_device(ctx.device))
+    encoder.to(device).eval()
+    stage = _Stage(encoder, job, layers, device=device, dtype=ctx.dtype, stored=ctx.bank_dtype)
+    with ThreadPoolExecutor(workers(ctx)) as pool, truncated_is_an_error():
+        groups, unreadable = batches(
+            job,
+            pool,
+            rows.done,
+            most_tokens=TOKENS.get(device.type, TOKENS["cpu"]),
+            most_images=ctx.batch_size,
+        )
+        rows.mark_bad(unreadable)
+        mine = groups[process_index() :: num_processes()]
+        if ctx.progress:
+            label = f"{job.images.dataset} {job.images.split}"
+            ctx.progress.start(label, sum(map(len, mine)))
+        for indices, loaded in prefetched(pool, job, mine):
+            good = [i for i, image in zip(indices, loaded, strict=True) if image is not None]
+            rows.mark_bad([i for i in indices if i not in good])
+            if good:
+                pixels = np.stack([image for image in loaded if image is not None])
+                rows.write(good, stage(torch.from_numpy(pixels), good))
+            if ctx.progress:
+                ctx.progress.advance(len(indices))
+    if ctx.progress:
+        ctx.progress.finish()
+
+
+@dataclass(frozen=True, eq=False)
+class _Stage:
+    """The forward pass: uint8 images of one shape to vectors of all layers."""
+
+    encoder: Encoder
+    job: ImageJob
+    layers: list[int]
+    device: torch.device
+    dtype: str
+    stored: str
+
+    def __call__(self, pixels: Tensor, indices: list[int]) -> dict[int, NDArray[Any]]:
+        kind = getattr(torch, self.stored)
+        out = {layer: t.to(kind).cpu().numpy() for layer, t in self._forward(pixels).items()}
+        for layer, vectors in out.items():
+            bad = np.flatnonzero(~np.isfinite(vectors).all(1))
+            if len(bad):
+                raise TaskError(
+                    f"Features must be finite, found NaN or infinity in layer {layer} of "
+                    f"{self.job.images.names[indices[bad[0]]]}."
+                )
+        return out
+
+    def _forward(self, pixels: Tensor) -> dict[int, Tensor]:
+        try:
+            return self._averaged(pixels)
+        except torch.OutOfMemoryError as error:
+            if len(pixels) == 1:
+                size = f"{pixels.shape[-1]} x {pixels.shape[-2]}"
+                raise TaskError(
+                    f"One image of {size} pixels does not fit into the memory of {self.device}. Use "
+                    "--imsize with fewer pixels, --dtype bfloat16, or --device cpu."
+                ) from error
+        halves = [self._forward(half) for half in pixels.chunk(2)]
+        return {layer: torch.cat([half[layer] for half in halves]) for layer in self.layers}
+
+    def _averaged(self, pixels: Tensor) -> dict[int, Tensor]:
+        pool = pooling(self.job.pool, gem_p=self.job.gem_p)
+        low = self.dtype != "float32"
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, getattr(torch, self.dtype), enabled=low),
+        ):
+            views = self.job.geometry.views(move(pixels, self.encoder))
+            sums: dict[int, Tensor] = {}
+            for view in views:
+                for layer, vectors in self.encoder.forward_layers(view, self.layers, pool).items():
+                    sums[layer] = vectors.float() + sums.get(layer, 0)
+            return {layer: total / len(views) for layer, total in sums.items()}
