@@ -63,7 +63,9 @@ def run(
     head = record_head(encoder, task, data, ctx=ctx)
     stored = store.find(head) if store and is_main_process() else None
     # The first process decides for all: the others may look at the store a moment later.
-    record, todo = broadcast((stored, _todo(wanted, stored, overwrite)))
+    # Masks and pictures come from the run itself, so what is stored does not stand in for it.
+    again = "always" if ctx.artifacts else overwrite
+    record, todo = broadcast((stored, _todo(wanted, stored, again)))
     reused = [layer for layer in wanted if layer not in todo]
     if not todo:
         assert record is not None

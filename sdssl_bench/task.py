@@ -34,6 +34,9 @@ class RunContext:
         allow_partial: score an incomplete copy of a dataset and record that.
         on_bad_image: "error" | "skip".
         backend: nearest-neighbour search, "auto" | "torch" | "faiss".
+        artifacts: kind -> folder of what a run writes besides its record ("masks", "strips", "csv");
+            a task lists the kinds it can write in a class variable `artifacts`. No part of any
+            protocol: they change no number.
     """
 
     data_root: Path | None
@@ -48,6 +51,7 @@ class RunContext:
     allow_partial: bool = False
     on_bad_image: str = "error"
     backend: str = "auto"
+    artifacts: Mapping[str, Path] = field(default_factory=dict)
     progress: "Progress | None" = None
 
 

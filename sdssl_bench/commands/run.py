@@ -69,6 +69,21 @@ def run(
     overwrite: Annotated[
         str, typer.Option(help="Stored layers: missing (keep), always (redo), never (touch).")
     ] = "missing",
+    save_masks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write predicted masks here: DIR/layer12/SEQUENCE/00000.png (davis).",
+            show_default=False,
+        ),
+    ] = None,
+    strips: Annotated[
+        Path | None,
+        typer.Option(help="Write pictures of frames x layers here (davis).", show_default=False),
+    ] = None,
+    csv_dir: Annotated[
+        Path | None,
+        typer.Option(help="Write the official CSV files here (davis).", show_default=False),
+    ] = None,
     cache_dir: opt.CacheDir = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and stop.")
@@ -81,6 +96,7 @@ def run(
     """
     from sdssl_bench import checkpoints, tasks
     from sdssl_bench.commands.running import (
+        artifact_folders,
         check_device,
         dataset_names,
         print_plan,
@@ -96,6 +112,12 @@ def run(
         tasks.load(name, protocol, opt.assignments(changes or [])) for name in opt.comma_list(task)
     ]
     floats = ("float32", "bfloat16", "float16")
+    pairs: list[tuple[Any, str]] = [
+        (one, name) for one in chosen for name in dataset_names(one, opt.comma_list(dataset or []))
+    ]
+    artifacts = artifact_folders(
+        {"masks": save_masks, "strips": strips, "csv": csv_dir}, pairs, overwrite=overwrite
+    )
     progress = Progress(quiet=quiet or not is_main_process())
     ctx: RunContext = RunContext(
         data_root=data_root.expanduser() if data_root else None,
@@ -110,12 +132,10 @@ def run(
         allow_partial=allow_partial,
         on_bad_image=opt.choice("--on-bad-image", on_bad_image, ("error", "skip")),
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
+        artifacts=artifacts,
         progress=progress,
     )
     opt.choice("--overwrite", overwrite, ("missing", "always", "never"))
-    pairs: list[tuple[Any, str]] = [
-        (one, name) for one in chosen for name in dataset_names(one, opt.comma_list(dataset or []))
-    ]
     encoder: Encoder = checkpoints.load(
         ckpt,
         network=network,

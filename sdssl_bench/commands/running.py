@@ -1,6 +1,7 @@
 """What `run` does once its options are read: plan, run every pair, show the layers, sum up."""
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import typer
@@ -70,6 +71,41 @@ def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> li
     return check_layers([encoder.depth], encoder.depth)
 
 
+_ARTIFACT_OPTIONS = {"masks": "--save-masks", "strips": "--strips", "csv": "--csv-dir"}
+
+
+def artifact_folders(
+    asked: Mapping[str, Path | None], pairs: Sequence[tuple[Task, str]], *, overwrite: str
+) -> dict[str, Path]:
+    """The folders to write masks, strips and tables to, each made and proven to be writable.
+
+    Raises:
+        UsageError: if the task writes no such thing, several runs would share a folder, stored
+            layers may not be run again, or a folder cannot be written to.
+    """
+    folders: dict[str, Path] = {}
+    for kind, folder in asked.items():
+        if folder is None:
+            continue
+        option = _ARTIFACT_OPTIONS[kind]
+        if len(pairs) != 1 or kind not in getattr(pairs[0][0], "artifacts", ()):
+            named = ", ".join(f"{task.name} on {name}" for task, name in pairs)
+            raise UsageError(
+                f"{option} goes with one task that writes {kind}, on one dataset (davis); asked "
+                f"for: {named}."
+            )
+        if overwrite == "never":
+            raise UsageError(f"{option} runs the layers again; --overwrite never forbids that.")
+        folders[kind] = folder.expanduser()
+        try:
+            folders[kind].mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folders[kind]):
+                pass
+        except OSError as error:
+            raise UsageError(f"{option} takes a folder to write to, found: {error}.") from error
+    return folders
+
+
 def print_plan(
     encoder: Encoder,
     pairs: Sequence[tuple[Task, str]],
@@ -123,6 +159,10 @@ def run_all(
             continue
         if is_main_process():
             show(layer_table(outcome.record, layers, reused=outcome.reused))
+            # A task with more to show than its layers has a method `tables`.
+            more = getattr(task, "tables", lambda record, path: ())
+            for table in more(outcome.record, store.path(outcome.record)):
+                show(table)
             typer.echo(f"record: {store.path(outcome.record)}")
     if not failures:
         return 0
