@@ -28,11 +28,8 @@ def quickstart(
 
     out = out.expanduser()
     data, results = out / "data", out / "results"
-    if (data / "sdssl-bench-mini.json").exists():
-        typer.echo(f"1/3 miniature datasets: {data} is there already")
-    else:
-        typer.echo(f"1/3 miniature datasets from photographs of scikit-image -> {data}")
-        make_mini(data)
+    typer.echo(f"1/3 miniature datasets from photographs of scikit-image -> {data}")
+    make_mini(data)  # leaves an intact copy alone, mends a damaged one
     typer.echo(f"2/3 k-NN of all layers of an UNTRAINED encoder ({ENCODER})")
     encoder = checkpoints.load(ENCODER)
     with Progress() as progress:
