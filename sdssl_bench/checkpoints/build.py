@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from sdssl_bench import backbones
-from sdssl_bench.backbones.vit import ViTConfig, ViTEncoder, build_vit
+from sdssl_bench.backbones import ViTConfig, ViTEncoder, build_vit
 from sdssl_bench.checkpoints.infer import RESNETS
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.strict import check_keys

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from sdssl_bench import backbones
-from sdssl_bench.backbones.vit import ViTConfig
+from sdssl_bench.backbones import ViTConfig
 from sdssl_bench.checkpoints import native
 from sdssl_bench.checkpoints.build import (
     Loaded,

@@ -5,6 +5,7 @@ of 1) count as untouched only if they are still exactly that.
 """
 
 import copy
+import math
 import re
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ SAMPLE = 4096
 
 LIMIT = 1.95
 """Kolmogorov-Smirnov: distances below LIMIT * sqrt((n + m) / (n m)) are no difference at 0.1 %."""
+
+DISPERSION = 1.5
+"""Row or column norms that vary this many times more than in the twin were trained."""
 
 
 @dataclass(frozen=True)
@@ -106,19 +110,32 @@ def looks_fresh(tensor: Tensor, fresh: Tensor) -> bool:
     """Whether values could be a fresh initialisation: the twin's distribution, or a uniform one.
 
     Uniform (Xavier, as MoCo v3 and SDSSL start) is checked apart because the twin may start from
-    another scheme; trained weights are never uniform.
+    another scheme; trained weights are never uniform. A trained matrix can have the twin's
+    distribution by chance, but its rows and columns no longer have nearly equal norms.
     """
     if bool((fresh == fresh.flatten()[0]).all()):
         return bool((tensor == fresh.flatten()[0]).all())
+    if any(now > DISPERSION * then for now, then in zip(dispersion(tensor), dispersion(fresh))):
+        return False
     values, reference = _sample(tensor), _sample(fresh)
     n, m = len(values), len(reference)
-    if _distance(values, reference) < LIMIT * ((n + m) / (n * m)) ** 0.5:
+    if _distance(values, reference) < LIMIT * math.sqrt((n + m) / (n * m)):
         return True
     top = float(np.abs(values).max())
     if n < SAMPLE or top == 0:
         return False
     grid = np.linspace(-top, top, 10 * SAMPLE)
-    return _distance(values, grid) < LIMIT * n**-0.5
+    return _distance(values, grid) < LIMIT / math.sqrt(n)
+
+
+def dispersion(tensor: Tensor) -> list[float]:
+    """Coefficient of variation of the norms of rows and of columns; [] below two dimensions."""
+    matrix = tensor.detach().double().squeeze()
+    if matrix.ndim < 2:
+        return []
+    matrix = matrix.flatten(1)
+    norms = (matrix.norm(dim=1), matrix.norm(dim=0))
+    return [float(n.std(correction=0) / n.mean().clamp(min=1e-12)) for n in norms]
 
 
 def _sample(tensor: Tensor) -> NDArray[np.float64]:

@@ -8,15 +8,15 @@ from typing import Any
 
 from torch import Tensor
 
+from sdssl_bench.backbones import ViTConfig
 from sdssl_bench.backbones.positions import classify_pos_embed
-from sdssl_bench.backbones.vit import ViTConfig
 from sdssl_bench.checkpoints.heads import resolve_heads
 from sdssl_bench.checkpoints.keys import has_any
 from sdssl_bench.errors import DataError, UsageError
 
 DEFAULT_IMG_SIZE = 224
 
-RESNETS = {
+RESNETS: dict[tuple[str, tuple[int, ...], int], str] = {
     ("basic", (2, 2, 2, 2), 64): "resnet18",
     ("basic", (3, 4, 6, 3), 64): "resnet34",
     ("bottleneck", (3, 4, 6, 3), 64): "resnet50",

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdssl_bench.backbones.vit import ViTConfig
+from sdssl_bench.backbones import ViTConfig
 from sdssl_bench.checkpoints.build import backbone_state
 from sdssl_bench.checkpoints.reading import CheckpointFile
 from sdssl_bench.encoder import IMAGENET_MEAN, IMAGENET_STD, NORMS, Encoder
