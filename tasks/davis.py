@@ -1,0 +1,214 @@
+"""Video object segmentation on DAVIS-2017 by label propagation, all layers from one pass per frame.
+
+The mask of the first frame is carried on by patch similarity alone: each patch takes the labels of its
+nearest patches in the first frame and the frames just before (Jabri et al. 2020; constants of DINO's
+evaluation). Scores: J (region), F (boundary), over objects, first and last frame left out.
+
+    sdssl-bench run --task davis --ckpt dino_vits16.pth --all-layers
+
+DINO ViT-S/16: 61.8 J&F-Mean at layer 12 (Caron et al. 2021, Table 5).
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from sdssl_bench import distributed
+from sdssl_bench.datasets import davis
+from sdssl_bench.datasets.davis import DavisData
+from sdssl_bench.davis import GLOBAL, SequenceScores, csv_files, per_object, summarise
+from sdssl_bench.davis.tables import sequence_table
+from sdssl_bench.encoder import Encoder
+from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.propagation import SHAPES, Rule
+from sdssl_bench.segmentation import Settings
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
+from sdssl_bench.video_scores import VideoScorer
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Task:
+    """The propagation protocol; every field is a parameter of `--set`."""
+
+    name: ClassVar[str] = "davis"
+    version: ClassVar[int] = 1
+    datasets: ClassVar[tuple[str, ...]] = (davis.NAME,)
+    default_datasets: ClassVar[tuple[str, ...]] = (davis.NAME,)
+    accepts_folder: ClassVar[bool] = True
+    artifacts: ClassVar[tuple[str, ...]] = ("masks", "strips", "csv")
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "dino": {},
+        # The reference counts channels on the down-sampled mask: an object lost there stays lost.
+        "dino-parity": {"vanished": "drop"},
+        # videowalk's README command (Jabri et al. 2020).
+        "crw": {
+            "context": 20,
+            "shape": "circle",
+            "window_on_first": False,
+            "topk": 10,
+            "keep_ties": False,
+            "temperature": 0.05,
+            "short_side": 0,
+            "first_mask": "bilinear",
+            "minmax": False,
+        },
+    }
+
+    protocol: str = "dino"
+    context: int = 7
+    """Frames before the target that it attends to, besides the first; DINO eval_video_segmentation."""
+    radius: int = 12
+    """Of the window, in patches; same source."""
+    shape: str = "square"
+    """Of the window: square, or circle (videowalk)."""
+    window_on_first: bool = True
+    """Whether the window applies to the first frame too; videowalk: no."""
+    topk: int = 5
+    """Affinities kept per patch, over all context frames jointly; DINO."""
+    keep_ties: bool = True
+    """Keep all affinities equal to the k-th; DINO does."""
+    temperature: float = 0.1
+    """Of the exponential; DINO."""
+    short_side: int = 480
+    """Of the resized frames, in pixels, floored to the patch size; 0 keeps the size; DINO."""
+    long_multiple: int = 64
+    """The long side is floored to it (to the patch size if that does not divide it); DINO."""
+    normalisation: str = "davis"
+    """davis: std 0.228, 0.224, 0.225 for encoders with ImageNet's constants; encoder: its own."""
+    first_mask: str = "nearest"
+    """How the first mask gets to patch resolution: nearest (DINO), bilinear (videowalk)."""
+    vanished: str = "keep"
+    """Objects lost at patch resolution: keep their channel, or drop as DINO's code does."""
+    minmax: bool = True
+    """Stretch each channel to 0..1 before the argmax; DINO."""
+
+    def __post_init__(self) -> None:
+        for field, known in (
+            ("shape", SHAPES),
+            ("normalisation", ("davis", "encoder")),
+            ("first_mask", ("nearest", "bilinear")),
+            ("vanished", ("keep", "drop")),
+        ):
+            if getattr(self, field) not in known:
+                raise UsageError(did_you_mean(f"value of {field}", getattr(self, field), known))
+        for field, least in (
+            ("context", 0), ("radius", 0), ("topk", 1), ("short_side", 0), ("long_multiple", 1),
+        ):  # fmt: skip
+            if getattr(self, field) < least:
+                raise UsageError(
+                    f"--set {field} takes a number from {least}, found {getattr(self, field)}."
+                )
+        if not self.temperature > 0:
+            raise UsageError(f"The temperature must be positive, found {self.temperature}.")
+
+    @property
+    def settings(self) -> Settings:
+        """The parameters as the segmenter takes them."""
+        return Settings(
+            rule=Rule(
+                radius=self.radius,
+                shape=self.shape,
+                topk=self.topk,
+                temperature=self.temperature,
+                keep_ties=self.keep_ties,
+                window_on_first=self.window_on_first,
+            ),
+            context=self.context,
+            short_side=self.short_side,
+            long_multiple=self.long_multiple,
+            normalisation=self.normalisation,
+            first_mask=self.first_mask,
+            vanished=self.vanished,
+            minmax=self.minmax,
+        )
+
+    def load_data(self, name: str, ctx: RunContext) -> DavisData:
+        """The sequences, verified."""
+        return davis.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+
+    def describe_data(self, data: DavisData) -> DatasetInfo:
+        """Identity and size."""
+        return DatasetInfo(
+            name=data.name,
+            variant=data.variant,
+            fingerprint=data.fingerprint,
+            splits={"val": data.num_frames},
+            details={
+                "sequences": len(data.videos),
+                "objects": data.num_objects,
+                **data.notes,
+            },
+        )
+
+    def resolve(self, encoder: Encoder, data: DavisData, ctx: RunContext) -> dict[str, Any]:
+        """Sizes of frames in pixels, stride and the constants of the input."""
+        mean, std = self.settings.constants(encoder)
+        sizes = sorted({video.size for video in data.videos})
+        working = {size: self.settings.working(size, encoder.stride) for size in sizes}
+        return {
+            "frames": {f"{h}x{w}": list(working[h, w]) for h, w in sizes},
+            "stride": encoder.stride,
+            "mean": list(mean),
+            "std": list(std),
+        }
+
+    def headline(self, data: DavisData) -> str:
+        """J&F-Mean."""
+        return GLOBAL[0]
+
+    def run(
+        self, encoder: Encoder, data: DavisData, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Scores of each layer once all sequences are done; a sequence is stored when it is done."""
+        videos = [data.videos[i] for i in limited_indices(len(data.videos), ctx.limit)]
+        scorer = VideoScorer(
+            encoder, layers, settings=self.settings, identity=self._identity(), ctx=ctx
+        )
+        mine = videos[distributed.process_index() :: distributed.num_processes()]
+        started = time.perf_counter()
+        found = scorer.score_all(mine, num_frames=sum(len(video.frames) for video in videos))
+        seconds = {**scorer.seconds, "total": time.perf_counter() - started}
+        if not distributed.is_main_process():
+            return
+        for layer in layers:
+            results = {video.name: found[video.name][layer] for video in videos}
+            scores = [SequenceScores(name, one.values) for name, one in results.items()]
+            if "csv" in ctx.artifacts:
+                write_csv(ctx.artifacts["csv"] / f"layer{layer:02d}", scores)
+            objects = per_object(scores)
+            lost = [f"{name}_{k}" for name, one in results.items() for k in one.vanished]
+            yield LayerScores(
+                layer=layer,
+                metrics=summarise(scores),
+                n=len(objects),
+                items={
+                    "object": np.array(list(objects)),
+                    "J": np.array([one["J"] for one in objects.values()]),
+                    "F": np.array([one["F"] for one in objects.values()]),
+                },
+                seconds=seconds,
+                notes={"vanished_at_patch_resolution": lost} if lost else {},
+            )
+            seconds = {}
+
+    def _identity(self) -> dict[str, Any]:
+        parameters = {k: v for k, v in asdict(self).items() if k != "protocol"}
+        return {"task": self.name, "version": self.version, "parameters": parameters}
+
+    def tables(self, record: Mapping[str, Any], path: Path) -> "Iterator[RenderableType]":
+        """Sequences of the last and of the best layer, printed below the layers."""
+        yield sequence_table(record, path)
+
+
+def write_csv(folder: Path, scores: Sequence[SequenceScores]) -> None:
+    """The two official files of one layer; files of an earlier run are replaced, never read."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in csv_files(scores).items():
+        (folder / name).write_text(text, encoding="utf-8")
