@@ -1,0 +1,135 @@
+"""The encoder's forward pass over uint8 batches: all layers and poolings, in pieces that fit memory."""
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdssl_bench.encoder import POOLINGS, Encoder, LayerFeatures, move
+from sdssl_bench.errors import TaskError
+from sdssl_bench.features.store import bank_name
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+PIXELS_CPU, PIXELS_DEVICE = 2**21, 2**24
+"""Pixels per automatic batch: 41 images of 224 px keep a CPU busy, 334 a GPU."""
+MAX_CPU, MAX_DEVICE = 128, 512
+
+
+def automatic_batch_size(input_size: int, device: torch.device) -> int:
+    """Images per forward pass before any back-off: a power of two.
+
+    >>> automatic_batch_size(224, torch.device("cpu")), automatic_batch_size(32, torch.device("cpu"))
+    (32, 128)
+    """
+    pixels, most = (PIXELS_CPU, MAX_CPU) if device.type == "cpu" else (PIXELS_DEVICE, MAX_DEVICE)
+    fitting = max(1, min(most, pixels // input_size**2))
+    return 1 << (fitting.bit_length() - 1)
+
+
+class Forward:
+    """Features of batches, by bank name.
+
+    Attributes:
+        seconds: time spent: "transfer" (to the device, normalising) and "forward".
+        piece: images per pass; halved when memory runs out, if that was left to us.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        names: Sequence[tuple[int, str]],
+        *,
+        device: torch.device,
+        dtype: str,
+        batch_size: int | None,
+    ) -> None:
+        self.piece = batch_size or automatic_batch_size(encoder.input_size, device)
+        self.seconds = {"transfer": 0.0, "forward": 0.0}
+        self._encoder = encoder
+        self._names = names
+        self._layers = sorted({layer for layer, _ in names})
+        self._device = device
+        self._dtype = DTYPES[dtype]
+        self._fixed = batch_size is not None
+
+    def __call__(self, pixels: Tensor) -> dict[str, NDArray[np.float32]]:
+        """{bank name: [B, D]} of uint8 images [B, 3, S, S].
+
+        Raises:
+            TaskError: if memory runs out at the batch size asked for, or even for one image.
+        """
+        parts: list[dict[str, NDArray[np.float32]]] = []
+        at = 0
+        while at < len(pixels):
+            piece = pixels[at : at + self.piece]
+            try:
+                parts.append(self._run(piece))
+            except (torch.OutOfMemoryError, RuntimeError) as error:
+                if not _is_out_of_memory(error):
+                    raise
+                failure = str(error).splitlines()[0]
+            else:
+                at += len(piece)
+                continue
+            # Out of the except clause: the error's traceback would keep the failed pass in memory.
+            self._back_off(len(piece), failure)
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def _back_off(self, tried: int, failure: str) -> None:
+        if self._fixed or tried == 1:
+            raise TaskError(
+                f"Memory of {self._device} is too short for {tried} images at once ({failure}). "
+                + ("Use --batch-size auto or a smaller one." if self._fixed else "")
+            )
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.piece = max(1, tried // 2)
+
+    def _run(self, pixels: Tensor) -> dict[str, NDArray[np.float32]]:
+        started = time.perf_counter()
+        with torch.inference_mode(), self._precision():
+            images = move(pixels, self._encoder)
+            moved = time.perf_counter()
+            reduced = self._encoder.forward_layers(images, self._layers, self._pool)
+            features = {
+                bank_name(layer, pooling): reduced[layer][pooling].float().cpu().numpy()
+                for layer, pooling in self._names
+            }
+        self.seconds["transfer"] += moved - started
+        self.seconds["forward"] += time.perf_counter() - moved
+        return features
+
+    def _pool(self, features: LayerFeatures) -> dict[str, Tensor]:
+        return {pooling: POOLINGS[pooling](features) for pooling in {p for _, p in self._names}}
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        # Also for float32: a caller's own autocast must not reach into the features.
+        reduced = self._dtype is not torch.float32
+        return torch.autocast(
+            self._device.type, dtype=self._dtype if reduced else None, enabled=reduced
+        )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """The CPU allocator raises a plain RuntimeError."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+@contextmanager
+def placed(encoder: Encoder, device: torch.device) -> Iterator[None]:
+    """The encoder in eval mode on a device, and afterwards as and where it was."""
+    training = [(module, module.training) for module in encoder.modules()]
+    before = next(encoder.parameters()).device
+    encoder.to(device).eval()
+    try:
+        yield
+    finally:
+        encoder.to(before)
+        for module, mode in training:
+            module.training = mode
