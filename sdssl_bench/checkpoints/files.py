@@ -100,6 +100,12 @@ def _build(
         wanted = getattr(backbones.build(options.arch), "config", None)
         if wanted is None:
             raise UsageError(f"--arch {options.arch} is a ResNet, {path.name} holds a ViT.")
+        projection = state.get("patch_embed.proj.weight")
+        if projection is not None and projection.shape[0] != wanted.dim:
+            raise UsageError(
+                f"--arch {options.arch} contradicts {path.name}: width {wanted.dim} (the file: "
+                f"{projection.shape[0]})."
+            )
     inferred = infer_vit(
         state,
         release.format,

@@ -64,19 +64,19 @@ def compare_with_fresh(
     Returns:
         groups of parameters, names of those that look untouched, number compared.
     """
-    model = getattr(encoder, "model", encoder)
-    twin = dict(fresh_twin(model).named_parameters())
+    twin = dict(fresh_twin(encoder).named_parameters())
     members: dict[str, list[tuple[bool, float, float]]] = {}
     untouched: list[str] = []
     compared = 0
-    for name, tensor in model.named_parameters():
-        if name.startswith(fixed) and fixed:
+    for key, parameter in encoder.named_parameters():
+        tensor, reference, name = parameter.detach(), twin[key].detach(), key.removeprefix("model.")
+        if any(name.startswith(prefix) for prefix in fixed):
             continue
         compared += 1
-        fresh = looks_fresh(tensor, twin[name])
+        fresh = looks_fresh(tensor, reference)
         untouched += [name] if fresh else []
         group = re.sub(r"\.\d+\.", ".*.", re.sub(r"\.\d+\.", ".*.", name))
-        stds = float(tensor.std(correction=0)), float(twin[name].std(correction=0))
+        stds = float(tensor.std(correction=0)), float(reference.std(correction=0))
         members.setdefault(group, []).append((fresh, *stds))
     groups = tuple(
         Group(
@@ -91,16 +91,16 @@ def compare_with_fresh(
     return groups, tuple(untouched), compared
 
 
-def fresh_twin(model: nn.Module) -> nn.Module:
+def fresh_twin(encoder: nn.Module) -> nn.Module:
     """A copy with newly drawn weights: torch's reset of each part, then the model's own scheme."""
-    twin = copy.deepcopy(model)
+    twin = copy.deepcopy(encoder)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(0)
         for module in twin.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-        own = getattr(twin, "init_weights", None)
+        own = getattr(getattr(twin, "model", twin), "init_weights", None)
         if callable(own):
             own()
     return twin

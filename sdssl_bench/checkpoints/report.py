@@ -22,7 +22,22 @@ def renderable(diagnosis: "Diagnosis") -> "RenderableType":
     for name, value in _facts(diagnosis):
         facts.add_row(name, Text(value))
     warnings = [Text(f"Warning: {text}", style="bold yellow") for text in diagnosis.warnings]
-    return Group(facts, "", _weights(diagnosis), "", _layers(diagnosis), *warnings)
+    fixed = ", ".join(f"{name}*" for name in diagnosis.fixed)
+    verdict = (
+        f"weights: {diagnosis.weights} ({len(diagnosis.untouched)} of {diagnosis.compared} tensors "
+        "look freshly initialised" + (f"; fixed by design: {fixed})" if fixed else ")")
+    )
+    photographs = Text("[CLS] of six photographs", style="italic")
+    return Group(
+        facts,
+        "",
+        Text(verdict, style="italic"),
+        _weights(diagnosis),
+        "",
+        photographs,
+        _layers(diagnosis),
+        *warnings,
+    )
 
 
 def _facts(diagnosis: "Diagnosis") -> Iterator[tuple[str, str]]:
@@ -61,13 +76,7 @@ def _facts(diagnosis: "Diagnosis") -> Iterator[tuple[str, str]]:
 def _weights(diagnosis: "Diagnosis") -> "Table":
     from rich.table import Table
 
-    fixed = f"; fixed by design: {', '.join(f'{n}*' for n in diagnosis.fixed)}"
-    table = Table(
-        title=f"weights: {diagnosis.weights} ({len(diagnosis.untouched)} of {diagnosis.compared} "
-        f"tensors look freshly initialised{fixed if diagnosis.fixed else ''})",
-        title_justify="left",
-        box=None,
-    )
+    table = Table(box=None)
     table.add_column("tensors")
     for name in ("number", "look fresh", "std", "fresh std"):
         table.add_column(name, justify="right")
@@ -85,7 +94,7 @@ def _weights(diagnosis: "Diagnosis") -> "Table":
 def _layers(diagnosis: "Diagnosis") -> "Table":
     from rich.table import Table
 
-    table = Table(title="\\[CLS] of six photographs", title_justify="left", box=None)
+    table = Table(box=None)
     table.add_column("layer", justify="right")
     table.add_column("finite")
     for name in ("length", "spread", "mean cosine"):
