@@ -91,7 +91,7 @@ class ModelInfo:
         name: short name for tables, e.g. "dino_vits16".
         uri: what the user asked for (file or URI).
         format: adapter that read it ("sdssl-bench", "timm", "dino", "mocov3", ..., "module").
-        network: "student" | "teacher" | "base" | "momentum" | "model".
+        network: "student" | "teacher" | "base" | "momentum" | "model" | "ema".
         arch: canonical architecture, e.g. "vit_small_patch16" or a timm name.
         weights_sha256: digest of the evaluated network's tensors (names, shapes, dtypes, bytes).
         file_sha256: digest of the checkpoint file, None when there is no file.
