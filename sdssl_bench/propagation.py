@@ -19,6 +19,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sdssl_bench.threads import Crew
+
 SHAPES = ("square", "circle")
 
 
@@ -88,12 +90,22 @@ class Context:
 
         return _Frame(columns(features), columns(labels.float()))
 
-    def step(self, features: Tensor) -> Tensor:
-        """Soft labels [h, w, C] of the next frame from its features [h, w, D]; remembers both."""
+    def step(self, features: Tensor, crew: Crew | None = None) -> Tensor:
+        """Soft labels [h, w, C] of the next frame from its features [h, w, D]; remembers both.
+
+        Args:
+            features: of the next frame, any length.
+            crew: workers that share the columns of the frame; None works in this thread.
+        """
         target = self._frame(unit(features), features[..., :0])
-        parts = [self._column(target, number) for number in range(len(target.features))]
+        numbers = range(len(target.features))
+        if crew is None:
+            parts = [self._column(target, number) for number in numbers]
+        else:
+            parts = crew.map(lambda number: self._column(target, number), numbers)
         labels = torch.cat(parts, dim=1)
-        self.recent.append(self._frame(torch.cat(target.features, dim=1), labels))
+        known = labels.split(self.tile[1], dim=1)
+        self.recent.append(_Frame(target.features, tuple(part.contiguous() for part in known)))
         return labels
 
     def _column(self, target: "_Frame", number: int) -> Tensor:

@@ -15,6 +15,7 @@ from sdssl_bench.davis.folders import first_annotation
 from sdssl_bench.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, LayerFeatures
 from sdssl_bench.errors import TaskError
 from sdssl_bench.propagation import Context, Rule
+from sdssl_bench.threads import Crew
 from sdssl_bench.video import (
     Size,
     first_labels,
@@ -117,7 +118,7 @@ class Segmenter:
         working = self.settings.working(video.size, self.encoder.stride)
         frames = frames_ahead(video.frames, video.size, working, num_workers=self.num_workers)
         contexts: dict[int, Context] = {}
-        with torch.inference_mode():
+        with torch.inference_mode(), Crew(self.device) as crew:
             numbered = enumerate(frames)
             while batch := list(islice(numbered, self.batch_size)):
                 features = self._forward([pixels for _, pixels in batch], video.name)
@@ -127,17 +128,28 @@ class Segmenter:
                     if t == 0:
                         contexts = self._start(now, annotation, video)
                         continue
-                    masks = {
-                        layer: to_mask(
-                            contexts[layer].step(tokens),
-                            working,
-                            video.size,
-                            minmax=self.settings.minmax,
-                        )
-                        for layer, tokens in now.items()
-                    }
+                    masks = self._masks(contexts, now, working, video.size, crew=crew)
                     self.seconds["propagate"] += time.perf_counter() - started
                     yield FrameMasks(t, pixels, masks)
+
+    def _masks(
+        self,
+        contexts: dict[int, Context],
+        features: dict[int, Tensor],
+        working: Size,
+        original: Size,
+        *,
+        crew: Crew,
+    ) -> dict[int, NDArray[np.uint8]]:
+        """Masks of the next frame; workers take a layer each, or columns if there are few layers."""
+        alone = len(features) >= crew.size
+
+        def mask(layer: int) -> NDArray[np.uint8]:
+            labels = contexts[layer].step(features[layer], None if alone else crew)
+            return to_mask(labels, working, original, minmax=self.settings.minmax)
+
+        masks = crew.map(mask, features) if alone else [mask(layer) for layer in features]
+        return dict(zip(features, masks))
 
     def _start(
         self, features: dict[int, Tensor], annotation: NDArray[np.uint8], video: Video

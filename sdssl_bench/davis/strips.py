@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench.davis.measures import boundary
 from sdssl_bench.davis.palette import voc_palette
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def shown_frames(num_frames: int, most: int = 8) -> list[int]:
 
 
 def overlay(frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> "Image.Image":
-    """A thumbnail of the frame [H, W, 3], its objects [h, w] half covered with their colours."""
+    """A thumbnail of the frame [H, W, 3], its objects [h, w] half covered with their colours and outlined."""
     from PIL import Image
 
     width = TILE_WIDTH
@@ -41,7 +42,11 @@ def overlay(frame: NDArray[np.uint8], mask: NDArray[np.uint8]) -> "Image.Image":
     photo = np.asarray(Image.fromarray(frame).resize((width, height), Image.Resampling.BILINEAR))
     ids = np.asarray(Image.fromarray(mask).resize((width, height), Image.Resampling.NEAREST))
     mixed = photo // 2 + _PALETTE[ids] // 2
-    return Image.fromarray(np.where(ids[..., None] > 0, mixed, photo).astype(np.uint8))
+    shown = np.where(ids[..., None] > 0, mixed, photo).astype(np.uint8)
+    # A light outline, since an object may have the colour that the palette gives it.
+    for k in np.unique(ids):
+        shown[boundary(ids == k)] = 255
+    return Image.fromarray(shown)
 
 
 def strip(

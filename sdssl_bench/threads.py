@@ -1,0 +1,61 @@
+"""Many small tensor operations on several cores: one thread per job instead of one job per team.
+
+A product of a few megaflops split over cores waits longer at the barrier than it computes, above all
+when other programs use the cores too. Independent jobs need no barrier.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import TypeVar
+
+import torch
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+class Crew:
+    """As many workers as torch has threads; each job runs on one of them, without gradients.
+
+    Between jobs torch has its threads back. Where there is one thread, or work is for a GPU, jobs run
+    in place.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.size = torch.get_num_threads() if device.startswith("cpu") else 1
+        self._pool: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> "Crew":
+        if self.size > 1:
+            self._pool = ThreadPoolExecutor(
+                self.size, initializer=torch.set_num_threads, initargs=(1,)
+            )
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+            # Workers set the matrix library's threads for the whole process.
+            torch.set_num_threads(self.size)
+
+    def map(self, work: Callable[[A], B], items: Iterable[A]) -> list[B]:
+        """[work(item) for item in items]; the first error of a job is raised."""
+
+        def job(item: A) -> B:
+            with torch.inference_mode():
+                return work(item)
+
+        if self._pool is None:
+            return [job(item) for item in items]
+        torch.set_num_threads(1)
+        try:
+            return list(self._pool.map(job, items))
+        finally:
+            torch.set_num_threads(self.size)
