@@ -40,7 +40,9 @@ CacheDir = Annotated[
 ]
 Network = Annotated[
     str | None,
-    typer.Option(help="Which network of the checkpoint: student, teacher, base, momentum, model or ema."),
+    typer.Option(
+        help="Which network of the checkpoint: student, teacher, base, momentum, model or ema."
+    ),
 ]
 Arch = Annotated[str | None, typer.Option(help="Architecture, where it cannot be inferred.")]
 Heads = Annotated[int | None, typer.Option(help="Attention heads, where they cannot be inferred.")]
