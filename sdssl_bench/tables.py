@@ -1,11 +1,14 @@
 """Tables on the terminal; numbers are stored as fractions and shown x100 here only."""
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import pandas
     from rich.console import RenderableType
+
+    from sdssl_bench.features.cache import CacheEntry
 
 BAR_WIDTH = 24
 
@@ -20,7 +23,8 @@ def show(renderable: "RenderableType") -> None:
     from rich.console import Console
 
     width = None if sys.stdout.isatty() else 200
-    Console(width=width, highlight=False).print(renderable)
+    # No markup: names of models hold brackets.
+    Console(width=width, highlight=False, markup=False).print(renderable)
 
 
 def percent(value: float) -> str:
@@ -70,7 +74,7 @@ def layer_table(
     for name in names:
         table.add_column(name, justify="right")
     table.add_column("n", justify="right")
-    table.add_column(headline, no_wrap=True, min_width=BAR_WIDTH)
+    table.add_column("", no_wrap=True, min_width=BAR_WIDTH)
     table.add_column("")
     for layer, entry in rows.items():
         value = entry["metrics"][headline]
@@ -99,8 +103,14 @@ def record_title(record: Mapping[str, Any]) -> str:
 
 
 def frame_table(frame: "pandas.DataFrame", *, title: str) -> "RenderableType":
-    """A data frame of texts, its index as first columns."""
+    """A data frame of texts, its index as first columns.
+
+    A frame that is wider than high is shown turned, since terminals are higher than wide.
+    """
     from rich.table import Table
+
+    if frame.index.nlevels == 1 and frame.shape[1] > max(4, len(frame)):
+        frame = frame.T.rename_axis("benchmark")
 
     table = Table(title=title, title_justify="left", header_style="bold")
     flat = frame.reset_index()
@@ -146,18 +156,34 @@ def cache_table(entries: "Sequence[CacheEntry]") -> "RenderableType":
     from rich.table import Table
 
     table = Table(header_style="bold")
-    for name in ("key", "model", "dataset", "split", "banks", "rows", "size", "state", "last used"):
+    names = ("key", "model", "data", "layers", "features", "rows", "size", "state", "last used")
+    for name in names:
         table.add_column(name, justify="right" if name in ("rows", "size") else "left")
     for entry in entries:
         table.add_row(
-            entry.key,
+            entry.key[:12],
             entry.model,
-            entry.dataset,
-            entry.split,
-            entry.banks,
+            f"{entry.dataset} {entry.split}",
+            ranges(entry.layers),
+            ", ".join(entry.poolings),
             f"{entry.rows:,}",
             size(entry.bytes),
             "complete" if entry.complete else "partial",
-            entry.last_used,
+            f"{datetime.fromtimestamp(entry.last_used):%Y-%m-%d %H:%M}",
         )
     return table
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """Numbers as ranges.
+
+    >>> ranges([1, 2, 3, 7, 9, 10])
+    '1-3,7,9-10'
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ",".join(f"{r[0]}-{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)

@@ -110,6 +110,9 @@ def test_two_jobs_at_once_equal_one(data: Path, tmp_path: Path) -> None:
 
 def test_an_interrupted_run_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
     job = start(data, tmp_path)
+    while not list((tmp_path / "cache").glob("features/*/journal-*")):  # in the middle of its work
+        assert job.poll() is None, job.communicate()
+        time.sleep(0.01)
     job.send_signal(signal.SIGINT)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 130, errors
