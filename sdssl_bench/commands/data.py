@@ -31,15 +31,21 @@ def check(
     from sdssl_bench import datasets
     from sdssl_bench.datasets.check import check as check_one
     from sdssl_bench.datasets.check import render
+    from sdssl_bench.datasets.davis_check import check_davis
     from sdssl_bench.errors import DataError, UsageError, did_you_mean
     from sdssl_bench.tables import show
 
-    chosen = opt.comma_list(names or datasets.NAMES)
+    # Sets that are no classification sets have checks of their own.
+    own = {"davis": check_davis}
+    known = (*datasets.NAMES, *own)
+    chosen = opt.comma_list(names or known)
     for name in chosen:
-        if name not in datasets.NAMES and not name.startswith("folder:"):
-            raise UsageError(did_you_mean("dataset", name, datasets.NAMES))
+        if name not in known and not name.startswith("folder:"):
+            raise UsageError(did_you_mean("dataset", name, known))
     reports = [
-        check_one(name, data_root=data_root, decode=decode, num_workers=num_workers)
+        own[name](data_root=data_root, decode=decode, num_workers=num_workers)
+        if name in own
+        else check_one(name, data_root=data_root, decode=decode, num_workers=num_workers)
         for name in chosen
     ]
     if json:
@@ -54,9 +60,10 @@ def check(
 @app.command("layout")
 def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
     """Show the files a dataset is expected to have, and how it is officially obtained."""
+    from sdssl_bench.datasets import davis
     from sdssl_bench.datasets.layout import layout as expected
 
-    typer.echo(expected(name))
+    typer.echo(davis.LAYOUT if name == davis.NAME else expected(name))
 
 
 @app.command("mini")

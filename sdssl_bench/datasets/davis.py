@@ -30,6 +30,22 @@ VAL_FRAMES: dict[str, int] = {
 }
 """Frames of each sequence of the val split."""
 
+
+@dataclass(frozen=True)
+class MiniVideo:
+    """One sequence of the miniature that `data mini` writes: (H, W) in pixels, frames, objects."""
+
+    size: tuple[int, int]
+    frames: int
+    objects: int
+
+
+MINI_VIDEOS = {
+    "mini-landscape": MiniVideo((144, 256), 8, 2),
+    "mini-portrait": MiniVideo((216, 144), 7, 2),
+    "mini-square": MiniVideo((160, 160), 6, 3),
+}
+
 TREE = """
 DAVIS/
   ImageSets/2017/val.txt              30 sequence names
@@ -110,27 +126,25 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> D
     root = Path(name.removeprefix("folder:")) if name != NAME else find_root(data_root)
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder in the layout of DAVIS, found none.\n{LAYOUT}")
-    mini = is_mini(root)
-    official = name == NAME and not mini
-    names = list(VAL_FRAMES) if official else listed(root)
+    expected, objects = _expected(name, root)
+    names = list(expected) if expected else listed(root)
     videos, problems = [], []
     for sequence in names:
         try:
             video = read_video(root, sequence)
-            expected = VAL_FRAMES[sequence] if official else len(video.frames)
-            if len(video.frames) != expected:
+            if expected and len(video.frames) != expected[sequence]:
                 raise DataError(
-                    f"{sequence}: expected {expected} frames in JPEGImages/480p, "
+                    f"{sequence}: expected {expected[sequence]} frames in JPEGImages/480p, "
                     f"found {len(video.frames)}"
                 )
             videos.append(video)
         except DataError as error:
             problems.append(str(error))
-    objects = sum(video.num_objects for video in videos)
-    if official and not problems and objects != NUM_OBJECTS:
+    found = sum(video.num_objects for video in videos)
+    if expected and not problems and found != objects:
         raise DataError(
-            f"{root}: expected {NUM_OBJECTS} objects in the first annotations of DAVIS-2017 val, found "
-            f"{objects}: are these the masks of DAVIS-2016? Extract DAVIS-2017-trainval-480p.zip."
+            f"{root}: expected {objects} objects in the first annotations, found {found}: are these "
+            "the masks of DAVIS-2016? Extract DAVIS-2017-trainval-480p.zip."
         )
     if problems and not (allow_partial and videos):
         shown = "\n".join(f"  {problem}" for problem in problems[:5])
@@ -139,10 +153,21 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> D
             f"{root}: expected {len(names)} complete sequences, found {len(videos)}:\n{shown}{more}\n"
             "Extract the archive again, or score what is there with --allow-partial.\n" + LAYOUT
         )
-    variant = "mini" if mini else "partial" if problems else "official" if official else "folder"
+    whole = "folder" if name != NAME else "mini" if is_mini(root) else "official"
+    variant = "partial" if problems else whole
     notes = {"left_out": problems} if problems else {}
     digest = _sha256(video.fingerprint for video in videos)
     return DavisData(name, variant, root, tuple(videos), digest, notes)
+
+
+def _expected(name: str, root: Path) -> tuple[dict[str, int], int]:
+    """Frames by sequence and number of objects that a complete copy has; nothing for a folder."""
+    if name != NAME:
+        return {}, 0
+    if is_mini(root):
+        frames = {sequence: video.frames for sequence, video in MINI_VIDEOS.items()}
+        return frames, sum(video.objects for video in MINI_VIDEOS.values())
+    return VAL_FRAMES, NUM_OBJECTS
 
 
 def find_root(data_root: Path | None) -> Path:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sdssl_bench.datasets import mini_fine_grained, mini_general
+from sdssl_bench.datasets import davis, mini_davis, mini_fine_grained, mini_general
 from sdssl_bench.datasets.inspection import MARKER, inspect
 from sdssl_bench.datasets.specs import SPECS
 from sdssl_bench.datasets.studio import Studio
@@ -50,6 +50,8 @@ MINI_SETS: dict[str, MiniSet] = {
     "dogs": MiniSet("stanford_dogs", mini_fine_grained.write_dogs, 5, 6, 12, 8),
     "nabirds": MiniSet("nabirds", mini_fine_grained.write_nabirds, 16, 8, 12, 8),
     "imagenet": MiniSet("imagenet", mini_general.write_imagenet, 2, 12, 16, 8),
+    # Its photographs are no classes; datasets.davis knows what a complete copy has.
+    "davis": MiniSet("DAVIS", mini_davis.write_davis, 1, 12, 0, 0),
 }
 """The table of writers; another benchmark adds its own here."""
 
@@ -66,7 +68,7 @@ def make_mini(root: Path, *, seed: int = 0, names: Iterable[str] | None = None) 
     Args:
         root: does not exist, is empty, or holds miniatures and nothing else.
         seed: of crops and brightness.
-        names: sets to write; all ten by default.
+        names: sets to write; all by default.
 
     Raises:
         UsageError: for an unknown set, or if `root` holds anything else.
@@ -136,6 +138,8 @@ def _refuse_foreign(root: Path) -> dict[str, Any] | None:
 
 def _is_complete(root: Path, names: Iterable[str]) -> bool:
     try:
+        if davis.NAME in names:
+            davis.load(davis.NAME, data_root=root)
         return all(not inspect(SPECS[name], root).problems for name in names if name in SPECS)
     except DataError:
         return False
