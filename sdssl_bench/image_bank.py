@@ -1,7 +1,8 @@
 """The files of one extraction of image features: a memory-mapped array per layer, and what is done.
 
-`bank.json` names the complete layers and is written last. `done-LAYERS-PROCESS.npy` marks the rows
-that a running or killed extraction has written.
+The folder looks to `sdssl-bench cache` like any other of the feature cache: `manifest.json` says what
+it holds, `complete.json`, written last, which files are whole. `done-LAYERS-PROCESS.npy` marks the
+rows that a running or killed extraction has written.
 """
 
 import io
@@ -15,123 +16,119 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench.features.store import COMPLETE, MANIFEST, bank_name, read_json
 from sdssl_bench.results import digest, write_atomic
 
-MANIFEST = "bank.json"
 FLUSH_SECONDS = 5.0
 """A kill loses at most this much work, in seconds."""
 _TODO, _WRITTEN, _BAD = 0, 1, 2
 
+Rows = NDArray[np.floating[Any]]
+
 
 @dataclass(frozen=True, eq=False)
 class ImageBank:
-    """Vectors of images, by layer.
+    """Vectors of images, by layer, mapped from disk: the cache may be cleared while they are read.
 
     Attributes:
-        folder: of the files.
-        layers: complete layers that were asked for.
-        num_images: rows N, unreadable images included.
-        bad_images: rows of images that could not be read; their vectors are zero.
+        arrays: layer -> [N, D] rows by image index.
+        num_images: N, unreadable images included.
+        bad_images: rows of images that could not be read; they hold no features.
         seconds: time by phase.
     """
 
-    folder: Path
-    layers: tuple[int, ...]
+    arrays: Mapping[int, Rows]
     num_images: int
     bad_images: tuple[int, ...] = ()
     seconds: Mapping[str, float] = field(default_factory=dict)
 
-    def features(self, layer: int) -> NDArray[np.floating[Any]]:
-        """[N, D] memory-mapped rows by image index."""
-        found: NDArray[np.floating[Any]] = np.load(
-            layer_file(self.folder, layer), mmap_mode="r", allow_pickle=False
-        )
-        return found
+    def features(self, layer: int) -> Rows:
+        """[M, D] rows of the readable images: a map of the file, or a copy if some are not."""
+        rows = self.arrays[layer]
+        return np.asarray(rows[self.readable()]) if self.bad_images else rows
 
     def readable(self) -> NDArray[np.int64]:
-        """[M] rows that hold features, ascending."""
+        """[M] image indices of the rows of `features`, ascending."""
         rows = np.arange(self.num_images, dtype=np.int64)
         return np.delete(rows, np.asarray(self.bad_images, np.int64))
 
 
-def layer_file(folder: Path, layer: int) -> Path:
-    """Where a layer's rows lie."""
-    return folder / f"layer{layer:03d}.npy"
-
-
 @dataclass(frozen=True)
 class StoredBank:
-    """A folder of the cache that holds one extraction, complete or not."""
+    """A folder of the cache that holds one extraction, complete or not.
+
+    Attributes:
+        folder: of the files.
+        pool: the pooling, for the names of the files.
+    """
 
     folder: Path
+    pool: str
 
-    def manifest(self) -> dict[str, Any]:
-        """What is complete; {} if nothing is."""
-        try:
-            content = json.loads((self.folder / MANIFEST).read_text("utf-8"))
-        except (FileNotFoundError, ValueError):
-            return {}
-        return content if isinstance(content, dict) else {}
+    def file(self, layer: int) -> Path:
+        """Where a layer's rows lie."""
+        return self.folder / f"{bank_name(layer, self.pool)}.npy"
 
     def missing(self, layers: Sequence[int]) -> list[int]:
         """Layers that have to be extracted."""
-        complete = self.manifest().get("layers", [])
+        complete = read_json(self.folder / COMPLETE).get("files", [])
         return [
             layer
             for layer in layers
-            if layer not in complete or not layer_file(self.folder, layer).is_file()
+            if self.file(layer).name not in complete or not self.file(layer).is_file()
         ]
 
-    def prepare(self, num_images: int, dims: Mapping[int, int], dtype: str) -> NDArray[np.uint8]:
+    def prepare(
+        self, num_images: int, dims: Mapping[int, int], dtype: str, *, about: Mapping[str, Any]
+    ) -> NDArray[np.uint8]:
         """The state of each row after creating the files of these layers.
 
-        Files of a killed extraction of the same layers are taken up.
+        Files of a killed extraction of the same layers are taken up. What could not be read then is
+        tried again: the user may have repaired it.
         """
+        names = {bank_name(layer, self.pool): self.file(layer).name for layer in dims}
+        banks = {**read_json(self.folder / MANIFEST).get("banks", {}), **names}
+        content = {**about, "rows": num_images, "banks": banks}
+        write_atomic(self.folder / MANIFEST, json.dumps(content, indent=1).encode())
         states = [np.load(path) for path in self._done_files(list(dims))]
-        if states and all(layer_file(self.folder, layer).is_file() for layer in dims):
-            # What could not be read is tried again: the user may have repaired it.
-            state: NDArray[np.uint8] = np.maximum.reduce([s * (s == _WRITTEN) for s in states])
-            return state
+        if states and all(self.file(layer).is_file() for layer in dims):
+            written: NDArray[np.uint8] = np.maximum.reduce([s * (s == _WRITTEN) for s in states])
+            return written
         for layer, width in dims.items():
-            np.lib.format.open_memmap(
-                layer_file(self.folder, layer),
-                mode="w+",
-                dtype=np.dtype(dtype),
-                shape=(num_images, width),
-            ).flush()
+            shape = (num_images, width)
+            np.lib.format.open_memmap(self.file(layer), "w+", np.dtype(dtype), shape).flush()
         return np.zeros(num_images, np.uint8)
 
     def writer(
         self, layers: Sequence[int], process: int, *, state: NDArray[np.uint8]
     ) -> "RowWriter":
         """Where one process puts its rows."""
-        arrays = {
-            layer: np.load(layer_file(self.folder, layer), mmap_mode="r+") for layer in layers
-        }
+        arrays = {layer: np.load(self.file(layer), mmap_mode="r+") for layer in layers}
         return RowWriter(arrays, state.copy(), self._done_file(layers, process))
 
-    def complete(self, layers: Sequence[int], facts: Mapping[str, Any]) -> None:
-        """Prove that every row is written or known to be unreadable, and say so in the manifest."""
+    def complete(self, layers: Sequence[int]) -> None:
+        """Prove that every row is written or known to be unreadable, and say so."""
         files = self._done_files(layers)
         state = np.maximum.reduce([np.load(path) for path in files])
         unwritten = np.flatnonzero(state == _TODO)
         assert not len(unwritten), f"rows never written: {unwritten[:5]}"
-        old = self.manifest()
-        entry = {
-            **facts,
-            "layers": sorted({*old.get("layers", []), *layers}),
-            "bad_images": np.flatnonzero(state == _BAD).tolist(),
-        }
-        write_atomic(self.folder / MANIFEST, (json.dumps(entry, indent=1) + "\n").encode())
-        for path in files:
-            path.unlink()
+        bad = np.flatnonzero(state == _BAD).tolist()
+        if not bad:
+            # With unreadable images the layers stay incomplete: the next run tries these again.
+            old = read_json(self.folder / COMPLETE).get("files", [])
+            names = sorted({*old, *(self.file(layer).name for layer in layers)})
+            write_atomic(self.folder / COMPLETE, json.dumps({"files": names}, indent=1).encode())
+            for path in files:
+                path.unlink()
 
-    def open(self, layers: Sequence[int], *, seconds: Mapping[str, float]) -> ImageBank:
-        """The complete bank."""
-        entry = self.manifest()
-        return ImageBank(
-            self.folder, tuple(layers), entry["num_images"], tuple(entry["bad_images"]), seconds
-        )
+    def bad(self, layers: Sequence[int]) -> list[int]:
+        """Images of an extraction of exactly these layers that could not be read."""
+        states = [np.load(path) for path in self._done_files(layers)]
+        return np.flatnonzero(np.maximum.reduce(states) == _BAD).tolist() if states else []
+
+    def open(self, layers: Sequence[int]) -> dict[int, Rows]:
+        """Maps of the layers' files."""
+        return {layer: np.load(self.file(layer), mmap_mode="r") for layer in layers}
 
     def _done_file(self, layers: Sequence[int], process: int) -> Path:
         return self.folder / f"done-{digest(sorted(layers))[:12]}-{process}.npy"

@@ -9,12 +9,12 @@ share one.
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -30,9 +30,11 @@ from sdssl_bench.distributed import (
 )
 from sdssl_bench.encoder import Encoder, check_layers, move
 from sdssl_bench.errors import TaskError
+from sdssl_bench.features.forward import placed
+from sdssl_bench.features.identity import feature_identity, key_of
+from sdssl_bench.features.locking import alone
 from sdssl_bench.image_bank import ImageBank, RowWriter, StoredBank
 from sdssl_bench.image_loading import ImageJob, bad_images, batches, pooling, prefetched, workers
-from sdssl_bench.results import digest
 from sdssl_bench.task import RunContext
 
 TOKENS = {"cpu": 2048, "cuda": 65_536}
@@ -51,31 +53,32 @@ def extract_images(
             be read (names up to 20) unless ctx.on_bad_image is "skip".
     """
     layers = check_layers(layers, encoder.depth)
-    identity = job.identity(encoder, ctx)
-    store = StoredBank(ctx.cache_dir / "images" / digest(identity)[:32])
-    dims = {layer: encoder.dims[layer - 1] for layer in layers}
+    facts = feature_identity(
+        encoder, job.images, preprocess=job, dtype=ctx.dtype, bank_dtype=ctx.bank_dtype
+    )
+    store = StoredBank(ctx.cache_dir.expanduser() / "features" / key_of(facts), job.pool)
+    what = f"{job.images.dataset} {job.images.split}"
     started = time.perf_counter()
-    if is_main_process():
-        store.folder.mkdir(parents=True, exist_ok=True)
-    wait_for_everyone()
-    lock = FileLock(store.folder / ".lock")
-    if is_main_process():
-        lock.acquire()
-    try:
-        missing = gather_objects(store.missing(layers))[0]
+    with (
+        alone(store.folder, progress=ctx.progress, what=what)
+        if is_main_process()
+        else nullcontext()
+    ):
+        if is_main_process():
+            store.folder.mkdir(parents=True, exist_ok=True)
+            (store.folder / "last-used").touch()
+        missing = broadcast(store.missing(layers) if is_main_process() else [])
+        bad: list[int] = []
         if missing:
-            _fill(encoder, job, missing, store=store, dims=dims, identity=identity, ctx=ctx)
-        elif ctx.progress:
-            ctx.progress.message(
-                f"{job.images.dataset} {job.images.split}: features from the cache"
-            )
-    finally:
+            bad = _fill(encoder, job, missing, store=store, facts=facts, ctx=ctx)
+        elif ctx.progress and is_main_process():
+            ctx.progress.message(f"features of {what}: {len(job.images):,} images from cache")
+        arrays = store.open(layers)
         wait_for_everyone()
-        lock.release(force=True)
-    bank = store.open(layers, seconds={"extract": time.perf_counter() - started})
-    if bank.bad_images and ctx.on_bad_image != "skip":
-        raise TaskError(bad_images(job.images, bank.bad_images))
-    return bank
+    if bad and (ctx.on_bad_image != "skip" or len(bad) == len(job.images)):
+        raise TaskError(bad_images(job.images, bad))
+    seconds = {"extract": time.perf_counter() - started}
+    return ImageBank(arrays, len(job.images), tuple(bad), seconds)
 
 
 def _fill(
@@ -84,19 +87,27 @@ def _fill(
     layers: list[int],
     *,
     store: StoredBank,
-    dims: dict[int, int],
-    identity: dict[str, Any],
+    facts: dict[str, Any],
     ctx: RunContext,
-) -> None:
+) -> list[int]:
+    """Extract layers; returns the images that cannot be read."""
+    assert encoder.info is not None
     state = np.empty(0, np.uint8)
     if is_main_process():
-        wanted = {layer: dims[layer] for layer in layers}
-        state = store.prepare(len(job.images), wanted, ctx.bank_dtype)
+        about = {
+            "model": encoder.info.name,
+            "dataset": job.images.dataset,
+            "split": job.images.split,
+            "identity": facts,
+        }
+        wanted = {layer: encoder.dims[layer - 1] for layer in layers}
+        state = store.prepare(len(job.images), wanted, ctx.bank_dtype, about=about)
     # One process says what is done: the others may look when the first rows are already there.
     rows = store.writer(layers, process_index(), state=broadcast(state))
     failure = None
     try:
-        _write_rows(encoder, job, layers, rows=rows, ctx=ctx)
+        with placed(encoder, torch.device(resolve_device(ctx.device))):
+            _write_rows(encoder, job, layers, rows=rows, ctx=ctx)
     except TaskError as error:
         failure = str(error)
     finally:
@@ -104,8 +115,10 @@ def _fill(
     failures = [text for text in gather_objects(failure) if text]
     if failures:
         raise TaskError(failures[0])
+    bad = broadcast(store.bad(layers) if is_main_process() else [])
     if is_main_process():
-        store.complete(layers, {**identity, "num_images": len(job.images)})
+        store.complete(layers)
+    return bad
 
 
 def _write_rows(
@@ -113,7 +126,6 @@ def _write_rows(
 ) -> None:
     """This process's share of the images that are not done."""
     device = torch.device(resolve_device(ctx.device))
-    encoder.to(device).eval()
     stage = _Stage(encoder, job, layers, device=device, dtype=ctx.dtype, stored=ctx.bank_dtype)
     with ThreadPoolExecutor(workers(ctx)) as pool, truncated_is_an_error():
         groups, unreadable = batches(
@@ -125,19 +137,20 @@ def _write_rows(
         )
         rows.mark_bad(unreadable)
         mine = groups[process_index() :: num_processes()]
-        if ctx.progress:
+        progress = ctx.progress if is_main_process() else None
+        if progress:
             label = f"{job.images.dataset} {job.images.split}"
-            ctx.progress.start(label, sum(map(len, mine)))
+            progress.start("features of " + label, sum(map(len, mine)))
         for indices, loaded in prefetched(pool, job, mine):
             good = [i for i, image in zip(indices, loaded, strict=True) if image is not None]
             rows.mark_bad([i for i in indices if i not in good])
             if good:
                 pixels = np.stack([image for image in loaded if image is not None])
                 rows.write(good, stage(torch.from_numpy(pixels), good))
-            if ctx.progress:
-                ctx.progress.advance(len(indices))
-    if ctx.progress:
-        ctx.progress.finish()
+            if progress:
+                progress.advance(len(indices))
+    if progress:
+        progress.finish()
 
 
 @dataclass(frozen=True, eq=False)

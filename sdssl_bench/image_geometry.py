@@ -6,8 +6,8 @@ what becomes of the remainder:
 
     crop    the last incomplete row and column of pixels are dropped, as DINO's patch convolution does
     resize  both sides are resized to the multiple below
-    pad32   zeros (of the normalised image) at the right and bottom up to a multiple of 32, as the
-            SDSSL authors' encoder does
+    pad     zeros (of the normalised image) at the right and bottom up to a multiple of 32, as the
+            SDSSL authors' encoder does; of the patch where that does not divide 32
 """
 
 import math
@@ -22,7 +22,9 @@ from torch import Tensor
 
 from sdssl_bench.errors import UsageError
 
-FITS = ("crop", "resize", "pad32")
+FITS = ("crop", "resize", "pad")
+PAD_MULTIPLE = 32
+"""The SDSSL authors' encoder, in pixels."""
 
 Box = tuple[float, float, float, float]
 
@@ -65,11 +67,6 @@ class Geometry:
     def __post_init__(self) -> None:
         if self.fit not in FITS:
             raise UsageError(f"fit takes one of {', '.join(FITS)}; found '{self.fit}'.")
-        if self.fit == "pad32" and 32 % self.stride:
-            raise UsageError(
-                f"fit=pad32 needs a patch size that divides 32, this encoder has {self.stride}. Use "
-                "--set fit=resize or --set fit=crop."
-            )
         if not self.scales or min(self.scales) <= 0:
             raise UsageError("Scales are positive factors such as 1,0.7071,0.5.")
         if self.longest * min(self.scales) < self.stride:
@@ -77,6 +74,11 @@ class Geometry:
                 f"imsize {self.longest} at scale {min(self.scales):g} is below one patch of "
                 f"{self.stride} pixels."
             )
+
+    @property
+    def pad_to(self) -> int:
+        """Sides are multiples of this after fit=pad."""
+        return PAD_MULTIPLE if PAD_MULTIPLE % self.stride == 0 else self.stride
 
     def size(self, original: tuple[int, int], box: Box | None = None) -> tuple[int, int]:
         """(width, height) that an image of `original` size is decoded to."""
@@ -112,8 +114,8 @@ class Geometry:
         if scale != 1:
             images = F.interpolate(images, scale_factor=scale, mode="bilinear", align_corners=False)
         height, width = images.shape[-2:]
-        if self.fit == "pad32":
-            return F.pad(images, (0, -width % 32, 0, -height % 32))
+        if self.fit == "pad":
+            return F.pad(images, (0, -width % self.pad_to, 0, -height % self.pad_to))
         if min(height, width) < self.stride:
             raise UsageError(
                 f"An image has {width} x {height} pixels at scale {scale:g}: nothing is left after "
@@ -137,6 +139,7 @@ class Geometry:
             "scales": list(self.scales),
             "fit": self.fit,
             "patch": self.stride,
+            "pad_to": self.pad_to if self.fit == "pad" else None,
             "shrink": "pillow lanczos, reducing_gap 2, never enlarged",
             "scaling": "bilinear on the normalised image, features averaged over scales",
         }

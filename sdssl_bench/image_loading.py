@@ -9,12 +9,13 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from sdssl_bench.datasets.base import ImageError, ImageSet
-from sdssl_bench.encoder import POOLINGS, Encoder, LayerFeatures, gem
+from sdssl_bench.encoder import POOLINGS, LayerFeatures, gem
 from sdssl_bench.image_geometry import Box, Geometry
 from sdssl_bench.task import RunContext
 
@@ -55,25 +56,17 @@ class ImageJob:
         """uint8 [3, H, W]; raises ImageError."""
         return self.geometry.load(self.images.load(index), self.box(index))
 
-    def identity(self, encoder: Encoder, ctx: RunContext) -> dict[str, Any]:
-        """Everything that could change a feature; JSON values only."""
-        assert encoder.info is not None
+    def __call__(self, image: Image.Image) -> Tensor:
+        """Uint8 [3, H, W] of an image that has no crop box."""
+        return torch.from_numpy(self.geometry.load(image))
+
+    def describe(self) -> dict[str, Any]:
+        """Everything that decides what becomes of an image; JSON values only."""
         return {
-            "kind": "images of any shape",
-            "weights": encoder.info.weights_sha256,
-            "arch": encoder.info.arch,
-            "details": encoder.info.details,
-            "norm": encoder.norm,
-            "mean_std": [list(encoder.mean), list(encoder.std)],
-            "dataset": self.images.dataset,
-            "split": self.images.split,
-            "images": self.images.freshness,
             "boxes": None if self.boxes is None else self.boxes.tolist(),
             "geometry": self.geometry.describe(),
             "pool": self.pool,
             "gem_p": self.gem_p if self.pool == "gem" else None,
-            "dtype": ctx.dtype,
-            "bank_dtype": ctx.bank_dtype,
         }
 
 
