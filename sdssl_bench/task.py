@@ -37,6 +37,8 @@ class RunContext:
         artifacts: kind -> folder of what a run writes besides its record ("masks", "strips", "csv");
             a task lists the kinds it can write in a class variable `artifacts`. No part of any
             protocol: they change no number.
+        inputs: kind -> folder of further images ("distractors", "whitening"); a task lists the kinds
+            it takes in a class variable `inputs`, and its DatasetInfo identifies the images used.
     """
 
     data_root: Path | None
@@ -52,6 +54,7 @@ class RunContext:
     on_bad_image: str = "error"
     backend: str = "auto"
     artifacts: Mapping[str, Path] = field(default_factory=dict)
+    inputs: Mapping[str, Path] = field(default_factory=dict)
     progress: "Progress | None" = None
 
 
