@@ -21,14 +21,11 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from davis_twins import dense_j_and_f  # noqa: E402
-
-from sdssl_bench.davis import read_mask, write_mask  # noqa: E402
 from sdssl_bench.datasets.davis import VAL_FRAMES  # noqa: E402
+from sdssl_bench.davis import read_mask, write_mask  # noqa: E402
 
 
-def blobs(
-    rng: np.random.Generator, frames: int, objects: int, size: tuple[int, int]
-) -> np.ndarray:
+def blobs(rng: np.random.Generator, frames: int, objects: int, size: tuple[int, int]) -> np.ndarray:
     """[T, H, W] ids of objects with wavy outlines that wander over the image."""
     height, width = size
     y, x = np.mgrid[:height, :width]
