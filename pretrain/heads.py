@@ -116,6 +116,6 @@ class _ScaleGradient(torch.autograd.Function):
 
 
 def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
-    """x itself; the gradient that comes back through it is multiplied by `scale` (broadcast)."""
+    """X itself; the gradient that comes back through it is multiplied by `scale` (broadcast)."""
     result: Tensor = _ScaleGradient.apply(x, scale)  # type: ignore[no-untyped-call]
     return result

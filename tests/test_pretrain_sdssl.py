@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from sdssl_bench.backbones import ViTConfig, build, build_vit
 from sdssl_bench.encoder import Encoder, cls
+from sdssl_bench.pretrain.frameworks import FRAMEWORKS, Heads, distilled_layers
 from sdssl_bench.pretrain.heads import GroupedMLP
-from sdssl_bench.pretrain.sdssl import FRAMEWORKS, SDSSL, Heads, distilled_layers
+from sdssl_bench.pretrain.sdssl import SDSSL
 
 CONFIG = ViTConfig(dim=16, depth=3, heads=2, patch_size=8, img_size=16, pos="sincos-row")
 METHODS = [(name, sd) for name in FRAMEWORKS for sd in (False, True)]

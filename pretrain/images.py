@@ -1,0 +1,143 @@
+"""The training images: a folder, or a dataset of the suite by name, and which of them when.
+
+The order is a function of seed and epoch, and a process's share of a step is a slice of the global
+batch: the same images meet in a step however many processes train, and step s of a resumed run has the
+images that step s would have had. Nothing about the loader needs to be saved but the step.
+"""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from sdssl_bench import datasets
+from sdssl_bench.datasets.base import ImageError, ImageSet
+from sdssl_bench.datasets.image_files import image_files, list_images
+from sdssl_bench.errors import DataError
+from sdssl_bench.pretrain.views import TwoViews, sample_seed
+
+Key = tuple[int, int]
+"""Epoch and index of the image."""
+Batch = tuple[Tensor, Tensor]
+"""Pixels uint8 [2, n, 3, S, S] and draws float32 [2, n, NUM_FACTORS], by view."""
+
+
+def open_images(data: str, data_root: Path | None) -> ImageSet:
+    """The images to train on, without their labels' being used.
+
+    Args:
+        data: a folder (its `train` part if it has one), or a name that `datasets.load` knows, of
+            which the training split is taken.
+        data_root: where named datasets are.
+
+    Raises:
+        DataError: if there are no such images.
+    """
+    folder = Path(data).expanduser()
+    if data not in datasets.NAMES and not data.startswith("folder:"):
+        if not folder.is_dir():
+            raise DataError(
+                f"--data takes a folder of images, shards such as 'x/{{000..146}}.tar', or one of "
+                f"{', '.join(datasets.NAMES)}; found '{data}', which is none of them."
+            )
+        root = folder / "train" if (folder / "train").is_dir() else folder
+        return image_files(f"images:{root}", "train", root=root, names=list_images(root))
+    return datasets.load(data, data_root=data_root).train
+
+
+class TwoViewImages(Dataset[Batch]):
+    """Two views of the image at a key (epoch, index)."""
+
+    def __init__(self, images: ImageSet, views: TwoViews, *, seed: int) -> None:
+        self.images, self.views, self.seed = images, views, seed
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: Key) -> Batch:
+        """Pixels [2, 3, S, S] and draws [2, NUM_FACTORS]."""
+        epoch, index = key
+        try:
+            image = self.images.load(index)
+        except ImageError as error:
+            raise DataError(
+                f"An image of the training set cannot be read: {error}. Repair or remove it."
+            ) from None
+        return self.views(image, sample_seed(self.seed, epoch, index))
+
+
+class StepSampler(Sampler[list[Key]]):
+    """This process's keys of each step from `first` to `last`.
+
+    Args:
+        num_images: in the training set.
+        batch_size: of all processes together.
+        steps: (first, last) step of this run, last excluded.
+        seed: of the order.
+        rank: this process.
+        world_size: number of processes; divides the batch size.
+    """
+
+    def __init__(
+        self,
+        num_images: int,
+        batch_size: int,
+        *,
+        steps: tuple[int, int],
+        seed: int,
+        rank: int,
+        world_size: int,
+    ) -> None:
+        self.num_images, self.batch_size, self.steps = num_images, batch_size, steps
+        self.seed = seed
+        share = batch_size // world_size
+        self.part = slice(rank * share, (rank + 1) * share)
+        self.per_epoch = num_images // batch_size
+
+    def __len__(self) -> int:
+        return self.steps[1] - self.steps[0]
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        """Keys of one step after the other; an epoch's last incomplete batch is left out."""
+        order, order_epoch = torch.empty(0, dtype=torch.long), -1
+        for step in range(*self.steps):
+            epoch, batch = divmod(step, self.per_epoch)
+            if epoch != order_epoch:
+                generator = torch.Generator().manual_seed(sample_seed(self.seed, epoch, -1))
+                order, order_epoch = torch.randperm(self.num_images, generator=generator), epoch
+            start = batch * self.batch_size
+            chosen = order[start : start + self.batch_size][self.part]
+            yield [(epoch, index) for index in chosen.tolist()]
+
+
+def collate(samples: list[Batch]) -> Batch:
+    """Samples to a batch, view first."""
+    pixels, drawn = zip(*samples, strict=True)
+    return torch.stack(pixels, dim=1), torch.stack(drawn, dim=1)
+
+
+def image_loader(
+    dataset: TwoViewImages, sampler: StepSampler, *, num_workers: int, pin_memory: bool
+) -> DataLoader[Batch]:
+    """One pass over the sampler's steps."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        num_workers=num_workers,
+        collate_fn=collate,
+        pin_memory=pin_memory,
+        worker_init_fn=start_worker if num_workers else None,
+    )
+
+
+def start_worker(_: int) -> None:
+    """One thread per worker, and signals are the training process's business.
+
+    As many threads as cores in every worker would fight for them.
+    """
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
