@@ -40,3 +40,31 @@ def load(name: str, protocol: str | None = None, changes: Mapping[str, str] | No
             raise UsageError(did_you_mean(f"parameter of {name}", key, types))
         values[key] = parse_value(f"--set {key}", text, types[key])
     return cast(Task, replace(task_class(**values), protocol=preset))
+
+
+def shorthand(name: str, flags: Mapping[str, str | None]) -> dict[str, str]:
+    """What options such as --imsize stand for in a task: parameter -> text, for `load`.
+
+    Args:
+        name: of the task.
+        flags: option name without dashes -> text as typed; None was not given.
+
+    Raises:
+        UsageError: for an option that the task does not have: it would have no effect.
+    """
+    if name not in task_names():
+        raise UsageError(did_you_mean("task", name, task_names()))
+    task_class: Any = importlib.import_module(f"sdssl_bench.tasks.{name}").Task
+    known: Mapping[str, tuple[str, ...]] = getattr(task_class, "shorthands", {})
+    changes: dict[str, str] = {}
+    for flag, text in flags.items():
+        if text is None:
+            continue
+        if flag not in known:
+            takes = ", ".join(f"--{one}" for one in known) or "none of these"
+            raise UsageError(
+                f"--{flag} has no effect on task {name}, which takes {takes}. "
+                f"'sdssl-bench show {name}' lists its parameters for --set."
+            )
+        changes |= dict.fromkeys(known[flag], text)
+    return changes

@@ -69,6 +69,38 @@ def run(
     overwrite: Annotated[
         str, typer.Option(help="Stored layers: missing (keep), always (redo), never (touch).")
     ] = "missing",
+    imsize: Annotated[
+        str | None, typer.Option(help="Longest side, or side, in pixels (retrieval, copydays).")
+    ] = None,
+    scales: Annotated[
+        str | None, typer.Option(help="Scales to average over, such as 1,0.7071,0.5 (retrieval).")
+    ] = None,
+    pool: Annotated[
+        str | None, typer.Option(help="cls, gem, mean; copydays: cls+gem (retrieval, copydays).")
+    ] = None,
+    query_crop: Annotated[
+        bool | None,
+        typer.Option(
+            "--query-crop/--no-query-crop", help="Crop queries to their landmark (retrieval)."
+        ),
+    ] = None,
+    distractors: Annotated[
+        Path | None,
+        typer.Option(help="Folder of distractor images (retrieval, copydays).", show_default=False),
+    ] = None,
+    whitening: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of images to learn whitening from (copydays).", show_default=False
+        ),
+    ] = None,
+    gallery: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write pictures of the worst queries here (retrieval, copydays).",
+            show_default=False,
+        ),
+    ] = None,
     save_masks: Annotated[
         Path | None,
         typer.Option(
@@ -99,6 +131,7 @@ def run(
         artifact_folders,
         check_device,
         dataset_names,
+        input_folders,
         print_plan,
         run_all,
         wanted_layers,
@@ -108,15 +141,26 @@ def run(
     from sdssl_bench.progress import Progress
     from sdssl_bench.task import RunContext
 
+    flags = {
+        "imsize": imsize,
+        "scales": scales,
+        "pool": pool,
+        "query-crop": None if query_crop is None else str(query_crop),
+    }
     chosen: list[Task] = [
-        tasks.load(name, protocol, opt.assignments(changes or [])) for name in opt.comma_list(task)
+        tasks.load(
+            name, protocol, {**tasks.shorthand(name, flags), **opt.assignments(changes or [])}
+        )
+        for name in opt.comma_list(task)
     ]
     floats = ("float32", "bfloat16", "float16")
     pairs: list[tuple[Any, str]] = [
         (one, name) for one in chosen for name in dataset_names(one, opt.comma_list(dataset or []))
     ]
     artifacts = artifact_folders(
-        {"masks": save_masks, "strips": strips, "csv": csv_dir}, pairs, overwrite=overwrite
+        {"masks": save_masks, "strips": strips, "csv": csv_dir, "gallery": gallery},
+        pairs,
+        overwrite=overwrite,
     )
     progress = Progress(quiet=quiet or not is_main_process())
     ctx: RunContext = RunContext(
@@ -133,6 +177,7 @@ def run(
         on_bad_image=opt.choice("--on-bad-image", on_bad_image, ("error", "skip")),
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
         artifacts=artifacts,
+        inputs=input_folders({"distractors": distractors, "whitening": whitening}, pairs),
         progress=progress,
     )
     opt.choice("--overwrite", overwrite, ("missing", "always", "never"))

@@ -71,7 +71,12 @@ def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> li
     return check_layers([encoder.depth], encoder.depth)
 
 
-_ARTIFACT_OPTIONS = {"masks": "--save-masks", "strips": "--strips", "csv": "--csv-dir"}
+_ARTIFACT_OPTIONS = {
+    "masks": "--save-masks",
+    "strips": "--strips",
+    "csv": "--csv-dir",
+    "gallery": "--gallery",
+}
 
 
 def artifact_folders(
@@ -91,7 +96,7 @@ def artifact_folders(
         if len(pairs) != 1 or kind not in getattr(pairs[0][0], "artifacts", ()):
             named = ", ".join(f"{task.name} on {name}" for task, name in pairs)
             raise UsageError(
-                f"{option} goes with one task that writes {kind}, on one dataset (davis); asked "
+                f"{option} goes with one task that writes {kind}, on one dataset; asked "
                 f"for: {named}."
             )
         if overwrite == "never":
@@ -103,6 +108,28 @@ def artifact_folders(
                 pass
         except OSError as error:
             raise UsageError(f"{option} takes a folder to write to, found: {error}.") from error
+    return folders
+
+
+def input_folders(
+    asked: Mapping[str, Path | None], pairs: Sequence[tuple[Task, str]]
+) -> dict[str, Path]:
+    """The folders of further images, each proven to be one that all tasks take.
+
+    Raises:
+        UsageError: if a task would ignore one.
+        DataError: if one is no folder.
+    """
+    folders: dict[str, Path] = {}
+    for kind, folder in asked.items():
+        if folder is None:
+            continue
+        for task, _ in pairs:
+            if kind not in getattr(task, "inputs", ()):
+                raise UsageError(f"--{kind} has no effect on task {task.name}. Leave it out.")
+        folders[kind] = folder.expanduser()
+        if not folders[kind].is_dir():
+            raise DataError(f"--{kind} takes a folder of images, found none at {folder}.")
     return folders
 
 

@@ -5,11 +5,10 @@ its original: 100 * (number // 100). Every copy is matched by that number, never
 listing, so a missing file is an error and cannot shift the others.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.image_files import image_files
+from sdssl_bench.datasets.image_files import image_files, subset
 from sdssl_bench.datasets.inspection import MARKER
 from sdssl_bench.datasets.layout import require_root
 from sdssl_bench.datasets.scan import list_folder
 from sdssl_bench.errors import DataError
-from sdssl_bench.results import canonical_json
+from sdssl_bench.task import limited_indices
 
 NAME = "copydays"
 FOLDERS = ("copydays", "Copydays", "")
@@ -60,8 +59,9 @@ class CopydaysData:
     Attributes:
         name: "copydays", or "copydays-attacks" for a set made by `data copydays`.
         variant: "official", "mini", "partial" or "folder" (a made set).
-        blocks: name -> images; "original" is the database.
-        targets: name -> [N] rows of "original".
+        images: all files, block after block.
+        rows: block -> [N] rows of `images`; "original" is the database.
+        targets: block -> [N] which of "original" each is a copy of.
         fingerprint: sha256 over all blocks.
         notes: facts to record with every number.
     """
@@ -69,7 +69,8 @@ class CopydaysData:
     name: str
     variant: str
     root: Path
-    blocks: dict[str, ImageSet]
+    images: ImageSet
+    rows: dict[str, NDArray[np.int64]]
     targets: dict[str, NDArray[np.int64]]
     fingerprint: str
     notes: dict[str, Any] = field(default_factory=dict)
@@ -124,25 +125,25 @@ def load(*, data_root: Path | None, allow_partial: bool = False) -> CopydaysData
             f"Copydays in {found.root} is not complete:\n{lines}\nExtract the archives again, or pass "
             f"--allow-partial: it scores what is there and says so in the record.\n{LAYOUT}"
         )
-    blocks, targets, left_out = {}, {}, 0
+    names: list[str] = []
+    rows, targets, left_out = {}, {}, 0
     numbers = {number_of(file): row for row, file in enumerate(found.files["original"])}
     for block, files in found.files.items():
         known = [file for file in files if original_of(file) in numbers]
         left_out += len(files) - len(known)
-        if not known:
-            continue
-        names = [f"{block}/{file}" for file in known]
-        blocks[block] = image_files(NAME, block, root=found.root, names=names)
-        targets[block] = np.array([numbers[original_of(file)] for file in known], np.int64)
+        if known:
+            rows[block] = np.arange(len(names), len(names) + len(known))
+            targets[block] = np.array([numbers[original_of(file)] for file in known], np.int64)
+            names += [f"{block}/{file}" for file in known]
     notes: dict[str, Any] = {}
     if found.problems:
-        absent = [block for block in BLOCKS if block not in blocks]
+        absent = [block for block in BLOCKS if block not in rows]
         notes["partial"] = {"blocks_absent": absent, "copies_without_original": left_out}
         if "original" in absent:
             raise DataError(f"Copydays in {found.root} has no original at all.\n{LAYOUT}")
     if found.manifest:
         notes["attacks"] = {k: v for k, v in found.manifest.items() if k != "files"}
-    prints = {block: images.fingerprint for block, images in blocks.items()}
+    images = image_files(NAME, "copies", root=found.root, names=names)
     return CopydaysData(
         name=NAME if found.kind != "attacks" else f"{NAME}-attacks",
         variant="partial"
@@ -151,11 +152,24 @@ def load(*, data_root: Path | None, allow_partial: bool = False) -> CopydaysData
         if found.kind == "attacks"
         else found.kind,
         root=found.root,
-        blocks=blocks,
+        images=images,
+        rows=rows,
         targets=targets,
-        fingerprint=hashlib.sha256(canonical_json(prints).encode()).hexdigest(),
+        fingerprint=images.fingerprint,
         notes=notes,
     )
+
+
+def limited(data: CopydaysData, limit: int) -> CopydaysData:
+    """The first `limit` originals, spread evenly, and their copies."""
+    originals = limited_indices(len(data.rows["original"]), limit)
+    keep = {block: np.flatnonzero(np.isin(t, originals)) for block, t in data.targets.items()}
+    members = np.concatenate([data.rows[block][kept] for block, kept in keep.items()])
+    ends = np.cumsum([len(kept) for kept in keep.values()])[:-1]
+    rows = dict(zip(keep, np.split(np.arange(len(members)), ends), strict=True))
+    targets = {b: np.searchsorted(originals, data.targets[b][kept]) for b, kept in keep.items()}
+    images = subset(data.images, members)
+    return replace(data, images=images, rows=rows, targets=targets)
 
 
 def number_of(file: str) -> int:

@@ -1,0 +1,289 @@
+"""Copy detection on INRIA Copydays (Douze et al. 2009; protocol of DINO), layer by layer.
+
+Feature: [CLS] and GeM (p = 4) of the patch tokens, side by side, whitened. Every copy is a query, the
+originals and distractors are the database. AP is the trapezoid's over a list of 20 (mAP@20) and over the
+whole ranking (mAP); micro-AP (muAP) ranks the lists of all queries of a block together. The headline is
+the block "strong".
+
+    sdssl-bench run --task copydays --ckpt dino_vitb8.pth --all-layers --distractors DIR --whitening DIR
+
+DINO ViT-B/8, layer 12, 10,000 YFCC distractors, 20,000 YFCC images for whitening: 85.8. Nobody published
+which images; a row without distractors or whitening says so in its dataset's name.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdssl_bench import gallery
+from sdssl_bench.copy_detection import CopyFeatures, CopyScores, score_copies
+from sdssl_bench.datasets import copydays
+from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.copydays import CopydaysData
+from sdssl_bench.datasets.extra_images import describe_extra, load_extra
+from sdssl_bench.datasets.transforms import Preprocess, preprocess
+from sdssl_bench.distributed import is_main_process, resolve_device
+from sdssl_bench.encoder import Encoder
+from sdssl_bench.errors import TaskError, UsageError, did_you_mean
+from sdssl_bench.features import FeatureBank, extract
+from sdssl_bench.results import digest
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+from sdssl_bench.whitening import PRESETS
+
+FEATURES = {"cls+gem": ("cls", "gem"), "cls": ("cls",), "gem": ("gem",), "mean": ("mean",)}
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The copies, and what a folder was given for."""
+
+    data: CopydaysData
+    distractors: ImageSet | None
+    whitening: ImageSet | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """The copy-detection protocol; every field is a parameter of `--set`."""
+
+    name: ClassVar[str] = "copydays"
+    version: ClassVar[int] = 1
+    datasets: ClassVar[tuple[str, ...]] = (copydays.NAME,)
+    default_datasets: ClassVar[tuple[str, ...]] = (copydays.NAME,)
+    accepts_folder: ClassVar[bool] = False
+    artifacts: ClassVar[tuple[str, ...]] = ("gallery",)
+    inputs: ClassVar[tuple[str, ...]] = ("distractors", "whitening")
+    shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {"imsize": ("imsize",), "pool": ("pool",)}
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "dino": {},
+        "centred": {"whitening": "centred"},
+        "sdssl-code": {"imsize": 224},
+    }
+
+    protocol: str = "dino"
+    imsize: int = 320
+    """Side in pixels that images are squashed to, rounded down to whole patches; DINO."""
+    pool: str = "cls+gem"
+    """Feature of an image: cls+gem (DINO), cls, gem or mean; GeM has p = 4."""
+    whitening: str = "dino"
+    """Learnt from --whitening: dino (un-centred second moment) or centred (covariance)."""
+    floor: float = 1e-5
+    """Smallest eigenvalue of the whitening relative to the largest; DINO."""
+    num_whitening: int = 20_000
+    """Images taken from --whitening at most; DINO."""
+    num_distractors: int = 10_000
+    """Images taken from --distractors at most; DINO."""
+    top_k: int = 20
+    """Length of each query's list; DINO."""
+    curve: tuple[int, ...] = (0, 100, 1_000, 10_000)
+    """Numbers of distractors at which mAP is reported too, when there are distractors."""
+
+    def __post_init__(self) -> None:
+        if self.pool not in FEATURES:
+            raise UsageError(did_you_mean("pooling", self.pool, FEATURES))
+        if self.whitening not in PRESETS:
+            raise UsageError(did_you_mean("whitening", self.whitening, PRESETS))
+        if min(self.imsize, self.num_distractors, self.top_k) < 1 or self.num_whitening < 2:
+            raise UsageError("imsize, num_distractors and top_k are at least 1, num_whitening 2.")
+        if min(self.curve, default=0) < 0 or not 0 < self.floor < 1:
+            raise UsageError("curve takes numbers of images, floor a fraction between 0 and 1.")
+
+    def load_data(self, name: str, ctx: RunContext) -> Inputs:
+        """The copies, verified; distractors and whitening images if folders were given."""
+        data = copydays.load(data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+        if ctx.limit is not None:
+            data = copydays.limited(data, ctx.limit)
+        apart: list[ImageSet] = [data.images]
+        extra: dict[str, ImageSet | None] = {"distractors": None, "whitening": None}
+        counts = {"distractors": self.num_distractors, "whitening": self.num_whitening}
+        for kind, count in counts.items():
+            if kind not in ctx.inputs:
+                continue
+            most = count if ctx.limit is None else min(count, max(2, ctx.limit))
+            found = load_extra(kind, ctx.inputs[kind], most, seed=ctx.seed, apart_from=apart)
+            extra[kind] = found
+            apart.append(found)
+        return Inputs(data, **extra)
+
+    def describe_data(self, data: Inputs) -> DatasetInfo:
+        """Identity of copies, distractors and whitening images; the name says what is lacking."""
+        base, distractors, whitening = data.data, data.distractors, data.whitening
+        splits = {"queries": len(base.images), "database": len(base.rows["original"])}
+        details: dict[str, Any] = {
+            **base.notes,
+            "blocks": {block: len(rows) for block, rows in base.rows.items()},
+        }
+        asked = (self.num_distractors, self.num_whitening)
+        prints = [base.fingerprint]
+        for images, count in zip((distractors, whitening), asked, strict=True):
+            if images is not None:
+                splits[images.split] = len(images)
+                details[images.split] = describe_extra(images, count)
+                prints.append(f"{images.split} {images.fingerprint}")
+        name = f"{base.name} {len(distractors) if distractors else 'no'}-distractors " + (
+            f"whitened-{len(whitening)}" if whitening else "no-whitening"
+        )
+        return DatasetInfo(name, base.variant, digest(prints), splits, details)
+
+    def resolve(self, encoder: Encoder, data: Inputs, ctx: RunContext) -> dict[str, Any]:
+        """The images in pixels for this encoder, and what was done without."""
+        return {
+            "transform": self._steps(encoder).describe(),
+            "whitening": self.whitening if data.whitening else "none",
+            "distractors": len(data.distractors) if data.distractors else 0,
+            "gem_p": 4,
+        }
+
+    def headline(self, data: Inputs) -> str:
+        """Mean AP of the strong copies over the lists of 20."""
+        return f"strong/mAP@{self.top_k}"
+
+    def _steps(self, encoder: Encoder) -> Preprocess:
+        side = self.imsize // encoder.stride * encoder.stride
+        if side < 1:
+            raise UsageError(f"imsize {self.imsize} is below one patch of {encoder.stride} pixels.")
+        return preprocess("D", side)
+
+    def run(
+        self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Scores of each layer from one pass over all images."""
+        banks: dict[str, FeatureBank] = {}
+        for name, images in (
+            ("copies", data.data.images),
+            ("distractors", data.distractors),
+            ("whitening", data.whitening),
+        ):
+            if images is not None:
+                # The limit is applied to the set already: copies and originals have to agree.
+                banks[name] = extract(
+                    encoder,
+                    images,
+                    layers,
+                    poolings=FEATURES[self.pool],
+                    preprocess=self._steps(encoder),
+                    ctx=replace(ctx, limit=None),
+                )
+        if not is_main_process():
+            return
+        seconds = {
+            f"{name}/{phase}": value
+            for name, bank in banks.items()
+            for phase, value in bank.seconds.items()
+        }
+        kept = Kept.of(data.data, banks["copies"])
+        for layer in layers:
+            started = time.perf_counter()
+            vectors = {name: self._vectors(bank, layer) for name, bank in banks.items()}
+            scores = score_copies(
+                CopyFeatures(
+                    originals=vectors["copies"][kept.rows["original"]],
+                    queries={b: vectors["copies"][rows] for b, rows in kept.rows.items()},
+                    targets=kept.targets,
+                    distractors=vectors.get("distractors"),
+                    whitening=vectors.get("whitening"),
+                ),
+                preset=self.whitening,
+                floor=self.floor,
+                top_k=self.top_k,
+                curve=self.curve,
+                backend=ctx.backend,
+                device=resolve_device(ctx.device),
+            )
+            if self.headline(data) not in scores.metrics:
+                raise TaskError("Copydays: there is no strong copy to score among the files.")
+            if "gallery" in ctx.artifacts:
+                self._gallery(layer, scores, data, kept=kept, banks=banks, ctx=ctx)
+            seconds["score"] = time.perf_counter() - started
+            yield LayerScores(
+                layer=layer,
+                metrics=scores.metrics,
+                n=len(kept.rows["strong"]),
+                items={f"{block}/position": found for block, found in scores.positions.items()},
+                seconds=seconds,
+                notes={
+                    **({} if scores.num_floored is None else {"floored": scores.num_floored}),
+                    **skipped_images(banks),
+                },
+            )
+            seconds = {}
+
+    def _vectors(self, bank: FeatureBank, layer: int) -> NDArray[np.float32]:
+        """[N, D or 2 D] of one layer."""
+        parts = [bank.features(layer, pooling) for pooling in FEATURES[self.pool]]
+        return np.concatenate(parts, axis=1, dtype=np.float32)
+
+    def _gallery(
+        self,
+        layer: int,
+        scores: CopyScores,
+        data: Inputs,
+        *,
+        kept: "Kept",
+        banks: Mapping[str, FeatureBank],
+        ctx: RunContext,
+    ) -> None:
+        """Pictures of the strong copies whose originals were found last."""
+        images, positions = data.data.images, scores.positions["strong"]
+        indices = banks["copies"].indices
+        files = [images.root / images.names[indices[row]] for row in kept.rows["original"]]
+        if data.distractors is not None:
+            extra = data.distractors
+            files += [extra.root / extra.names[i] for i in banks["distractors"].indices]
+        for place, query in enumerate(np.argsort(-positions, kind="stable")[:10].tolist()):
+            name = images.names[indices[kept.rows["strong"][query]]]
+            found = scores.found["strong"][query, :5].tolist()
+            right = [row == kept.targets["strong"][query] for row in found]
+            gallery.write_gallery(
+                ctx.artifacts["gallery"] / f"layer{layer:02d}",
+                gallery.Gallery(
+                    name=f"{place + 1:02d}-{name.replace('/', '-').rpartition('.')[0]}",
+                    title=f"{name}  original at place {positions[query] + 1:,}",
+                    query=images.root / name,
+                    files=[files[row] for row in found],
+                    scores=scores.similarity["strong"][query, :5].tolist(),
+                    right=right,
+                    remarks=["original" if hit else "" for hit in right],
+                ),
+            )
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Rows of the bank by block, without images that could not be read and copies of such.
+
+    Attributes:
+        rows: block -> [Q] rows of the bank.
+        targets: block -> [Q] which row of "original".
+    """
+
+    rows: dict[str, NDArray[np.int64]]
+    targets: dict[str, NDArray[np.int64]]
+
+    @staticmethod
+    def of(data: CopydaysData, bank: FeatureBank) -> "Kept":
+        """Of the copies' bank."""
+        row_of = np.full(len(data.images), -1, np.int64)
+        row_of[bank.indices] = np.arange(len(bank.indices))
+        originals = row_of[data.rows["original"]]
+        new_target = np.where(originals >= 0, np.cumsum(originals >= 0) - 1, -1)
+        rows, targets = {}, {}
+        for block, members in data.rows.items():
+            target = new_target[data.targets[block]]
+            good = (row_of[members] >= 0) & (target >= 0)
+            if good.any():
+                rows[block], targets[block] = row_of[members][good], target[good]
+        return Kept(rows, targets)
+
+
+def skipped_images(banks: Mapping[str, FeatureBank]) -> dict[str, Any]:
+    """What `--on-bad-image skip` left out, for the record; empty if nothing."""
+    skipped = {
+        name: {"count": len(bank.bad_images), "first": bank.bad_images[:20]}
+        for name, bank in banks.items()
+    }
+    return {"skipped_images": skipped} if any(s["count"] for s in skipped.values()) else {}

@@ -1,0 +1,286 @@
+"""Instance retrieval on revisited Oxford and Paris (Radenovic et al. 2018), layer by layer.
+
+Every database image is ranked by cosine for each of 70 queries. Easy, Medium and Hard take the easy, all,
+or hard images as positives; junk, and what a protocol does not count, is deleted from the ranking. AP is
+the trapezoid's; mP@k never looks past the last positive; queries without positives are left out.
+
+    sdssl-bench run --task retrieval --dataset roxford5k,rparis6k --ckpt dino_vits16.pth --all-layers
+
+DINO's numbers use 224 pixels at one scale on Oxford and 512 at three on Paris, no query crop; the SDSSL
+authors 512 at three on both, so their Oxford columns are not comparable. DINO ViT-S/16, layer 12:
+Oxford M 41.8, H 13.7; Paris M 63.1, H 34.4.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdssl_bench.datasets import roxford_rparis
+from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.extra_images import describe_extra, load_extra
+from sdssl_bench.datasets.roxford_rparis import RetrievalData
+from sdssl_bench.distributed import is_main_process, resolve_device
+from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.errors import TaskError, UsageError, did_you_mean
+from sdssl_bench.gallery import Gallery, write_gallery
+from sdssl_bench.image_bank import ImageBank
+from sdssl_bench.image_features import extract_images
+from sdssl_bench.image_geometry import Geometry
+from sdssl_bench.image_loading import ImageJob
+from sdssl_bench.neighbors import top_k
+from sdssl_bench.results import digest
+from sdssl_bench.revisited import RevisitedScores, score_layer
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """The set, and distractors if there are any."""
+
+    data: RetrievalData
+    distractors: ImageSet | None
+
+
+@dataclass(frozen=True)
+class Task:
+    """The retrieval protocol; every field is a parameter of `--set`."""
+
+    name: ClassVar[str] = "retrieval"
+    version: ClassVar[int] = 1
+    datasets: ClassVar[tuple[str, ...]] = roxford_rparis.NAMES
+    default_datasets: ClassVar[tuple[str, ...]] = roxford_rparis.NAMES
+    accepts_folder: ClassVar[bool] = False
+    artifacts: ClassVar[tuple[str, ...]] = ("gallery",)
+    inputs: ClassVar[tuple[str, ...]] = ("distractors",)
+    shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "imsize": ("imsize_oxford", "imsize_paris"),
+        "scales": ("scales_oxford", "scales_paris"),
+        "pool": ("pool",),
+        "query-crop": ("query_crop",),
+    }
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "dino": {},
+        "sdssl-code": {
+            "imsize_oxford": 512,
+            "scales_oxford": (1.0, 0.7071067811865476, 0.5),
+            "fit": "pad",
+        },
+        "revisitop": {
+            "imsize_oxford": 1024,
+            "imsize_paris": 1024,
+            "scales_oxford": (1.0, 0.7071067811865476, 0.5),
+            "query_crop": True,
+            "pool": "gem",
+            "gem_p": 3.0,
+            "fit": "resize",
+        },
+    }
+
+    protocol: str = "dino"
+    imsize_oxford: int = 224
+    """Longest side in pixels, never enlarged; DINO eval_image_retrieval.py for Oxford."""
+    imsize_paris: int = 512
+    """The same for Paris."""
+    scales_oxford: tuple[float, ...] = (1.0,)
+    """Factors of that size whose features are averaged; DINO: one scale on Oxford."""
+    scales_paris: tuple[float, ...] = (1.0, 0.7071067811865476, 0.5)
+    """The same for Paris; DINO: three."""
+    query_crop: bool = False
+    """Crop queries to their landmark before shrinking; revisitop does, DINO and SDSSL do not."""
+    pool: str = "cls"
+    """Feature of an image: cls, mean or gem over the layer's tokens."""
+    gem_p: float = 3.0
+    """Power of GeM; Radenovic et al. 2018."""
+    fit: str = "crop"
+    """What becomes of incomplete patches: crop (DINO), resize, or pad (SDSSL)."""
+    num_distractors: int = 1_000_000
+    """Images taken from --distractors at most."""
+    curve: tuple[int, ...] = (0, 100, 1_000, 10_000, 100_000)
+    """Numbers of distractors at which mAP is reported too, when there are distractors."""
+
+    def __post_init__(self) -> None:
+        if self.pool not in POOLINGS:
+            raise UsageError(did_you_mean("pooling", self.pool, POOLINGS))
+        if self.num_distractors < 1 or min(self.curve, default=0) < 0 or not self.gem_p > 0:
+            raise UsageError("num_distractors, curve and gem_p must be positive.")
+        for name in ("roxford5k", "rparis6k"):
+            self.geometry(name, 1)
+
+    def geometry(self, dataset: str, patch: int) -> Geometry:
+        """Sizes of the images of a dataset for an encoder."""
+        oxford = dataset == "roxford5k"
+        return Geometry(
+            self.imsize_oxford if oxford else self.imsize_paris,
+            self.scales_oxford if oxford else self.scales_paris,
+            self.fit,
+            patch,
+        )
+
+    def load_data(self, name: str, ctx: RunContext) -> Inputs:
+        """Queries, database and ground truth, verified; distractors if a folder was given."""
+        data = roxford_rparis.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+        distractors = None
+        if "distractors" in ctx.inputs:
+            distractors = load_extra(
+                "distractors",
+                ctx.inputs["distractors"],
+                self.num_distractors,
+                seed=ctx.seed,
+                apart_from=(data.queries, data.database),
+            )
+        if ctx.limit is not None:
+            data = roxford_rparis.limited(
+                data,
+                queries=limited_indices(len(data.queries), ctx.limit),
+                database=limited_indices(len(data.database), ctx.limit),
+            )
+        return Inputs(data, distractors)
+
+    def describe_data(self, data: Inputs) -> DatasetInfo:
+        """Identity of the set and its distractors; rows of different distractors never mix."""
+        base, extra = data.data, data.distractors
+        splits = {"queries": len(base.queries), "database": len(base.database)}
+        details = {
+            **base.notes,
+            "queries_without_positives": roxford_rparis.without_positives(base.truth),
+        }
+        if extra is None:
+            return DatasetInfo(base.name, base.variant, base.fingerprint, splits, details)
+        return DatasetInfo(
+            f"{base.name} {len(extra)}-distractors",
+            base.variant,
+            digest([base.fingerprint, extra.fingerprint]),
+            {**splits, "distractors": len(extra)},
+            {**details, "distractors": describe_extra(extra, self.num_distractors)},
+        )
+
+    def resolve(self, encoder: Encoder, data: Inputs, ctx: RunContext) -> dict[str, Any]:
+        """The images in pixels for this dataset and encoder."""
+        return {
+            **self.geometry(data.data.name, encoder.stride).describe(),
+            "query_crop": self.query_crop,
+            "pool": self.pool if self.pool != "gem" else f"gem p={self.gem_p:g}",
+        }
+
+    def headline(self, data: Inputs) -> str:
+        """Mean AP under the Medium protocol."""
+        return "M/mAP"
+
+    def run(
+        self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Scores of each layer from one pass over all images."""
+        base = data.data
+        boxes = base.truth.boxes if self.query_crop else None
+        queries = self._extract(encoder, base.queries, layers, data=base, ctx=ctx, boxes=boxes)
+        database = self._extract(encoder, base.database, layers, data=base, ctx=ctx)
+        banks = [queries, database]
+        if data.distractors is not None:
+            banks.append(self._extract(encoder, data.distractors, layers, data=base, ctx=ctx))
+        if not is_main_process():
+            return
+        truth = base.truth.restricted(queries=queries.readable(), database=database.readable())
+        names = ("queries", "database", "distractors")
+        seconds = {
+            f"{name}/{phase}": value
+            for name, bank in zip(names, banks, strict=False)
+            for phase, value in bank.seconds.items()
+        }
+        for layer in layers:
+            started = time.perf_counter()
+            rows, *parts = (bank.features(layer) for bank in banks)
+            scores = score_layer(
+                rows, parts, truth, curve=self.curve, device=resolve_device(ctx.device)
+            )
+            counted = scores.protocols[-1]["M"].num_queries
+            if not counted:
+                raise TaskError(
+                    f"{base.name}: no query has a positive among the images that are there, so there "
+                    "is nothing to score. Use more images (a larger --limit, a complete copy)."
+                )
+            seconds["search"] = time.perf_counter() - started
+            if "gallery" in ctx.artifacts:
+                self._gallery(layer, scores, data, banks=banks, features=(rows, parts), ctx=ctx)
+            yield LayerScores(
+                layer=layer,
+                metrics=scores.metrics(),
+                n=counted,
+                items={"index": queries.readable(), **scores.items()},
+                seconds=seconds,
+                notes=skipped_images(dict(zip(names, banks, strict=False))),
+            )
+            seconds = {}
+
+    def _extract(
+        self,
+        encoder: Encoder,
+        images: ImageSet,
+        layers: Sequence[int],
+        *,
+        data: RetrievalData,
+        ctx: RunContext,
+        boxes: NDArray[np.float64] | None = None,
+    ) -> ImageBank:
+        geometry = self.geometry(data.name, encoder.stride)
+        job = ImageJob(images, geometry, self.pool, self.gem_p, boxes)
+        # The limit is applied to the set already: ground truth and images have to agree.
+        return extract_images(encoder, job, layers, ctx=replace(ctx, limit=None))
+
+    def _gallery(
+        self,
+        layer: int,
+        scores: RevisitedScores,
+        data: Inputs,
+        *,
+        banks: Sequence[ImageBank],
+        features: tuple[NDArray[Any], list[NDArray[Any]]],
+        ctx: RunContext,
+    ) -> None:
+        """Pictures of the queries with the lowest Medium AP and their first images."""
+        rows, parts = features
+        truth = data.data.truth
+        ap = scores.protocols[-1]["M"].ap
+        worst = [int(i) for i in np.argsort(ap, kind="stable") if np.isfinite(ap[i])][:10]
+        bank = np.concatenate(parts)
+        similarity, found = top_k(
+            rows[worst], bank, k=min(5, len(bank)), backend=ctx.backend, device=ctx.device
+        )
+        sets = [data.data.database, *([data.distractors] if data.distractors else [])]
+        files = [
+            images.root / images.names[i]
+            for images, images_bank in zip(sets, banks[1:], strict=True)
+            for i in images_bank.readable()
+        ]
+        database = banks[1].readable().tolist()
+        for place, query in enumerate(worst):
+            index = int(banks[0].readable()[query])
+            labels = {int(i): label for label, lists in truth.labels.items() for i in lists[index]}
+            kinds = [
+                labels.get(database[row], "") if row < len(database) else "" for row in found[place]
+            ]
+            write_gallery(
+                ctx.artifacts["gallery"] / f"layer{layer:02d}",
+                Gallery(
+                    name=f"{place + 1:02d}-{truth.queries[index]}",
+                    title=f"{truth.queries[index]}  M AP {100 * ap[query]:.1f}",
+                    query=data.data.queries.root / data.data.queries.names[index],
+                    files=[files[row] for row in found[place]],
+                    scores=similarity[place].tolist(),
+                    right=[kind in ("easy", "hard") for kind in kinds],
+                    remarks=kinds,
+                    box=tuple(truth.boxes[index].tolist()) if self.query_crop else None,
+                ),
+            )
+
+
+def skipped_images(banks: Mapping[str, ImageBank]) -> dict[str, Any]:
+    """What `--on-bad-image skip` left out, for the record; empty if nothing."""
+    skipped = {
+        name: {"count": len(bank.bad_images), "first": list(bank.bad_images[:20])}
+        for name, bank in banks.items()
+    }
+    return {"skipped_images": skipped} if any(s["count"] for s in skipped.values()) else {}
