@@ -177,8 +177,16 @@ def test_mocov3_with_6_heads_would_have_been_wrong(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"dim": 384, "depth": 1, "patch": 16, "pos": "row"}
     base = fake.vit(1, heads=12, **settings)
     path = fake.mocov3(tmp_path / "x.pth", base, base)
+    wrong, right = load(path, heads=6)[0], load(path)[0]
     with pytest.raises(AssertionError):
-        assert_same(load(path, heads=6)[0], base)
+        assert_same(wrong, base)
+    assert wrong.info is not None
+    assert right.info is not None
+    assert wrong.info.weights_sha256 == right.info.weights_sha256
+    assert (wrong.info.arch, right.info.arch) == (
+        "vit_d384x1_patch16",
+        "vit_d384x1_patch16_heads12",
+    )
 
 
 def test_mocov3_resnet_drops_its_projector(tmp_path: Path) -> None:

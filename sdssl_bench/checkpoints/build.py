@@ -85,6 +85,17 @@ def heads_of(encoder: Encoder) -> int | None:
     return int(heads) if heads is not None else None
 
 
+def arch_of(encoder: Encoder) -> str:
+    """Canonical name, with the head count where heads are not 64 wide.
+
+    Two readings of one file with 6 and with 12 heads have the same weights; their records differ
+    by this name.
+    """
+    name, heads = backbones.arch_name(encoder), heads_of(encoder)
+    usual = heads is None or heads * 64 == encoder.dims[0]
+    return name if usual else f"{name}_heads{heads}"
+
+
 def check_facts(encoder: Encoder, options: Options, *, what: str) -> None:
     """--heads and --patch-size must agree with an architecture that is fixed otherwise.
 

@@ -11,6 +11,7 @@ from sdssl_bench.backbones import ViTConfig
 from sdssl_bench.checkpoints import native
 from sdssl_bench.checkpoints.build import (
     Loaded,
+    arch_of,
     backbone_state,
     check_facts,
     fill,
@@ -131,7 +132,7 @@ def _build(
         "pos_embed": "stored" if inferred.table_stored else "recomputed",
     }
     form = "mae" if release.format == "timm" and config.pos == "sincos-column" else release.format
-    return Loaded(encoder, form, name, backbones.arch_name(encoder), details)
+    return Loaded(encoder, form, name, arch_of(encoder), details)
 
 
 def _compare(wanted: ViTConfig, found: ViTConfig, *, arch: str, source: str) -> None:
@@ -194,7 +195,7 @@ def _load_native(file: CheckpointFile, header: dict[str, Any], options: Options)
     size = options.img_size or header["input_size"]
     if isinstance(arch, ViTConfig):
         encoder = vit_encoder(arch, norm=norm, input_size=size or arch.img_size)
-        name = backbones.arch_name(encoder)
+        name = arch_of(encoder)
     else:
         encoder, name = named(arch, norm=norm, img_size=size), arch
     options.agree("arch", name, what=source)

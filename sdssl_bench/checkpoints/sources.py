@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from sdssl_bench import backbones
-from sdssl_bench.checkpoints.build import Loaded, check_facts
+from sdssl_bench.checkpoints.build import Loaded, arch_of, check_facts
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.uri import Uri, flag, integer
 from sdssl_bench.encoder import Encoder
@@ -109,7 +109,7 @@ def load_custom(uri: Uri, options: Options) -> Loaded:
         encoder = backbones.wrap(model, norm=options.norm, img_size=options.img_size)
     check_facts(encoder, options, what=f"{function}() of {path.name}")
     details: dict[str, Any] = {"networks": ["model"], "epoch": None}
-    arch = backbones.arch_name(encoder)
+    arch = arch_of(encoder)
     return Loaded(encoder, "custom", "model", arch, details, name=f"{path.stem}:{function}")
 
 
