@@ -1,5 +1,6 @@
 """One process or many: the few questions the suite asks accelerate, answered without a launcher too."""
 
+import atexit
 import os
 from datetime import timedelta
 from functools import lru_cache
@@ -19,8 +20,20 @@ def _state() -> Any:
     from accelerate import PartialState
 
     cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    launched = int(os.environ.get("WORLD_SIZE", "1")) > 1
-    return PartialState(cpu=cpu, **({"timeout": PATIENCE} if launched else {}))
+    if not launched():
+        return PartialState(cpu=cpu)
+    # Without a GPU accelerate forms no group unless it is told to use CPUs, and torchrun does not say.
+    state = PartialState(cpu=cpu or not torch.cuda.is_available(), timeout=PATIENCE)
+    # Left to the interpreter's end, the group's threads would abort the process after its work.
+    atexit.register(_leave)
+    return state
+
+
+def _leave() -> None:
+    import torch.distributed as dist
+
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def launched() -> bool:

@@ -1,5 +1,6 @@
 """Encoders and data whose right answers are known in advance."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,6 +71,14 @@ class Pixels:
 
     def __call__(self, image: Image.Image) -> Tensor:
         return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
+
+
+@dataclass(frozen=True)
+class DeadlyPixels(Pixels):
+    """Ends the process that calls it, as the kernel does when memory is short."""
+
+    def __call__(self, image: Image.Image) -> Tensor:
+        os._exit(9)
 
 
 def colours(num_images: int, *, seed: int = 0) -> NDArray[np.uint8]:
