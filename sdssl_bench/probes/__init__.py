@@ -1,0 +1,1 @@
+"""Probes on frozen and trainable encoders: logistic regression, SGD heads, fine-tuning."""
