@@ -1,5 +1,6 @@
 """`sdssl-bench data`: check datasets, show their expected layout, make miniature versions."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -26,17 +27,24 @@ def check(
 
     sdssl-bench data check cifar10 flowers --data-root /data
     """
+    from functools import partial
     from json import dumps
 
     from sdssl_bench import datasets
+    from sdssl_bench.datasets.check import CheckReport, render
     from sdssl_bench.datasets.check import check as check_one
-    from sdssl_bench.datasets.check import render
     from sdssl_bench.datasets.davis_check import check_davis
+    from sdssl_bench.datasets.retrieval_check import check_copydays, check_revisited
     from sdssl_bench.errors import DataError, UsageError, did_you_mean
     from sdssl_bench.tables import show
 
     # Sets that are no classification sets have checks of their own.
-    own = {"davis": check_davis}
+    own: dict[str, Callable[..., CheckReport]] = {
+        "davis": check_davis,
+        "roxford5k": partial(check_revisited, "roxford5k"),
+        "rparis6k": partial(check_revisited, "rparis6k"),
+        "copydays": check_copydays,
+    }
     known = (*datasets.NAMES, *own)
     chosen = opt.comma_list(names or known)
     for name in chosen:
@@ -60,10 +68,11 @@ def check(
 @app.command("layout")
 def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
     """Show the files a dataset is expected to have, and how it is officially obtained."""
-    from sdssl_bench.datasets import davis
     from sdssl_bench.datasets.layout import layout as expected
+    from sdssl_bench.datasets.own_layouts import OWN_LAYOUTS
 
-    typer.echo(davis.LAYOUT if name == davis.NAME else expected(name))
+    own = OWN_LAYOUTS.get(name)
+    typer.echo(expected(name) if own is None else own)
 
 
 @app.command("mini")
@@ -79,3 +88,52 @@ def mini(
 
     make_mini(root.expanduser(), seed=seed)
     typer.echo(f"wrote miniature datasets to {root}; use them with --data-root {root}")
+
+
+@app.command("convert-gnd")
+def convert_gnd(
+    source: Annotated[Path, typer.Argument(help="gnd_roxford5k.pkl or gnd_rparis6k.pkl.")],
+    target: Annotated[
+        Path | None, typer.Argument(help="JSON file to write; default: beside it.")
+    ] = None,
+) -> None:
+    """Convert a ground truth of revisited Oxford/Paris from pickle to JSON, executing nothing.
+
+    sdssl-bench data convert-gnd gnd_roxford5k.pkl
+    """
+    from json import dumps
+
+    from sdssl_bench.datasets.ground_truth import read_ground_truth
+    from sdssl_bench.results import write_atomic
+
+    truth = read_ground_truth(source)
+    written = (target or source.with_suffix(".json")).expanduser()
+    written.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(written, (dumps(truth.to_json()) + "\n").encode())
+    typer.echo(
+        f"wrote {written}: {len(truth.queries)} queries, {len(truth.database):,} database images"
+    )
+
+
+@app.command("copydays")
+def copydays(
+    originals: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make; must be empty or not exist.")],
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of every attack.")] = 0,
+    num_originals: Annotated[
+        int, typer.Option("--num-originals", min=2, help="Photographs at most.")
+    ] = 157,
+) -> None:
+    """Make a copy-detection set in Copydays' layout: JPEG copies, crops and strong attacks.
+
+    sdssl-bench data copydays photographs attacks && sdssl-bench run -t copydays --data-root attacks ...
+    """
+    from sdssl_bench.datasets.copy_attacks import make_attacks
+
+    made = make_attacks(
+        originals.expanduser(), out.expanduser(), seed=seed, num_originals=num_originals
+    )
+    typer.echo(
+        f"wrote {made.num_originals} originals and {made.num_strong} strong copies to {made.root}; "
+        f"'run --task copydays --data-root {out}' scores them as copydays-attacks"
+    )

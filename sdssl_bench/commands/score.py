@@ -7,6 +7,7 @@ import typer
 
 from sdssl_bench.commands import options as opt
 from sdssl_bench.commands.score_davis import davis
+from sdssl_bench.commands.score_retrieval import copydays, retrieval
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -53,3 +54,5 @@ def knn(
 
 
 app.command("davis")(davis)
+app.command("retrieval")(retrieval)
+app.command("copydays")(copydays)

@@ -13,7 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from sdssl_bench.datasets import davis, mini_davis, mini_fine_grained, mini_general
+from sdssl_bench.datasets import (
+    copydays,
+    davis,
+    mini_davis,
+    mini_fine_grained,
+    mini_general,
+    mini_retrieval,
+    roxford_rparis,
+)
 from sdssl_bench.datasets.inspection import MARKER, inspect
 from sdssl_bench.datasets.specs import SPECS
 from sdssl_bench.datasets.studio import Studio
@@ -52,6 +60,11 @@ MINI_SETS: dict[str, MiniSet] = {
     "imagenet": MiniSet("imagenet", mini_general.write_imagenet, 2, 12, 16, 8),
     # Its photographs are no classes; datasets.davis knows what a complete copy has.
     "davis": MiniSet("DAVIS", mini_davis.write_davis, 1, 12, 0, 0),
+    # A class is a landmark; "train" and "test" count database images and queries of each.
+    "roxford5k": MiniSet("roxford5k", mini_retrieval.write_roxford5k, 4, 8, 9, 1),
+    "rparis6k": MiniSet("rparis6k", mini_retrieval.write_rparis6k, 14, 6, 10, 2),
+    # copydays-attacks.json in its folder says what it has.
+    "copydays": MiniSet("copydays", mini_retrieval.write_copydays, 0, 12, 0, 0),
 }
 """The table of writers; another benchmark adds its own here."""
 
@@ -140,6 +153,11 @@ def _is_complete(root: Path, names: Iterable[str]) -> bool:
     try:
         if davis.NAME in names:
             davis.load(davis.NAME, data_root=root)
+        for name in roxford_rparis.NAMES:
+            if name in names:
+                roxford_rparis.load(name, data_root=root)
+        if copydays.NAME in names:
+            copydays.load(data_root=root)
         return all(not inspect(SPECS[name], root).problems for name in names if name in SPECS)
     except DataError:
         return False

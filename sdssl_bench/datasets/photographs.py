@@ -70,6 +70,13 @@ def _photograph(package: str, file: str) -> Image.Image:
         return image.convert("RGB")
 
 
+def whole(region: Region) -> Image.Image:
+    """A copy of the region in full; RGB."""
+    picture = _photograph(region.package, region.file)
+    top, bottom = (round(edge * picture.height) for edge in (region.top, region.bottom))
+    return picture.crop((0, top, picture.width, bottom))
+
+
 def area(region: Region, split: str) -> tuple[int, int, int, int]:
     """Left, top, right, bottom in pixels of the part of the photograph that a split may use."""
     width, height = _photograph(region.package, region.file).size
