@@ -38,7 +38,7 @@ def clip_search(
         num_layers: searches to run.
 
     Returns:
-        For each layer every C that was tried and its score; between 17 and 21 of the 96.
+        For each layer every C that was tried and its score; 11 to 15 of the 96.
     """
     start = sorted({int(np.abs(np.log(np.array(CLIP) / c)).argmin()) for c in CLIP_START})
     asked = [list(start) for _ in range(num_layers)]

@@ -57,7 +57,7 @@ def hashed_mask(
     """The hash rule on its own: [n] names and classes -> [n] True for validation.
 
     >>> hashed_mask(["a", "b", "c", "d"], np.zeros(4, np.int64), fraction=0.25).tolist()
-    [False, True, False, False]
+    [False, False, True, False]
     """
     if not 0 < fraction < 1:
         raise ValueError(f"a fraction between 0 and 1 is needed, found {fraction}")
