@@ -13,7 +13,7 @@ def parse_value(option: str, text: str, kind: Any) -> Any:
     Args:
         option: what to call it in an error, e.g. "--set k".
         text: as typed.
-        kind: bool, int, float, str, tuple[int, ...] or tuple[float, ...].
+        kind: bool, int, float, str, tuple of int, float or str.
 
     Raises:
         UsageError: if the text is no such value.
@@ -30,6 +30,8 @@ def parse_value(option: str, text: str, kind: Any) -> Any:
             return tuple(int(part) for part in text.split(","))
         if kind == tuple[float, ...]:
             return tuple(float(part) for part in text.split(","))
+        if kind == tuple[str, ...]:
+            return tuple(part.strip() for part in text.split(","))
     except (ValueError, KeyError):
         name = "true or false" if kind is bool else getattr(kind, "__name__", str(kind))
         if "tuple" in str(kind):

@@ -50,7 +50,7 @@ class Heads:
         rates: Sequence[float],
         *,
         num_classes: int,
-        seeds: Sequence[int],
+        seeds: Sequence[Sequence[int]],
         init: str = "normal",
         momentum: float = 0.9,
         batch_norm: bool = False,
@@ -62,7 +62,7 @@ class Heads:
             widths: [I] width D of each input.
             rates: [R] learning rates.
             num_classes: C.
-            seeds: [I] of the initial weights; the heads of one input start equal.
+            seeds: [I] of the initial weights, whole numbers each; the heads of one input start equal.
             init: "normal", N(0, 0.01^2) and zero bias, or "linear", torch's default for Linear.
             momentum: of SGD; no weight decay.
             batch_norm: normalise inputs by the batch's statistics, and by running ones in evaluation.
@@ -162,7 +162,7 @@ class Heads:
         self.diverged[fresh] = self._steps
 
 
-def _initial(width: int, num_classes: int, init: str, seed: int) -> Tensor:
+def _initial(width: int, num_classes: int, init: str, seed: Sequence[int]) -> Tensor:
     """[D + 1, C] weights and, in the last row, biases."""
     rng = np.random.default_rng(seed)
     if init == "normal":

@@ -76,8 +76,12 @@ class Solver:
         """
         counts = torch.bincount(targets.cpu(), minlength=num_classes)
         if len(counts) != num_classes or not counts.all():
-            raise ValueError("every class of 0..C-1 needs a row, and no row may be of another class")
-        if len({(d.num_rows, d.width) for d in designs}) != 1 or designs[0].num_rows != len(targets):
+            raise ValueError(
+                "every class of 0..C-1 needs a row, and no row may be of another class"
+            )
+        if len({(d.num_rows, d.width) for d in designs}) != 1 or designs[0].num_rows != len(
+            targets
+        ):
             raise ValueError("designs must have one width, and as many rows as there are targets")
         self.designs = list(designs)
         self.num_classes = num_classes
@@ -124,7 +128,9 @@ class Solver:
         ahead = math.log(penalty / last) / math.log(last / earlier)
         return weights + ahead * (weights - older)
 
-    def solve(self, layers: Sequence[int], penalties: Sequence[float], *, start: Tensor) -> Solution:
+    def solve(
+        self, layers: Sequence[int], penalties: Sequence[float], *, start: Tensor
+    ) -> Solution:
         """Optima of P problems from given starting points.
 
         Args:
@@ -146,7 +152,9 @@ class Solver:
         gap = torch.full_like(objective, math.inf)
         steps = [0] * len(layers)
         for _ in range(MAX_STEPS):
-            direction, decrease = self._newton_direction(active, gradient[active], objective[active])
+            direction, decrease = self._newton_direction(
+                active, gradient[active], objective[active]
+            )
             gap[active] = 2.0 * decrease
             last = gap[active] <= self._allowed(objective[active])
             self._line_search(

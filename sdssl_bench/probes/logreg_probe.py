@@ -18,7 +18,7 @@ from sdssl_bench.features import FeatureBank
 from sdssl_bench.probes.design import Design, fits_in_memory
 from sdssl_bench.probes.inputs import Joined, joined
 from sdssl_bench.probes.logreg import Solution, Solver
-from sdssl_bench.probes.scores import Graded, grade, is_whole, ranks_of, skipped_images
+from sdssl_bench.probes.scores import grade, is_whole, ranks_of, skipped_images
 from sdssl_bench.probes.sweep import GRID, best, clip_search
 from sdssl_bench.probes.val_split import validation_mask
 from sdssl_bench.task import LayerScores, RunContext
@@ -211,9 +211,7 @@ def score_layers(
         for position, layer in enumerate(group):
             head = solution.head(position)
             ranks = probe.ranks(probe.test[position], test.targets, head)
-            graded = grade(
-                ranks, test.targets, num_classes=data.train.num_classes, whole=whole
-            )
+            graded = grade(ranks, test.targets, num_classes=data.train.num_classes, whole=whole)
             choice = choices[position]
             yield LayerScores(
                 layer=layer,
@@ -264,7 +262,10 @@ def _refit(probe: Probe, choices: Sequence[Choice]) -> Refit:
     solver = probe.solver(rows)
     penalties = [1.0 / (choice.c * len(rows)) for choice in choices]
     start = torch.stack(
-        [design.from_features(*choice.head) for design, choice in zip(solver.designs, choices, strict=True)]
+        [
+            design.from_features(*choice.head)
+            for design, choice in zip(solver.designs, choices, strict=True)
+        ]
     )
     solution = solver.solve(list(range(len(choices))), penalties, start=start)
     heads = [

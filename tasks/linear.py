@@ -1,0 +1,233 @@
+"""Linear classification on frozen features: SGD on augmented images, or logistic regression.
+
+mocov3   SGD as MoCo v3's linear evaluation (what the SDSSL paper cites): momentum 0.9, no weight decay,
+         batch 1024, base rate 3 for a ViT, 0.1 for a ResNet (x batch / 256), 90 epochs, cosine per epoch,
+         random crops and flips. The last epoch is the headline; the best stands beside it, "on test".
+code     as the SDSSL authors' multi-exit script: 100 epochs, base rate .002, cosine per iteration.
+dino     as DINO: last four [CLS] of a ViT-S, [CLS] and mean patch of a wider one, base rate .001.
+dinov2   as DINOv2: 13 rates x last {1, 4} [CLS] x with or without mean patch; chosen on validation.
+logreg   multinomial logistic regression on features of un-augmented images, C of 45 chosen on
+         validation images taken from train, refitted on train + validation, test read once.
+
+All layers (and rates, inputs, penalties) are trained together: one encoder pass feeds every head.
+
+    sdssl-bench run --task linear --dataset cifar100,flowers --ckpt x --all-layers
+    sdssl-bench run --task linear --protocol logreg --dataset flowers --ckpt x --all-layers
+
+SD-MoCo v3 ViT-S/16 with mocov3 on ImageNet: see the paper's Table 1.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from sdssl_bench import datasets as classification
+from sdssl_bench.backbones import ResNetEncoder
+from sdssl_bench.datasets.base import ClassificationData
+from sdssl_bench.datasets.identity import describe
+from sdssl_bench.datasets.transforms import preprocess
+from sdssl_bench.distributed import is_main_process
+from sdssl_bench.encoder import Encoder
+from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.features import extract
+from sdssl_bench.probes import logreg_probe
+from sdssl_bench.probes.augment import RESAMPLING, RandomCropFlip
+from sdssl_bench.probes.inputs import needed, parts_of
+from sdssl_bench.probes.sgd_probe import SgdRecipe
+from sdssl_bench.probes.sgd_scores import score_layers
+from sdssl_bench.probes.sweep import SWEEPS
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+
+SMALL_WIDTH = 384
+"""Up to this width DINO's protocol concatenates four layers, above it adds the mean patch."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """The linear probe; every field is a parameter of `--set`."""
+
+    name: ClassVar[str] = "linear"
+    version: ClassVar[int] = 1
+    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    default_datasets: ClassVar[tuple[str, ...]] = ()
+    accepts_folder: ClassVar[bool] = True
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "mocov3": {},
+        "code": {
+            "lr": (0.002,),
+            "epochs": 100,
+            "schedule": "iteration",
+            "init": "linear",
+            "transform": "C",
+        },
+        "dino": {"lr": (0.001,), "epochs": 100, "features": ("auto",), "transform": "A"},
+        "dinov2": {
+            "lr": (1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
+            "epochs": 10,
+            "iterations": 1250,
+            "schedule": "iteration",
+            "features": ("cls", "cls+mean", "last4", "last4+mean"),
+            "transform": "A",
+            "interpolation": "bicubic",
+            "val_fraction": 0.1,
+        },
+        "logreg": {"solver": "newton", "transform": "E"},
+    }
+
+    protocol: str = "mocov3"
+    solver: str = "sgd"
+    """sgd on augmented images, or newton: logistic regression on cached features."""
+    features: tuple[str, ...] = ("cls",)
+    """What a head sees: cls, mean, cls+mean, last4, last4+mean; auto is DINO's choice by width."""
+    transform: str = "B"
+    """Preprocessing A to E of images that are not augmented; B is MoCo v3's."""
+    lr: tuple[float, ...] = ()
+    """sgd: base rates, x batch / 256; none is 3 for a ViT, 0.1 for a ResNet (MoCo v3)."""
+    batch: int = 1024
+    """sgd: images per step; MoCo v3."""
+    epochs: int = 90
+    """sgd: MoCo v3."""
+    iterations: int = 0
+    """sgd: steps per epoch; 0 is one pass over the images."""
+    schedule: str = "epoch"
+    """sgd: the cosine steps per epoch or per iteration."""
+    init: str = "normal"
+    """sgd: normal, N(0, .01^2) and zero bias; linear, torch's default of a linear layer."""
+    crop_scale: float = 0.08
+    """sgd: smallest share of the area of a random crop."""
+    interpolation: str = "bilinear"
+    """sgd: of random crops."""
+    batch_norm: bool = False
+    """sgd: normalise features by batch statistics, without affine parameters (as MAE)."""
+    sweep: str = "grid"
+    """newton: grid, 45 values of C (ssl-transfer, DINOv2); clip, CLIP's search among 96."""
+    tolerance: float = 1e-5
+    """newton: distance of the mean loss from its optimum."""
+    val_fraction: float = 0.2
+    """Share of train that chooses C, rates and inputs where validation is not predefined."""
+
+    def __post_init__(self) -> None:
+        for field, known in (
+            ("solver", ("sgd", "newton")),
+            ("schedule", ("epoch", "iteration")),
+            ("init", ("normal", "linear")),
+            ("interpolation", tuple(RESAMPLING)),
+            ("sweep", SWEEPS),
+        ):
+            if getattr(self, field) not in known:
+                raise UsageError(did_you_mean(field, getattr(self, field), known))
+        preprocess(self.transform, 224)
+        for kind in self.features:
+            if kind != "auto":
+                parts_of(kind, 1)
+        if not self.features or len(set(self.features)) < len(self.features):
+            raise UsageError("--features needs at least one input, each once.")
+        if self.solver == "newton" and len(self.features) > 1:
+            raise UsageError("Logistic regression takes one input; run it once for each.")
+        positive = (self.batch, self.epochs, self.tolerance, self.crop_scale, *self.lr)
+        if min(positive) <= 0 or self.iterations < 0 or self.crop_scale > 1:
+            raise UsageError(
+                "batch, epochs, lr and tolerance must be positive, crop_scale in (0, 1], iterations "
+                "from 0."
+            )
+        if not 0 < self.val_fraction < 1:
+            raise UsageError(f"val_fraction lies between 0 and 1, found {self.val_fraction}.")
+
+    def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
+        """Train and test split, verified."""
+        return classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+
+    def describe_data(self, data: ClassificationData) -> DatasetInfo:
+        """Identity of both splits."""
+        return describe(data)
+
+    def resolve(
+        self, encoder: Encoder, data: ClassificationData, ctx: RunContext
+    ) -> dict[str, Any]:
+        """Pixels, inputs, rates and how the choice is made."""
+        common = {
+            "features": list(self.kinds(encoder)),
+            "transform": preprocess(self.transform, encoder.input_size).describe(),
+            "validation": "predefined"
+            if data.train.predefined_val is not None
+            else f"{self.val_fraction:g} of every class by name hash",
+        }
+        if self.solver == "newton":
+            return {**common, "chosen_on": f"validation {data.headline}", "sweep": self.sweep}
+        single = len(self.rates(encoder)) * len(self.kinds(encoder)) == 1
+        if single:
+            common["validation"] = "none: one head per layer, trained on all of train"
+        return {
+            **common,
+            "lr": list(self.rates(encoder)),
+            "augmentation": dict(self.recipe(encoder).augmentation.describe()),
+            "chosen_on": "nothing: last epoch" if single else f"validation {data.headline}",
+        }
+
+    def headline(self, data: ClassificationData) -> str:
+        """The metric the field reports for this set."""
+        return data.headline
+
+    def kinds(self, encoder: Encoder) -> tuple[str, ...]:
+        """What heads see; "auto" resolved by the encoder's width."""
+        if isinstance(encoder, ResNetEncoder):
+            auto = "cls"
+        else:
+            auto = "last4" if encoder.dims[-1] <= SMALL_WIDTH else "cls+mean"
+        return tuple(dict.fromkeys(auto if kind == "auto" else kind for kind in self.features))
+
+    def rates(self, encoder: Encoder) -> tuple[float, ...]:
+        """Learning rates of the first step."""
+        base = self.lr or ((0.1,) if isinstance(encoder, ResNetEncoder) else (3.0,))
+        return tuple(rate * self.batch / 256 for rate in base)
+
+    def recipe(self, encoder: Encoder) -> SgdRecipe:
+        """How SGD trains on this encoder's input size."""
+        return SgdRecipe(
+            epochs=self.epochs,
+            batch=self.batch,
+            iterations=self.iterations,
+            per_epoch=self.schedule == "epoch",
+            init=self.init,
+            batch_norm=self.batch_norm,
+            augmentation=RandomCropFlip(
+                encoder.input_size, (self.crop_scale, 1.0), self.interpolation
+            ),
+        )
+
+    def run(
+        self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Scores of each layer from heads that are trained together."""
+        if self.solver == "sgd":
+            yield from score_layers(
+                encoder,
+                data,
+                layers,
+                kinds=self.kinds(encoder),
+                rates=self.rates(encoder),
+                recipe=self.recipe(encoder),
+                transform=self.transform,
+                val_fraction=self.val_fraction,
+                ctx=ctx,
+            )
+            return
+        (kind,) = self.kinds(encoder)
+        used, poolings = needed([kind], layers)
+        steps = preprocess(self.transform, encoder.input_size)
+        banks = {
+            split: extract(encoder, images, used, poolings=poolings, preprocess=steps, ctx=ctx)
+            for split, images in (("train", data.train), ("test", data.test))
+        }
+        if not is_main_process():
+            return
+        yield from logreg_probe.score_layers(
+            data,
+            banks,
+            layers,
+            kind=kind,
+            sweep=self.sweep,
+            tolerance=self.tolerance,
+            val_fraction=self.val_fraction,
+            ctx=ctx,
+        )
