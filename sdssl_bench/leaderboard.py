@@ -22,7 +22,7 @@ COLUMNS = (
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
 VIEWS = ("layers", "best", "last")
-ROW = ["network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
+ROW = ["arch", "network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
 BENCHMARK = [
     "protocol", "protocol_version", "protocol_digest",
     "dataset_fingerprint", "metric",

@@ -84,6 +84,7 @@ def test_what_must_not_be_compared_never_shares_a_column(change: dict[str, Any])
     "change",
     [
         {"model__norm": "none"},
+        {"model__arch": "vit_small_patch16_heads12"},
         {"model__network": "student", "model__weights_sha256": "b" * 64},
         {"model__weights_sha256": "b" * 64},
         {"settings__seed": 1},
