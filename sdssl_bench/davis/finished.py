@@ -45,7 +45,9 @@ class Finished:
     def read(self, name: str, layer: int, *, shape: tuple[int, ...]) -> "LayerResult | None":
         """What is kept of a sequence; None if it is not finished or its file is damaged."""
         try:
-            with np.load(self._path(name, layer), allow_pickle=False) as stored:
+            # From memory: numpy leaves a file open that turns out to be damaged.
+            content = io.BytesIO(self._path(name, layer).read_bytes())
+            with np.load(content, allow_pickle=False) as stored:
                 kept = LayerResult(stored["values"], tuple(stored["vanished"].tolist()))
         except (OSError, ValueError, EOFError, KeyError, BadZipFile):
             return None
