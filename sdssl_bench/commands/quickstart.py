@@ -30,13 +30,17 @@ def quickstart(
     data, results = out / "data", out / "results"
     typer.echo(f"1/3 miniature datasets from photographs of scikit-image -> {data}")
     make_mini(data)  # leaves an intact copy alone, mends a damaged one
-    typer.echo(f"2/3 k-NN of all layers of an UNTRAINED encoder ({ENCODER})")
+    typer.echo(f"2/3 k-NN and DAVIS, all layers of an UNTRAINED encoder ({ENCODER})")
     encoder = checkpoints.load(ENCODER)
     with Progress() as progress:
         ctx = RunContext(data_root=data, cache_dir=out / "cache", progress=progress)
         code = run_all(
             encoder,
-            [(tasks.load("knn"), name) for name in datasets.NAMES],
+            [
+                *((tasks.load("knn"), name) for name in datasets.NAMES),
+                # The miniature's own size: DINO's 480 would enlarge it.
+                (tasks.load("davis", None, {"short_side": "144"}), "davis"),
+            ],
             range(1, encoder.depth + 1),
             ctx=ctx,
             out=results,
