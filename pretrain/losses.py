@@ -10,6 +10,8 @@ and returns one value per layer, the mean over that layer's rows; the caller wei
 Source of the 2 tau factor and of the symmetrisation: Algorithm 1 (as in MoCo v3).
 """
 
+from contextlib import AbstractContextManager, nullcontext
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -86,6 +88,13 @@ def simclr_loss(
     logits = logits.masked_fill(excluded, -torch.inf)
     loss = (logits.logsumexp(-1) - logits[..., rows, positive]).mean(-1)
     return 2 * temperature * loss if two_tau else loss
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """Losses are computed in float32 whatever the precision of the model."""
+    if device.type == "meta":  # where costs are counted; it has no autocast to switch off
+        return nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _unit(x: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ from sdssl_bench.encoder import Encoder, cls
 from sdssl_bench.pretrain.frameworks import Framework, Heads, Keys, LossTerms
 from sdssl_bench.pretrain.gathering import all_gather, rank
 from sdssl_bench.pretrain.heads import GroupedMLP, scale_gradient
-from sdssl_bench.pretrain.losses import byol_loss, info_nce, simclr_loss
+from sdssl_bench.pretrain.losses import byol_loss, info_nce, simclr_loss, without_autocast
 
 
 class SDSSL(nn.Module):
@@ -131,7 +131,7 @@ class SDSSL(nn.Module):
         own = keys or self.teacher_keys(view1, view2)
         first, features = self._predict(view1, alpha, beta)
         second, _ = self._predict(view2, alpha, beta)
-        with torch.autocast(view1.device.type, enabled=False):
+        with without_autocast(view1.device):
             per_layer = self._towards(first, own.view2, offset) + self._towards(
                 second, own.view1, offset
             )
@@ -156,7 +156,7 @@ class SDSSL(nn.Module):
     def loss_of_rows(self, rows: Tensor, *, alpha: float) -> LossTerms:
         """The loss of SimCLR and SD-SimCLR from all of this process's rows, [K, 2, N, D]."""
         n = rows.shape[2]
-        with torch.autocast(rows.device.type, enabled=False):
+        with without_autocast(rows.device):
             keys = all_gather(rows[-1].flatten(0, 1), gradient=self.gather_gradient)
             own = torch.arange(2 * n, device=rows.device)
             positive = own.roll(n) + rank() * 2 * n

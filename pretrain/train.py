@@ -133,7 +133,10 @@ class Run:
     def _loop(self, start: int, log: RunLog, stopping: list[int]) -> None:
         config, per_epoch = self.config, self.feed.per_epoch
         saved = snapshots.newest(self.out)
+        if start == 0 and config.knn:
+            self._evaluate(self._export_epoch(0.0), 0, log)
         self.model.train()
+        log.rest()
         waiting = time.perf_counter()
         for step, (pixels, drawn) in enumerate(self.feed.batches(start, self.last), start):
             waited = time.perf_counter() - waiting
@@ -157,8 +160,7 @@ class Run:
             if saving:
                 saved = self._save(done)
             if saving or evaluating:
-                path = self.out / ENCODERS / f"epoch-{done / per_epoch:08.3f}.safetensors"
-                self._export(path, epoch=done / per_epoch)
+                path = self._export_epoch(done / per_epoch)
                 if evaluating:
                     self._evaluate(path, done, log)
                 log.rest()
@@ -268,6 +270,11 @@ class Run:
         self.accelerator.wait_for_everyone()
         path = snapshots.newest(self.out)
         assert path is not None
+        return path
+
+    def _export_epoch(self, epoch: float) -> Path:
+        path = self.out / ENCODERS / f"epoch-{epoch:08.3f}.safetensors"
+        self._export(path, epoch=epoch)
         return path
 
     def _export(self, path: Path, *, epoch: float) -> None:
