@@ -1,0 +1,112 @@
+"""A trainable encoder with a linear head, and the parameter groups of its optimiser."""
+
+import re
+from typing import Any, cast
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+
+from sdssl_bench.backbones import ViTEncoder
+from sdssl_bench.encoder import Encoder
+
+NOT_DECAYED = ("pos_embed", "cls_token", "reg_token")
+
+
+class Tunable(nn.Module):
+    """The encoder up to a layer, with parameters of its own, and a new head.
+
+    Attributes:
+        backbone: images [B, 3, H, W] -> [B, D].
+        head: D -> C, N(0, 0.01^2) weights and zero bias.
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        layer: int,
+        *,
+        num_classes: int,
+        drop_path: float,
+        seed: int,
+        freeze_patch_embed: bool = False,
+    ) -> None:
+        super().__init__()
+        self.backbone = cast(Encoder, encoder.truncate(layer))
+        self.backbone.requires_grad_(True)
+        if isinstance(self.backbone, ViTEncoder):
+            _set_drop_path(self.backbone.model.blocks, drop_path)
+            if self.backbone.pos.startswith("sincos") and self.backbone.model.pos_embed is not None:
+                # Fixed positions stay fixed, as in MoCo v3.
+                self.backbone.model.pos_embed.requires_grad_(False)
+            if freeze_patch_embed:
+                self.backbone.model.patch_embed.requires_grad_(False)
+        self.head = nn.Linear(encoder.dims[layer - 1], num_classes)
+        generator = torch.Generator().manual_seed(seed)
+        nn.init.normal_(self.head.weight, std=0.01, generator=generator)
+        nn.init.zeros_(self.head.bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Logits [B, C]."""
+        out: Tensor = self.head(self.backbone(images))
+        return out
+
+
+def _set_drop_path(blocks: Any, rate: float) -> None:
+    """Stochastic depth that grows linearly from 0 at the first block to `rate` at the last."""
+    rates = torch.linspace(0, rate, len(blocks)).tolist()
+    for block, one in zip(blocks, rates, strict=True):
+        for name in ("drop_path1", "drop_path2"):
+            setattr(block, name, DropPath(one) if one > 0 else nn.Identity())
+
+
+def takes_drop_path(encoder: Encoder) -> bool:
+    """Whether stochastic depth applies; a ResNet is fine-tuned without."""
+    return isinstance(encoder, ViTEncoder)
+
+
+def parameter_groups(
+    model: Tunable, *, lr: float, weight_decay: float, layer_decay: float
+) -> list[dict[str, Any]]:
+    """AdamW groups: no decay of vectors, positions and tokens; rates fall towards the input.
+
+    Args:
+        model: to be tuned.
+        lr: of the head.
+        weight_decay: of matrices and kernels.
+        layer_decay: factor of the rate per block below the head; 1 is the same rate everywhere.
+
+    Returns:
+        Groups with "params", "weight_decay" and "scale", the factor of the rate.
+    """
+    depth = model.backbone.depth
+    groups: dict[tuple[float, float], dict[str, Any]] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        plain = parameter.ndim <= 1 or any(token in name for token in NOT_DECAYED)
+        decay = 0.0 if plain else weight_decay
+        scale = layer_decay ** (depth + 1 - level_of(name, depth))
+        group = groups.setdefault(
+            (decay, scale),
+            {"params": [], "weight_decay": decay, "scale": scale, "lr": lr * scale},
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def level_of(name: str, depth: int) -> int:
+    """0 for what comes before the first block, l for block or stage l, depth + 1 for norm and head.
+
+    >>> [level_of(n, 12) for n in ("backbone.model.cls_token", "backbone.model.blocks.0.norm1.bias")]
+    [0, 1]
+    """
+    block = re.search(r"model\.blocks\.(\d+)\.", name)
+    stage = re.search(r"model\.layer(\d)\.", name)
+    if block:
+        return int(block[1]) + 1
+    if stage:
+        return int(stage[1])
+    if name.startswith("head.") or re.search(r"model\.(fc_)?norm\.", name):
+        return depth + 1
+    return 0

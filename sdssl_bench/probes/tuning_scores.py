@@ -1,0 +1,242 @@
+"""Fine-tunes layers one after another, keeps what validation chose, and scores it on test once."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sdssl_bench.datasets.base import ClassificationData
+from sdssl_bench.distributed import broadcast, is_main_process, num_processes
+from sdssl_bench.encoder import Encoder
+from sdssl_bench.errors import TaskError
+from sdssl_bench.features.identity import feature_identity
+from sdssl_bench.probes.finetuning import DivergedError, TuneRecipe, Tuning, size_of
+from sdssl_bench.probes.scores import Graded, is_whole
+from sdssl_bench.probes.state import TrainingState
+from sdssl_bench.probes.val_split import validation_mask
+from sdssl_bench.task import LayerScores, RunContext, limited_indices
+
+SELECT = ("val", "test", "last")
+"""Which epoch is reported: best on validation (then tested once), best on test, or the last."""
+
+
+@dataclass(eq=False)
+class History:
+    """What is known of the epochs so far.
+
+    Attributes:
+        train_loss: per epoch.
+        top1, mean_per_class: per epoch, on the split that is watched; empty if none is.
+        best: epoch with the best watched headline so far, -1 before the first; of equals the first.
+    """
+
+    train_loss: list[float] = field(default_factory=list)
+    top1: list[float] = field(default_factory=list)
+    mean_per_class: list[float] = field(default_factory=list)
+    best: int = -1
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """What all layers have in common.
+
+    Attributes:
+        select: one of SELECT.
+        fit: training images that train.
+        watched: indices of the images of `watched_split` that are scored after each epoch.
+        test: indices of the test images.
+    """
+
+    data: ClassificationData
+    recipe: TuneRecipe
+    select: str
+    fit: NDArray[np.int64]
+    watched: NDArray[np.int64]
+    test: NDArray[np.int64]
+    ctx: RunContext
+
+
+def make_job(
+    data: ClassificationData,
+    recipe: TuneRecipe,
+    *,
+    select: str,
+    val_fraction: float,
+    ctx: RunContext,
+) -> Job:
+    """Decides which images train, which choose the epoch, which test."""
+    train = limited_indices(len(data.train), ctx.limit)
+    test = limited_indices(len(data.test), ctx.limit)
+    watched = {"test": test, "last": test[:0]}.get(select)
+    if watched is None:
+        mask = validation_mask(data.train, train, fraction=val_fraction)
+        train, watched = train[~mask], train[mask]
+    return Job(data, recipe, select, train, watched, test, ctx)
+
+
+def score_layers(encoder: Encoder, layers: Sequence[int], job: Job) -> Iterator[LayerScores]:
+    """Fine-tune and score each layer.
+
+    Raises:
+        TaskError: once all others are yielded, if the training of a layer diverged.
+    """
+    lost = []
+    for layer in layers:
+        try:
+            scores = _score_layer(encoder, layer, job)
+        except DivergedError as error:
+            lost.append(str(error))
+            continue
+        if is_main_process():
+            yield scores
+    if lost:
+        raise TaskError(" ".join(lost))
+
+
+def _score_layer(encoder: Encoder, layer: int, job: Job) -> LayerScores:
+    tuning = Tuning(encoder, layer, job.data.train, job.fit, job.recipe, job.ctx)
+    state = TrainingState(
+        job.ctx.cache_dir, f"finetune-{job.data.name}", _facts(encoder, layer, job)
+    )
+    history, best, kept = _train(tuning, job, state)
+    if job.select == "test":
+        # Test was read after every epoch, and the best of these readings is what is reported.
+        assert kept is not None
+        graded, rows, bad = kept
+    else:
+        if best is not None:
+            tuning.model.load_state_dict(best)
+        graded, rows, bad = tuning.grade(
+            job.data.test, job.test, whole=is_whole(job.data, job.test)
+        )
+    scores = _scores(tuning, job, history, graded, rows, bad)
+    state.remove()
+    return scores
+
+
+def _train(
+    tuning: Tuning, job: Job, state: TrainingState
+) -> tuple[History, dict[str, Tensor] | None, tuple[Graded, NDArray[np.int64], list[str]] | None]:
+    """All epochs, going on from `state`; the best weights, or the best reading of test."""
+    history, best = History(), None
+    kept: tuple[Graded, NDArray[np.int64], list[str]] | None = None
+    saved = broadcast(state.load() if is_main_process() else None)
+    if saved is not None:
+        tuning.load(saved["tuning"])
+        history, best = History(**saved["history"]), saved["best"]
+        if saved["kept"] is not None:
+            ranks, rows, bad = saved["kept"]
+            rows = rows.numpy()
+            kept = (_regrade(ranks.numpy(), rows, job), rows, bad)
+    for epoch in range(len(history.train_loss), job.recipe.epochs):
+        history.train_loss.append(tuning.epoch(epoch))
+        if len(job.watched):
+            split = job.data.test if job.select == "test" else job.data.train
+            whole = job.select == "test" and is_whole(job.data, job.watched)
+            reading = tuning.grade(split, job.watched, whole=whole)
+            metrics = reading[0].metrics()
+            history.top1.append(metrics["top1"])
+            history.mean_per_class.append(metrics["mean_per_class"])
+            values = getattr(history, job.data.headline)
+            if history.best < 0 or values[-1] > values[history.best]:
+                history.best = epoch
+                if job.select == "test":
+                    kept = reading
+                else:
+                    best = tuning.weights()
+        if state.due():
+            state.save(
+                {
+                    "tuning": tuning.state(),
+                    "history": vars(history),
+                    "best": best,
+                    "kept": None if kept is None else _tensors(kept),
+                }
+            )
+    return history, best, kept
+
+
+def _tensors(kept: tuple[Graded, NDArray[np.int64], list[str]]) -> tuple[Tensor, Tensor, list[str]]:
+    import torch
+
+    return torch.from_numpy(kept[0].ranks), torch.from_numpy(kept[1]), kept[2]
+
+
+def _regrade(ranks: NDArray[np.int64], rows: NDArray[np.int64], job: Job) -> Graded:
+    classes = None if is_whole(job.data, rows) else np.unique(job.data.test.targets[rows])
+    return Graded(ranks, job.data.test.targets[rows], job.data.train.num_classes, classes)
+
+
+def _scores(
+    tuning: Tuning,
+    job: Job,
+    history: History,
+    graded: Graded,
+    rows: NDArray[np.int64],
+    bad: list[str],
+) -> LayerScores:
+    on_test = "best_epoch_on_test/" if job.select == "test" else ""
+    metrics = {f"{on_test}{name}": value for name, value in graded.metrics().items()}
+    watched = {name: getattr(history, name) for name in ("top1", "mean_per_class")}
+    split = "val" if job.select == "val" else "test"
+    curve: dict[str, Any] = {"train_loss": history.train_loss}
+    if len(job.watched):
+        curve |= {f"{split}/{name}": values for name, values in watched.items()}
+    if job.select == "test":
+        metrics |= {name: values[-1] for name, values in watched.items()}
+    if job.select == "val":
+        metrics[f"val/{job.data.headline}"] = watched[job.data.headline][history.best]
+    skipped = {"skipped_images": {"test": {"count": len(bad), "first": bad[:20]}}} if bad else {}
+    return LayerScores(
+        layer=tuning.layer,
+        metrics=metrics,
+        n=len(graded.targets),
+        items={"index": rows, "target": graded.targets, "correct": graded.correct},
+        seconds=tuning.seconds,
+        notes={
+            "epoch": history.best + 1 if len(job.watched) else job.recipe.epochs,
+            "epoch_chosen_on": {"val": "validation", "test": "test", "last": "nothing: last"}[
+                job.select
+            ],
+            "curve": curve,
+            "images": {"fit": len(job.fit), "watched": len(job.watched)},
+            "trained_parameters": size_of(tuning.model),
+            **skipped,
+        },
+    )
+
+
+def _facts(encoder: Encoder, layer: int, job: Job) -> dict[str, Any]:
+    recipe, ctx = job.recipe, job.ctx
+    settings = {
+        name: value
+        for name, value in vars(recipe).items()
+        if name not in ("mixing", "augmentation", "preprocess")
+    }
+    return {
+        "task": "finetune/1",
+        "encoder": feature_identity(
+            encoder,
+            job.data.train,
+            preprocess=recipe.preprocess,
+            dtype=ctx.dtype,
+            bank_dtype="float32",
+        ),
+        "layer": layer,
+        "test": job.data.test.fingerprint,
+        "settings": settings,
+        "mixing": vars(recipe.mixing),
+        "augmentation": dict(recipe.augmentation.describe()),
+        "select": job.select,
+        "images": [
+            hashlib.sha256(part.tobytes()).hexdigest() for part in (job.fit, job.watched, job.test)
+        ],
+        "seed": ctx.seed,
+        "processes": num_processes(),
+        "piece": ctx.batch_size,
+        "on_bad_image": ctx.on_bad_image,
+    }
