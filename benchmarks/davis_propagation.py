@@ -1,0 +1,150 @@
+"""Label propagation against its dense form, twelve layers against one, and peak memory.
+
+    python benchmarks/davis_propagation.py frame      one frame, patch 8 and 16, ratio to the dense form
+    python benchmarks/davis_propagation.py layers     a whole sequence, 12 layers against 1, ViT-S/16
+    python benchmarks/davis_propagation.py memory     12 layers, ViT-S/8 or B/8, 480 x 1152, 8 context frames
+
+Targets: at patch 8 at least 10 x faster than the dense form, at patch 16 at least 4 x; 12 layers at most
+3 x the time of one; under 6 GB. `--threads 1` reports processor time, which other programs on the
+machine disturb least.
+"""
+
+import argparse
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from davis_twins import dense_propagation  # noqa: E402
+from sdssl_bench import checkpoints, tasks  # noqa: E402
+from sdssl_bench.davis import write_mask  # noqa: E402
+from sdssl_bench.propagation import Context, Rule, unit  # noqa: E402
+from sdssl_bench.segmentation import Segmenter  # noqa: E402
+from sdssl_bench.task import RunContext  # noqa: E402
+
+RULE = Rule()
+CONTEXT, WIDTH, CHANNELS = 8, 384, 3
+
+
+def window(height: int, width: int) -> torch.Tensor:
+    """The window of the dense form, made once per video and not counted."""
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    apart = [(part.flatten()[:, None] - part.flatten()).abs() for part in (y, x)]
+    return (torch.maximum(*apart) <= RULE.radius).float()
+
+
+def frame(args: argparse.Namespace) -> None:
+    clock = time.process_time if args.threads == 1 else time.perf_counter
+    for patch, (height, width), repeats in ((16, (30, 52), 9), (8, (60, 104), 3)):
+        base = torch.randn(height, width, WIDTH)
+        maps = [base + 0.7 * torch.randn_like(base) for _ in range(CONTEXT + repeats)]
+        labels = torch.rand(height, width, CHANNELS).softmax(-1)
+        context = Context(maps[0], labels, rule=RULE, length=CONTEXT - 1)
+        known = [labels, *(context.step(maps[t]) for t in range(1, CONTEXT))]
+        mask = window(height, width)
+        ours, dense, difference = [], [], 0.0
+        for features in maps[CONTEXT:]:
+            keys = torch.stack(maps[:CONTEXT])
+            started = clock()
+            expected = dense_propagation(
+                features, keys, torch.stack(known), mask=mask, topk=RULE.topk, temperature=0.1
+            )
+            dense.append(clock() - started)
+            started = clock()
+            found = context.step(features)
+            ours.append(clock() - started)
+            difference = max(difference, float((found - expected).abs().max()))
+            context.recent.clear()
+            for t in range(1, CONTEXT):
+                context.recent.append(context._frame(unit(maps[t]), known[t]))
+        a, b = statistics.median(dense), statistics.median(ours)
+        print(
+            f"patch {patch}, {height} x {width}, {CONTEXT} context frames: dense {1e3 * a:.0f} ms, "
+            f"ours {1e3 * b:.0f} ms, {a / b:.1f} x; largest difference {difference:.1e}"
+        )
+
+
+def layers(args: argparse.Namespace) -> None:
+    encoder = checkpoints.load("timm:vit_small_patch16_224?pretrained=false&seed=0")
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        root = Path(scratch)
+        for part in ("JPEGImages", "Annotations"):
+            (root / part / "480p" / "clip").mkdir(parents=True)
+        photo = Image.fromarray(rng.integers(0, 255, (30, 54, 3), np.uint8)).resize((960, 540))
+        for t in range(args.frames):
+            picture = photo.crop((2 * t, t, 2 * t + 854, t + 480))
+            picture.save(root / "JPEGImages" / "480p" / "clip" / f"{t:05d}.jpg")
+            ids = np.zeros((480, 854), np.uint8)
+            ids[100:300, 200 + t : 400 + t], ids[300:400, 500:700] = 1, 2
+            write_mask(root / "Annotations" / "480p" / "clip" / f"{t:05d}.png", ids)
+        task = tasks.load("davis")
+        seconds: dict[int, list[float]] = {1: [], 12: []}
+        for repeat in range(args.repeats):
+            for count in seconds:
+                ctx = RunContext(
+                    data_root=None, cache_dir=root / f"cache{count}-{repeat}", device="cpu"
+                )
+                data = task.load_data(f"folder:{root}", ctx)
+                started = time.perf_counter()
+                wanted = range(13 - count, 13)
+                parts = next(iter(task.run(encoder, data, wanted, ctx))).seconds
+                seconds[count].append(time.perf_counter() - started)
+            shown = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
+            print(f"12 layers: {seconds[12][-1]:.1f} s ({shown}), 1 layer: {seconds[1][-1]:.1f} s")
+        ratio = min(seconds[12]) / min(seconds[1])
+        print(f"{args.frames} frames of 480 x 854: 12 layers take {ratio:.2f} x the time of one")
+
+
+def memory(args: argparse.Namespace) -> None:
+    encoder = checkpoints.load(f"timm:{args.model}?pretrained=false&seed=0")
+    task = tasks.load("davis")
+    segmenter = Segmenter(encoder, range(1, 13), settings=task.settings, device="cpu")
+    wanted, size = list(range(1, 13)), (480, 1152)
+    grid = (60, 144)
+    contexts = {}
+    with torch.inference_mode():
+        for layer in wanted:
+            noise = torch.randn(*grid, encoder.dims[0])
+            first = torch.nn.functional.one_hot(torch.randint(0, 4, grid), 4).float()
+            contexts[layer] = Context(noise, first, rule=RULE, length=CONTEXT - 1)
+            for _ in range(CONTEXT - 1):
+                contexts[layer].recent.append(contexts[layer]._frame(unit(noise + 1), first))
+        filled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        features = segmenter._forward([np.zeros((*size, 3), np.uint8)], "clip")
+        features = {layer: maps[0] for layer, maps in features.items()}
+        from sdssl_bench.threads import Crew
+
+        with Crew("cpu") as crew:
+            segmenter._masks(contexts, features, size, size, crew=crew)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    print(
+        f"{args.model}, 12 layers, {size[0]} x {size[1]}: {filled / 1e6:.2f} GB with full contexts, "
+        f"{peak / 1e6:.2f} GB at the peak of a frame"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("part", choices=("frame", "layers", "memory"))
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--frames", type=int, default=10)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--model", default="vit_small_patch8_224")
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    torch.manual_seed(0)
+    {"frame": frame, "layers": layers, "memory": memory}[args.part](args)
+
+
+if __name__ == "__main__":
+    main()
