@@ -310,7 +310,7 @@ def test_wrap_follows_timm_on_size_and_colours() -> None:
 
 
 def test_wrap_names_what_it_supports() -> None:
-    with pytest.raises(UsageError, match="subclass of sdssl_bench.encoder.Encoder"):
+    with pytest.raises(UsageError, match=r"subclass of sdssl_bench\.encoder\.Encoder"):
         wrap(nn.Linear(3, 3))
     with pytest.raises(UsageError, match="does not apply"):
         wrap(torchvision.models.resnet18(weights=None), norm="identity")
@@ -318,7 +318,7 @@ def test_wrap_names_what_it_supports() -> None:
         wrap(VisionTransformer(**TINY), norm="identiti")
     with pytest.raises(UsageError, match="per-layer needs"):
         wrap(VisionTransformer(**TINY), norm="per-layer")
-    with pytest.raises(UsageError, match="Did you mean 'vit_small_p16'"):
+    with pytest.raises(UsageError, match="vit_small_p16"):
         build("vit_smal_p16")
 
 

@@ -10,11 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from sdssl_bench.datasets.mini import make_mini
 from typer.testing import CliRunner, Result
 
 import sdssl_bench
 from sdssl_bench.cli import app
+from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.errors import UsageError
 from sdssl_bench.results import ResultStore, read_items, stable_view
 from tiny_model import build

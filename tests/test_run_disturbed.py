@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sdssl_bench.datasets.mini import make_mini
 
+from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.results import ResultStore, read_items, stable_view
 
 ROOT = Path(__file__).resolve().parents[1]
