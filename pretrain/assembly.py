@@ -58,9 +58,11 @@ def build_model(config: PretrainConfig) -> SDSSL:
     )
     if config.layer_norm == "per-layer":
         # Norms of layers that no loss reads stay the identity, and DDP does not wait for them.
+        norms = next(m for name, m in encoder.named_modules() if name.split(".")[-1] == "norms")
+        assert isinstance(norms, nn.ModuleList)
         for layer in range(1, encoder.depth):
             if layer not in layers:
-                encoder.model.norms[layer - 1].requires_grad_(False)
+                norms[layer - 1].requires_grad_(False)
     two_tau = config.method == "mocov3" if config.two_tau is None else config.two_tau
     return SDSSL(
         encoder,

@@ -130,6 +130,7 @@ def image_loader(
         collate_fn=collate,
         pin_memory=pin_memory,
         worker_init_fn=start_worker if num_workers else None,
+        generator=torch.Generator(),
     )
 
 

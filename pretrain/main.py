@@ -28,7 +28,9 @@ def build_parser() -> argparse.ArgumentParser:
         prog="pretrain", allow_abbrev=False, description=(__doc__ or "").split("\n")[0]
     )
     parser.add_argument("--preset", required=True, help=", ".join(PRESETS), metavar="NAME")
-    parser.add_argument("--recipe", default="paper", choices=tuple(RECIPES))
+    parser.add_argument(
+        "--recipe", default="paper", choices=tuple(RECIPES), help="whose choices to follow"
+    )
     parser.add_argument("--out", type=Path, help="folder of the run")
     parser.add_argument("--resume", metavar="auto|FILE", help="go on from a snapshot")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")

@@ -242,4 +242,5 @@ def shard_loader(dataset: ShardBatches, *, num_workers: int, pin_memory: bool) -
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=start_worker if num_workers else None,
+        generator=torch.Generator(),
     )

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 
 from sdssl_bench import checkpoints
+from sdssl_bench.backbones import VITS
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain import schedules, snapshots
 from sdssl_bench.pretrain.assembly import build_model, build_optimizer
@@ -286,6 +287,7 @@ class Run:
             checkpoints.save(
                 encoder,
                 path,
+                arch=None if self.config.arch in VITS else self.config.arch,
                 network=network,
                 epoch=epoch if not math.isclose(epoch, round(epoch)) else round(epoch),
                 config=self.config.to_json(),

@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -24,9 +26,20 @@ from sdssl_bench.pretrain.collapse import alarm, rank_me, spread
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.slices import backward
 from sdssl_bench.pretrain.train import Interrupted, train
+from sdssl_bench.results import ResultStore
 
 ROOT = Path(__file__).resolve().parents[1]
 MAIN = ROOT / "pretrain" / "main.py"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerate() -> Iterator[None]:
+    """Accelerate keeps one state per process; a run in a process of its own starts without."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
 METHODS = ["simclr", "sd_simclr", "byol", "sd_byol", "mocov3", "sd_mocov3"]
 
 
@@ -108,13 +121,13 @@ def test_the_encoder_opens_with_no_further_flag(
     assert encoder.norm == "per-layer"
     assert encoder.info is not None
     assert encoder.info.network == ("student" if recipe == "mocov3" else "teacher")
-    prefix = f"{encoder.info.network}.model."
+    prefix = f"{encoder.info.network}."
     trained = {
-        k.removeprefix(prefix): v
+        k.removeprefix(prefix).removeprefix("model."): v
         for k, v in snapshot(tmp_path / "run")["model"].items()
         if k.startswith(prefix)
     }
-    assert equal({k: v for k, v in encoder.model.state_dict().items()}, trained)
+    assert equal(load_file(path), trained)
 
 
 def test_a_residual_network_trains_with_lars_and_opens(data: str, tmp_path: Path) -> None:
@@ -235,7 +248,11 @@ def test_a_teacher_moves_before_keys_or_after_the_step() -> None:
         real = model.teacher_keys
 
         def watched(
-            *views: Tensor, real: Any = real, model: Any = model, before: Any = before
+            *views: Tensor,
+            real: Any = real,
+            model: Any = model,
+            before: Any = before,
+            calls: list[bool] = calls,
         ) -> Any:
             calls.append(not equal(list(model.teacher.parameters()), before))
             return real(*views)
@@ -334,13 +351,18 @@ def test_the_collapse_alarm_tells_spread_from_collapsed_features() -> None:
     assert "collapsing" in str(alarm(constant)[1])
 
 
-def test_k_nn_of_all_layers_is_recorded_during_training(tmp_path: Path) -> None:
+def test_k_nn_of_all_layers_is_recorded_before_and_during_training(tmp_path: Path) -> None:
     for split, count in (("train", 12), ("test", 4)):
         for label in ("a", "b"):
             make_images(tmp_path / "set" / split / label, count)
     folder = f"folder:{tmp_path / 'set'}"
-    with pytest.raises(UsageError, match="k = 20"):
-        train(tiny(data=folder, knn=folder, batch_size=20), tmp_path / "few")
+    train(tiny(data=folder, knn=folder, batch_size=24, knn_every=1, stop_epoch=1), tmp_path / "run")
+    events = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    scores = {e["step"]: e["knn"] for e in events if "knn" in e}
+    assert scores.keys() == {0, 1}
+    assert all(list(layers) == ["1", "2", "3"] for layers in scores.values())
+    records = [record for _, record in ResultStore(tmp_path / "run" / "results")]
+    assert sorted(r["model"]["details"]["epoch"] for r in records) == [0, 1]
 
 
 def launch(
