@@ -29,7 +29,7 @@ from sdssl_bench.distributed import (
     wait_for_everyone,
 )
 from sdssl_bench.encoder import Encoder, check_layers, move
-from sdssl_bench.errors import TaskError
+from sdssl_bench.errors import TaskError, UserError
 from sdssl_bench.features.forward import placed
 from sdssl_bench.features.identity import feature_identity, key_of
 from sdssl_bench.features.locking import alone
@@ -104,17 +104,18 @@ def _fill(
         state = store.prepare(len(job.images), wanted, ctx.bank_dtype, about=about)
     # One process says what is done: the others may look when the first rows are already there.
     rows = store.writer(layers, process_index(), state=broadcast(state))
-    failure = None
+    failure: UserError | None = None
     try:
         with placed(encoder, torch.device(resolve_device(ctx.device))):
             _write_rows(encoder, job, layers, rows=rows, ctx=ctx)
-    except TaskError as error:
-        failure = str(error)
+    except UserError as error:
+        failure = error
     finally:
         rows.close()
-    failures = [text for text in gather_objects(failure) if text]
-    if failures:
-        raise TaskError(failures[0])
+    # Every process hears of the first error: none may wait for one that has stopped.
+    for error_of_one in gather_objects(failure):
+        if error_of_one is not None:
+            raise error_of_one
     bad = broadcast(store.bad(layers) if is_main_process() else [])
     if is_main_process():
         store.complete(layers)
@@ -127,7 +128,7 @@ def _write_rows(
     """This process's share of the images that are not done."""
     device = torch.device(resolve_device(ctx.device))
     stage = _Stage(encoder, job, layers, device=device, dtype=ctx.dtype, stored=ctx.bank_dtype)
-    with ThreadPoolExecutor(workers(ctx)) as pool, truncated_is_an_error():
+    with ThreadPoolExecutor(workers(ctx, device)) as pool, truncated_is_an_error():
         groups, unreadable = batches(
             job,
             pool,

@@ -135,10 +135,12 @@ def _load(job: ImageJob, index: int) -> NDArray[np.uint8] | None:
         return None
 
 
-def workers(ctx: RunContext) -> int:
-    """Threads that decode."""
-    # Pillow decodes and resizes outside the interpreter lock, so threads are enough.
-    return max(1, (os.cpu_count() or 1) if ctx.num_workers is None else ctx.num_workers)
+def workers(ctx: RunContext, device: torch.device) -> int:
+    """Threads that decode; Pillow works outside the interpreter lock, so no processes are needed."""
+    if ctx.num_workers is not None:
+        return max(1, ctx.num_workers)
+    # On a CPU every further thread takes a core from the forward pass.
+    return 1 if device.type == "cpu" else min(16, os.cpu_count() or 1)
 
 
 def bad_images(images: ImageSet, bad: Sequence[int]) -> str:
