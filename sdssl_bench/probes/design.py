@@ -6,7 +6,7 @@ curvature of the loss is close to diagonal, which is what makes the solver's pre
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +21,18 @@ CHUNK_ROWS = 16384
 """Rows read at a time when a bank is streamed or its covariance is summed."""
 
 
+class Rows(Protocol):
+    """What can be read row by row: an array, a memory map, a tensor, or several arrays joined."""
+
+    @property
+    def shape(self) -> Any:
+        """[M, D]."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any) -> Any: ...
+
+
 class Design:
     """[N, D + 1] rows (x - mean) V and a one, V the eigenvectors of the covariance of x.
 
@@ -33,7 +45,7 @@ class Design:
 
     def __init__(
         self,
-        features: NDArray[Any] | Tensor,
+        features: Rows,
         rows: NDArray[np.int64] | None = None,
         *,
         device: str = "cpu",
@@ -95,9 +107,8 @@ class Design:
 
     def _moments(self) -> tuple[Tensor, Tensor, Tensor]:
         """Mean [D], eigenvalues [D] and eigenvectors [D, D] of the covariance, in float64."""
-        kind = {"dtype": torch.float64, "device": self._device}
-        total = torch.zeros(self.width, **kind)
-        products = torch.zeros(self.width, self.width, **kind)
+        total = torch.zeros(self.width, dtype=torch.float64, device=self._device)
+        products = torch.outer(total, total)
         for start in range(0, self.num_rows, CHUNK_ROWS):
             chunk = self._read(slice(start, min(start + CHUNK_ROWS, self.num_rows))).double()
             total += chunk.sum(0)

@@ -155,7 +155,9 @@ class Heads:
 
     def _logits(self, group: _Group, rows: Tensor) -> Tensor:
         """[G, B, R, C]."""
-        return (rows @ group.weights).unflatten(-1, (len(self.rates), self.num_classes))
+        split = (len(self.rates), self.num_classes)
+        logits: Tensor = (rows @ group.weights).unflatten(-1, split)
+        return logits
 
     def _mark_diverged(self, losses: Tensor) -> None:
         fresh = ~torch.isfinite(losses).cpu() & (self.diverged < 0)

@@ -204,7 +204,7 @@ def score_layers(
         selection = Selection(probe)
         choices = selection.choose(sweep)
         chosen = time.perf_counter()
-        products = selection.solver.products
+        products = selection.solver.loss.products
         del selection
         solution = _refit(probe, choices)
         seconds = {"select": chosen - started, "refit": time.perf_counter() - chosen}

@@ -4,7 +4,7 @@ import re
 from typing import Any, cast
 
 import torch
-from timm.layers import DropPath
+from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
 from sdssl_bench.backbones import ViTEncoder
