@@ -36,24 +36,20 @@ def all_gather(rows: Tensor, *, gradient: str) -> Tensor:
         rows = rows.detach()
     if world_size() == 1:
         return rows
-    gathered: Tensor = _AllGather.apply(rows.contiguous(), gradient)  # type: ignore[no-untyped-call]
+    gathered: Tensor = _AllGather.apply(rows.contiguous(), gradient)
     return gathered
 
 
 class _AllGather(torch.autograd.Function):
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, rows: Tensor, convention: str
-    ) -> Tensor:
+    def forward(ctx: torch.autograd.function.FunctionCtx, rows: Tensor, convention: str) -> Tensor:
         ctx.convention = convention  # type: ignore[attr-defined]
         parts = [torch.empty_like(rows) for _ in range(world_size())]
         dist.all_gather(parts, rows)
         return torch.cat(parts)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         if ctx.convention == "full":  # type: ignore[attr-defined]
             gradient = gradient.contiguous()
             dist.all_reduce(gradient)

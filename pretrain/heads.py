@@ -108,14 +108,12 @@ class _ScaleGradient(torch.autograd.Function):
         return x.view_as(x)
 
     @staticmethod
-    def backward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, gradient: Tensor
-    ) -> tuple[Tensor, None]:
+    def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         (scale,) = ctx.saved_tensors  # type: ignore[attr-defined]
         return gradient * scale.to(gradient.dtype), None
 
 
 def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
     """X itself; the gradient that comes back through it is multiplied by `scale` (broadcast)."""
-    result: Tensor = _ScaleGradient.apply(x, scale)  # type: ignore[no-untyped-call]
+    result: Tensor = _ScaleGradient.apply(x, scale)
     return result

@@ -124,7 +124,7 @@ def image_members(name: str, *, start: int = 0, read: bool = True) -> Iterator[t
             number = 0
             for member in tar:
                 # tarfile keeps all headers it has seen, which a stream never goes back to.
-                tar.members.clear()
+                tar.members.clear()  # type: ignore[attr-defined]
                 if not (member.isfile() and member.name.lower().endswith(ENDINGS)):
                     continue
                 if number >= start:

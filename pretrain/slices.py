@@ -68,7 +68,8 @@ def backward(
     features = torch.cat([terms.features for terms in found])
     if whole is None:
         scalars = (torch.stack(values).mean() for values in zip(*(t[:4] for t in found)))
-        whole = LossTerms(*scalars, features)
+        total, ssl, isd, pred = scalars
+        whole = LossTerms(total, ssl, isd, pred, features)
     return whole._replace(features=features)
 
 

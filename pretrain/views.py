@@ -92,7 +92,7 @@ def draw(view: View) -> Tensor:
 
 def crop(image: Image.Image, view: View) -> Image.Image:
     """Random resized crop (bilinear) and flip, from torch's generator."""
-    resized = v2.RandomResizedCrop(view.size, scale=(view.crop_min, 1.0))(image)
+    resized: Image.Image = v2.RandomResizedCrop(view.size, scale=(view.crop_min, 1.0))(image)
     flipped = bool(torch.rand(1) < view.flip)
     return resized.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if flipped else resized
 

@@ -1,4 +1,4 @@
-"""The command line: sdssl-bench run | score | data | doctor | leaderboard | ls | show | cache | quickstart.
+"""The command line: run | score | leaderboard | watch | doctor | data | ls | show | cache | quickstart.
 
 Only typer is imported here; every command imports what it needs when it runs, so `--help` is fast.
 """
@@ -9,7 +9,17 @@ import typer
 from typer.core import TyperGroup
 
 from sdssl_bench._version import __version__
-from sdssl_bench.commands import cache, data, doctor, leaderboard, listing, quickstart, run, score
+from sdssl_bench.commands import (
+    cache,
+    data,
+    doctor,
+    leaderboard,
+    listing,
+    quickstart,
+    run,
+    score,
+    watch,
+)
 from sdssl_bench.errors import UserError
 
 INTERRUPTED = 130
@@ -67,6 +77,7 @@ def _main(
 app.command("run")(run.run)
 app.add_typer(score.app, name="score", help="Score features that come from anywhere.")
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")
 app.command("ls")(listing.ls)

@@ -16,9 +16,11 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from typer.testing import CliRunner
 
 from pretrain_fixtures import log_lines, make_images, make_shards, tiny
 from sdssl_bench import checkpoints
+from sdssl_bench.cli import app
 from sdssl_bench.errors import DataError, TaskError, UsageError
 from sdssl_bench.pretrain import train as training
 from sdssl_bench.pretrain.assembly import build_model
@@ -454,3 +456,21 @@ def test_a_killed_run_goes_on_as_if_undisturbed(data: str, tmp_path: Path) -> No
     done = subprocess.run([*flags, tmp_path / "run"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert_same_run(tmp_path / "whole", tmp_path / "run")
+
+
+def test_watch_scores_each_encoder_once(tmp_path: Path) -> None:
+    for split, count in (("train", 12), ("test", 4)):
+        for label in ("a", "b"):
+            make_images(tmp_path / "set" / split / label, count)
+    folder = f"folder:{tmp_path / 'set'}"
+    train(tiny(data=folder, batch_size=12), tmp_path / "run")
+    arguments = ["watch", str(tmp_path / "run"), "--task", "knn", "--dataset", folder]
+    first = CliRunner().invoke(app, arguments)
+    assert first.exit_code == 0, first.output
+    paths = [path for path, _ in ResultStore(tmp_path / "run" / "results")]
+    times = [path.stat().st_mtime_ns for path in paths]
+    assert len(paths) == 2
+    assert CliRunner().invoke(app, arguments).output == first.output
+    assert [path.stat().st_mtime_ns for path in paths] == times
+    missing = CliRunner().invoke(app, ["watch", str(tmp_path / "no"), "--dataset", folder])
+    assert missing.exit_code == 3
