@@ -93,7 +93,8 @@ class _Queries:
         dots = np.einsum("d,md->m", self.raw[query], rows)
         lengths = self.lengths[query] * np.sqrt(np.einsum("md,md->m", rows, rows))
         cosines = np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0)
-        return np.round(cosines, DECIMALS)
+        out: NDArray[np.float64] = np.round(cosines, DECIMALS)
+        return out
 
 
 def _lengths(rows: NDArray[np.float64], name: str) -> NDArray[np.float64]:
