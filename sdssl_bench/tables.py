@@ -57,6 +57,7 @@ def layer_table(
         layers: which of its layers to show.
         reused: layers that were stored before this run, marked so.
     """
+    from rich.console import Group
     from rich.table import Table
 
     headline = record["headline"]
@@ -69,7 +70,7 @@ def layer_table(
         same = [m for m in entry["metrics"] if m.rpartition("/")[0] == group and m not in names]
         names += same
     best = max((entry["metrics"][headline] for entry in rows.values()), default=0.0)
-    table = Table(title=record_title(record), title_justify="left", header_style="bold")
+    table = Table(header_style="bold")
     table.add_column("layer", justify="right")
     for name in names:
         table.add_column(name, justify="right")
@@ -83,7 +84,8 @@ def layer_table(
             mark = f"{mark} (stored)".strip()
         cells = [percent(entry["metrics"][name]) for name in names]
         table.add_row(str(layer), *cells, f"{entry['n']:,}", bar(value, best), mark)
-    return table
+    # Not the title of the table, which would be broken at its width.
+    return Group(record_title(record), table)
 
 
 def record_title(record: Mapping[str, Any]) -> str:
