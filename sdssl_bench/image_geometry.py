@@ -4,7 +4,8 @@ Retrieval shrinks the longest side with Lanczos and never enlarges (Radenovic et
 eval_image_retrieval.py), so shapes differ and a side is rarely a multiple of the patch. `fit` says
 what becomes of the remainder:
 
-    crop    the last incomplete row and column of pixels are dropped, as DINO's patch convolution does
+    crop    the last incomplete row and column of pixels are dropped, as DINO's patch convolution does;
+            a side below one patch is enlarged to one
     resize  both sides are resized to the multiple below
     pad     zeros (of the normalised image) at the right and bottom up to a multiple of 32, as the
             SDSSL authors' encoder does; of the patch where that does not divide 32
@@ -117,10 +118,10 @@ class Geometry:
         if self.fit == "pad":
             return F.pad(images, (0, -width % self.pad_to, 0, -height % self.pad_to))
         if min(height, width) < self.stride:
-            raise UsageError(
-                f"An image has {width} x {height} pixels at scale {scale:g}: nothing is left after "
-                f"fit=crop with patches of {self.stride}. Use --set fit=resize."
-            )
+            # The thin side of a panorama at a small scale still needs one patch.
+            size = (max(height, self.stride), max(width, self.stride))
+            images = F.interpolate(images, size=size, mode="bilinear", align_corners=False)
+            height, width = size
         return images[
             ..., : height // self.stride * self.stride, : width // self.stride * self.stride
         ]

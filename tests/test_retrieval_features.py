@@ -89,8 +89,13 @@ def test_impossible_geometries_are_errors() -> None:
     ):
         with pytest.raises(UsageError, match=message):
             Geometry(*arguments)
-    with pytest.raises(UsageError, match="nothing is left"):
-        Geometry(64, (1.0,), "crop", 8).views(torch.zeros(1, 3, 5, 40))
+
+
+def test_a_side_below_one_patch_becomes_one_patch() -> None:
+    for fit in ("crop", "resize"):
+        (view,) = Geometry(64, (1.0,), fit, 8).views(torch.ones(1, 3, 5, 41))
+        assert view.shape[-2:] == (8, 40)
+        assert float(view.mean()) == pytest.approx(1)
 
 
 @pytest.fixture
