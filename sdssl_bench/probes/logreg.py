@@ -26,6 +26,8 @@ MAX_STEPS = 100
 """Newton steps of one problem; the path needs one to four."""
 MAX_PRODUCTS = 200
 """Conjugate-gradient products within one Newton step."""
+SAFETY = 0.03
+"""Share of the allowed gap that may be left: the estimate of what is left can be short."""
 MIN_PRODUCTS = 6
 """Before as many products, the last gain says little of what is left."""
 RELATIVE_GAP = 1e-3
@@ -139,6 +141,7 @@ class Solver:
         active = torch.arange(len(layers), device=self._device)
         objective, gradient = self.loss.evaluate(active, weights)
         gap = torch.full_like(objective, math.inf)
+        self._least = torch.full_like(active, MIN_PRODUCTS)
         steps = [0] * len(layers)
         for _ in range(MAX_STEPS):
             direction, decrease, left = self._newton_direction(
@@ -178,6 +181,8 @@ class Solver:
         search = residual / scale
         slope = dot(residual, search)
         allowed = self._allowed(objective)
+        least = self._least[active]
+        used = torch.zeros_like(least)
         run = torch.arange(len(active), device=self._device)
         for count in range(1, MAX_PRODUCTS + 1):
             at = search[run]
@@ -190,13 +195,12 @@ class Solver:
             # What is left is at most |residual|^2 / (2 penalty), which says little for weak
             # penalties; and about count x the last gain (Nash and Sofer), once products are many.
             bound = 0.5 * dot(residual[run], residual[run]) / penalty[run]
-            if count < MIN_PRODUCTS:
-                left[run] = bound
-            else:
-                left[run] = torch.minimum(bound, count * gained)
-            done = left[run] <= 0.1 * allowed[run]
+            many = count >= least[run]
+            left[run] = torch.where(many, torch.minimum(bound, count * gained), bound)
+            done = left[run] <= SAFETY * allowed[run]
             far = decrease[run] > 2.0 * allowed[run]
             done |= far & (count * gained <= 0.5 * decrease[run])
+            used[run] = count
             run = run[~done]
             if len(run) == 0:
                 break
@@ -204,6 +208,8 @@ class Solver:
             new_slope = dot(residual[run], scaled)
             search[run] = scaled + times(new_slope / slope[run], search[run])
             slope[run] = new_slope
+        # What the step before found late, this one must not miss by stopping earlier.
+        self._least[active] = torch.maximum(least, used)
         return direction, decrease, left
 
     def _line_search(
