@@ -7,6 +7,7 @@ from typing import Any
 
 from sdssl_bench import datasets
 from sdssl_bench.datasets.layout import layout
+from sdssl_bench.datasets.own_layouts import OWN_LAYOUTS
 from sdssl_bench.errors import UsageError, did_you_mean
 
 
@@ -97,6 +98,7 @@ def dataset_lines() -> list[str]:
     for name, spec in datasets.SPECS.items():
         sizes = " + ".join(f"{split} {count:,}" for split, count in spec.sizes.items())
         lines.append(f"{name:<12} {spec.num_classes:>5} classes  {sizes:<32} {spec.headline}")
+    lines += [f"{name:<12} {text.splitlines()[0]}" for name, text in OWN_LAYOUTS.items()]
     return [*lines, "folder:PATH  your own images: PATH/train/CLASS/*, PATH/val|test/CLASS/*"]
 
 
@@ -109,11 +111,14 @@ def describe(name: str) -> str:
     sources = task_sources()
     if name in datasets.SPECS:
         return layout(name)
+    if name in OWN_LAYOUTS and name not in sources:
+        return OWN_LAYOUTS[name]
     task, _, preset = name.partition("@")[0].partition("/")
     if task not in sources:
         known = [
             *sources,
             *datasets.SPECS,
+            *OWN_LAYOUTS,
             *(f"{t.name}/{p}" for t in sources.values() for p in t.presets),
         ]
         raise UsageError(did_you_mean("task, dataset or protocol", name, known))

@@ -33,6 +33,7 @@ def quickstart(
     from sdssl_bench import checkpoints, datasets, tasks
     from sdssl_bench.commands.leaderboard import leaderboard
     from sdssl_bench.commands.running import run_all
+    from sdssl_bench.datasets import roxford_rparis
     from sdssl_bench.datasets.mini import make_mini
     from sdssl_bench.progress import Progress
     from sdssl_bench.task import RunContext
@@ -44,7 +45,9 @@ def quickstart(
     for preset in PRESETS:
         typer.echo(f"2/4 pretraining {preset}, about a minute -> {out / preset}")
         _pretrain(preset, data, out / preset)
-    typer.echo("3/4 k-NN and DAVIS, all layers of both encoders")
+    typer.echo("3/4 k-NN, DAVIS, retrieval and copy detection, all layers of both encoders")
+    # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
+    views = {"imsize_oxford": "96", "imsize_paris": "96"}
     with Progress() as progress:
         ctx = RunContext(data_root=data, cache_dir=out / "cache", progress=progress)
         for preset in PRESETS:
@@ -55,6 +58,11 @@ def quickstart(
                     *((tasks.load("knn"), name) for name in datasets.NAMES),
                     # The miniature's own size: DINO's 480 would enlarge it.
                     (tasks.load("davis", None, {"short_side": "144"}), "davis"),
+                    *(
+                        (tasks.load("retrieval", None, views), name)
+                        for name in roxford_rparis.NAMES
+                    ),
+                    (tasks.load("copydays", None, {"imsize": "64"}), "copydays"),
                 ],
                 range(1, encoder.depth + 1),
                 ctx=ctx,
