@@ -96,6 +96,8 @@ class StoredBank:
             return written
         for layer, width in dims.items():
             shape = (num_images, width)
+            # A new file: who has the old one mapped keeps reading it.
+            self.file(layer).unlink(missing_ok=True)
             np.lib.format.open_memmap(self.file(layer), "w+", np.dtype(dtype), shape).flush()
         return np.zeros(num_images, np.uint8)
 

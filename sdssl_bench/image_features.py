@@ -6,6 +6,7 @@ could change them; an extraction that was killed goes on where it stopped, and s
 share one.
 """
 
+import shutil
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -93,6 +94,7 @@ def _fill(
     """Extract layers; returns the images that cannot be read."""
     assert encoder.info is not None
     state = np.empty(0, np.uint8)
+    failure: UserError | None = None
     if is_main_process():
         about = {
             "model": encoder.info.name,
@@ -101,10 +103,16 @@ def _fill(
             "identity": facts,
         }
         wanted = {layer: encoder.dims[layer - 1] for layer in layers}
-        state = store.prepare(len(job.images), wanted, ctx.bank_dtype, about=about)
+        try:
+            _check_room(store, len(job.images) * sum(wanted.values()), ctx.bank_dtype)
+            state = store.prepare(len(job.images), wanted, ctx.bank_dtype, about=about)
+        except UserError as error:
+            failure = error
+    state, failure = broadcast((state, failure))
+    if failure is not None:
+        raise failure
     # One process says what is done: the others may look when the first rows are already there.
-    rows = store.writer(layers, process_index(), state=broadcast(state))
-    failure: UserError | None = None
+    rows = store.writer(layers, process_index(), state=state)
     try:
         with placed(encoder, torch.device(resolve_device(ctx.device))):
             _write_rows(encoder, job, layers, rows=rows, ctx=ctx)
@@ -120,6 +128,17 @@ def _fill(
     if is_main_process():
         store.complete(layers)
     return bad
+
+
+def _check_room(store: StoredBank, values: int, dtype: str) -> None:
+    """Writing to a mapped file on a full disk ends the process without a word."""
+    need, free = values * np.dtype(dtype).itemsize, shutil.disk_usage(store.folder).free
+    if need > free:
+        raise TaskError(
+            f"The features need {need / 1e9:.1f} GB in {store.folder.parent}, {free / 1e9:.1f} GB are "
+            "free. Make room with 'sdssl-bench cache rm', choose another folder with --cache-dir, or "
+            "halve the need with --bank-dtype float16."
+        )
 
 
 def _write_rows(

@@ -125,10 +125,11 @@ class Task:
         data = roxford_rparis.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
         distractors = None
         if "distractors" in ctx.inputs:
+            most = min(self.num_distractors, ctx.limit or self.num_distractors)
             distractors = load_extra(
                 "distractors",
                 ctx.inputs["distractors"],
-                self.num_distractors,
+                most,
                 seed=ctx.seed,
                 apart_from=(data.queries, data.database),
             )

@@ -1,6 +1,9 @@
 """`run --task retrieval`: records, presets, options, distractor curves, pictures, known answers."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +22,7 @@ from sdssl_bench.ranking import PROTOCOLS
 from sdssl_bench.results import ResultStore, read_items
 from test_ranking import drawn_area
 
+ROOT = Path(__file__).resolve().parents[1]
 CKPT = f"custom:{Path(__file__).parent / 'tiny_model.py'}:build"
 
 
@@ -40,10 +44,13 @@ def distractors(tmp_path_factory) -> Path:
     return folder
 
 
-def run(mini: Path, out: Path, *options: str):
+def arguments(mini: Path, out: Path) -> list[str]:
     base = ["run", "--task", "retrieval", "--ckpt", CKPT, "--data-root", str(mini), "-q"]
-    common = ["--out", str(out), "--cache-dir", str(out / "cache"), "--imsize", "48"]
-    return CliRunner().invoke(app, [*base, *common, *options])
+    return [*base, "--out", str(out), "--cache-dir", str(out / "cache"), "--imsize", "48"]
+
+
+def run(mini: Path, out: Path, *options: str):
+    return CliRunner().invoke(app, [*arguments(mini, out), *options])
 
 
 def records(out: Path) -> list[dict]:
@@ -196,3 +203,21 @@ def test_limited_and_skipped_runs_agree_with_their_ground_truth(mini, tmp_path) 
     assert record["limited"] == 40
     assert record["dataset"]["splits"] == {"queries": 12, "database": 40}
     assert tidy(ResultStore(tmp_path)).empty
+
+
+@pytest.mark.slow
+def test_two_processes_score_as_one(mini, tmp_path) -> None:
+    options = ["-d", "rparis6k", "--all-layers"]
+    assert run(mini, tmp_path / "one", *options).exit_code == 0
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         "-m", "sdssl_bench", *arguments(mini, tmp_path / "two"), *options],
+        cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    (one,), (two,) = records(tmp_path / "one"), records(tmp_path / "two")
+    assert two["environments"][0]["processes"] == 2
+    for layer, entry in one["layers"].items():
+        for name, value in entry["metrics"].items():
+            assert two["layers"][layer]["metrics"][name] == pytest.approx(value, abs=1e-6)

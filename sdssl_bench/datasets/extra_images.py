@@ -29,7 +29,7 @@ def load_extra(
     Raises:
         DataError: if nothing is left, a file is empty, or the same picture is in both sets.
     """
-    folder = folder.expanduser()
+    folder = Path(folder).expanduser()
     taken = {
         (images.root / name).resolve()
         for images in apart_from
