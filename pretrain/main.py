@@ -81,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if out is None:
             parser.error("--out is needed: the folder of the run")
-        from sdssl_bench.pretrain.train import Interrupted, train
+        from sdssl_bench.pretrain.stopping import Interrupted
+        from sdssl_bench.pretrain.train import train
 
         try:
             path = train(config, out.expanduser(), resume=resume)

@@ -5,44 +5,29 @@ A run stops cleanly on SIGTERM and SIGINT, and goes on bit for bit on a CPU with
 """
 
 import json
-import math
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import nn
 
-from sdssl_bench import checkpoints
-from sdssl_bench.backbones import VITS
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain import schedules, snapshots
 from sdssl_bench.pretrain.assembly import build_model, build_optimizer
 from sdssl_bench.pretrain.collapse import alarm
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.device_views import finish
+from sdssl_bench.pretrain.exports import ENCODERS, FINAL, export, knn_records
 from sdssl_bench.pretrain.feeding import Feed, open_feed
 from sdssl_bench.pretrain.runlog import RunLog
 from sdssl_bench.pretrain.sdssl import SDSSL
 from sdssl_bench.pretrain.slices import backward
+from sdssl_bench.pretrain.stopping import Interrupted, stop_signals
 from sdssl_bench.progress import Progress
 
-FINAL = "encoder.safetensors"
-ENCODERS = "encoders"
 SIGNAL_EVERY = 10
 """Steps between the moments when several processes agree whether one of them was told to stop."""
-
-
-class Interrupted(Exception):
-    """The run was told to stop and has saved itself; `code` is the exit code."""
-
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Path:
@@ -135,7 +120,7 @@ class Run:
         config, per_epoch = self.config, self.feed.per_epoch
         saved = snapshots.newest(self.out)
         if start == 0 and config.knn:
-            self._evaluate(self._export_epoch(0.0), 0, log)
+            self._evaluate(self._export(epoch=0.0), 0, log)
         self.model.train()
         log.rest()
         waiting = time.perf_counter()
@@ -161,7 +146,7 @@ class Run:
             if saving:
                 saved = self._save(done)
             if saving or evaluating:
-                path = self._export_epoch(done / per_epoch)
+                path = self._export(epoch=done / per_epoch)
                 if evaluating:
                     self._evaluate(path, done, log)
                 log.rest()
@@ -273,64 +258,18 @@ class Run:
         assert path is not None
         return path
 
-    def _export_epoch(self, epoch: float) -> Path:
-        path = self.out / ENCODERS / f"epoch-{epoch:08.3f}.safetensors"
-        self._export(path, epoch=epoch)
+    def _export(self, path: Path | None = None, *, epoch: float) -> Path:
+        """Writes the evaluated network to `path`, else under its epoch's name."""
+        path = path or self.out / ENCODERS / f"epoch-{epoch:08.3f}.safetensors"
+        if self.accelerator.is_local_main_process:
+            export(self.core, self.config, path, epoch=epoch)
+        self.accelerator.wait_for_everyone()
         return path
 
-    def _export(self, path: Path, *, epoch: float) -> None:
-        """Writes the evaluated network in the suite's own format."""
-        network = self.config.evaluate or ("teacher" if self.core.teacher else "student")
-        encoder = self.core.teacher if network == "teacher" else self.core.student
-        assert encoder is not None
-        if self.accelerator.is_local_main_process:
-            checkpoints.save(
-                encoder,
-                path,
-                arch=None if self.config.arch in VITS else self.config.arch,
-                network=network,
-                epoch=epoch if not math.isclose(epoch, round(epoch)) else round(epoch),
-                config=self.config.to_json(),
-            )
-        self.accelerator.wait_for_everyone()
-
     def _evaluate(self, path: Path, step: int, log: RunLog) -> None:
-        """All-layer k-NN of a written encoder, as ordinary records in the run's `results`."""
-        from sdssl_bench import api
-
-        assert self.config.knn is not None
-        records = api.evaluate(
-            api.load_encoder(str(path)),
-            "knn",
-            self.config.knn,
-            results=self.out / "results",
-            data_root=self.config.data_root,
-            cache_dir=self.out / "cache",
-            device=str(self.accelerator.device),
-        )
-        if not self.accelerator.is_main_process:
-            return
-        for record in records:
-            metric = record["headline"]
-            scores = {layer: e["metrics"][metric] for layer, e in record["layers"].items()}
-            log.event({"step": step, "knn": scores, "metric": metric})
-            text = " ".join(f"{layer}:{100 * v:.1f}" for layer, v in scores.items())
-            self.progress.message(f"k-NN {record['dataset']['name']} by layer {text}")
-
-
-@contextmanager
-def stop_signals() -> Iterator[list[int]]:
-    """A list that SIGTERM and SIGINT append themselves to; a second SIGINT interrupts at once."""
-    received: list[int] = []
-
-    def note(number: int, _: FrameType | None) -> None:
-        if number == signal.SIGINT and received:
-            raise KeyboardInterrupt
-        received.append(number)
-
-    before = {s: signal.signal(s, note) for s in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        """All-layer k-NN of a written encoder, into the run's records and log."""
+        for event, text in knn_records(
+            path, self.config, self.out, device=str(self.accelerator.device)
+        ):
+            log.event({"step": step, **event})
+            self.progress.message(text)

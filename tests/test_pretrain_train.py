@@ -27,7 +27,8 @@ from sdssl_bench.pretrain.assembly import build_model
 from sdssl_bench.pretrain.collapse import alarm, rank_me, spread
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.slices import backward
-from sdssl_bench.pretrain.train import Interrupted, train
+from sdssl_bench.pretrain.stopping import Interrupted
+from sdssl_bench.pretrain.train import train
 from sdssl_bench.results import ResultStore
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -1,0 +1,62 @@
+"""Encoders of a run in the suite's own format, and their k-NN scores through the suite's own API."""
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sdssl_bench import checkpoints
+from sdssl_bench.backbones import VITS
+from sdssl_bench.distributed import is_main_process
+from sdssl_bench.pretrain.config import PretrainConfig
+from sdssl_bench.pretrain.sdssl import SDSSL
+
+FINAL = "encoder.safetensors"
+"""The finished run's encoder; `sdssl-bench watch` ends when it is there."""
+ENCODERS = "encoders"
+"""Folder of the encoders on the way."""
+
+
+def export(model: SDSSL, config: PretrainConfig, path: Path, *, epoch: float) -> None:
+    """Writes the network that is evaluated; it opens in `run --ckpt` with no further flag."""
+    network = config.evaluate or ("teacher" if model.teacher else "student")
+    encoder = model.teacher if network == "teacher" else model.student
+    assert encoder is not None
+    whole = math.isclose(epoch, round(epoch), abs_tol=1e-9)
+    checkpoints.save(
+        encoder,
+        path,
+        arch=None if config.arch in VITS else config.arch,
+        network=network,
+        epoch=round(epoch) if whole else epoch,
+        config=config.to_json(),
+    )
+
+
+def knn_records(
+    path: Path, config: PretrainConfig, out: Path, *, device: str
+) -> Iterator[tuple[dict[str, Any], str]]:
+    """Scores all layers of a written encoder on `config.knn`, as records in the run's `results`.
+
+    Called by all processes; yields, in the first only, the scores by layer and a line for people.
+    """
+    from sdssl_bench import api
+
+    assert config.knn is not None
+    records = api.evaluate(
+        api.load_encoder(str(path)),
+        "knn",
+        config.knn,
+        results=out / "results",
+        data_root=config.data_root,
+        cache_dir=out / "cache",
+        device=device,
+    )
+    if not is_main_process():
+        return
+    for record in records:
+        metric = record["headline"]
+        scores = {layer: e["metrics"][metric] for layer, e in record["layers"].items()}
+        text = " ".join(f"{layer}:{100 * v:.1f}" for layer, v in scores.items())
+        name = record["dataset"]["name"]
+        yield {"knn": scores, "metric": metric}, f"k-NN {name} by layer {text}"
