@@ -159,7 +159,7 @@ def test_solved_problems_take_no_further_part() -> None:
     strong = Solver([Design(x)], torch.from_numpy(y), num_classes=5)
     mixed = Solver([Design(x)], torch.from_numpy(y), num_classes=5)
     start = strong.loss.zeros(1)
-    alone = [strong.solve([0], [penalty], start=start) for penalty in (10.0, 1e-4)]
+    [strong.solve([0], [penalty], start=start) for penalty in (10.0, 1e-4)]
     both = mixed.solve([0, 0], [10.0, 1e-4], start=mixed.loss.zeros(2))
     # Not to the product: sums of other shapes round differently.
     assert mixed.loss.products == pytest.approx(strong.loss.products, rel=0.1)

@@ -22,7 +22,14 @@ from sdssl_bench.encoder import Encoder, ModelInfo
 
 __all__ = ["digest_of_module", "digest_of_state", "file_sha256", "load", "save"]
 
-_GENERIC = {"checkpoint", "checkpoint_teacher", "checkpoint_student", "checkpoint_key", "model"}
+_GENERIC = {
+    "encoder",
+    "checkpoint",
+    "checkpoint_teacher",
+    "checkpoint_student",
+    "checkpoint_key",
+    "model",
+}
 _GENERIC |= {"last", "best", "latest", "final", "ckpt", "weights", "pytorch_model", "teacher"}
 
 

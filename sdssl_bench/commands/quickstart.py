@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 PRESETS = ("mocov3_vit_tiny_p8", "sd_mocov3_vit_tiny_p8")
-"""Pretrained here, about a minute each: weights cannot be assumed to be downloadable."""
+"""Pretrained here, half a minute each: weights cannot be assumed to be downloadable."""
 SETTINGS = (
     ("--data", "cifar10"),
     ("--dim", "96", "--depth", "6", "--heads", "4"),
     ("--hidden", "256", "--inner-hidden", "256", "--out-dim", "64"),
-    ("--batch-size", "50", "--base-lr", "2e-3", "--epochs", "60", "--warmup-epochs", "5"),
-    ("--num-workers", "0", "--save-every", "60", "--log-every", "40"),
+    ("--batch-size", "50", "--base-lr", "2e-3", "--epochs", "30", "--warmup-epochs", "3"),
+    ("--num-workers", "0", "--save-every", "30", "--log-every", "40"),
 )
 
 
@@ -27,7 +27,7 @@ def quickstart(
 ) -> None:
     """Make miniature datasets, pretrain two small encoders, score all their layers, rank them.
 
-    Needs no network and no GPU. A minute of pretraining on 200 images shows that the suite works, not
+    Needs no network and no GPU. Half a minute of pretraining on 200 images shows that the suite works, not
     what MoCo v3 and SD-MoCo v3 can do.
     """
     from sdssl_bench import checkpoints, datasets, tasks
@@ -43,7 +43,7 @@ def quickstart(
     typer.echo(f"1/4 miniature datasets from photographs of scikit-image -> {data}")
     make_mini(data)  # leaves an intact copy alone, mends a damaged one
     for preset in PRESETS:
-        typer.echo(f"2/4 pretraining {preset}, about a minute -> {out / preset}")
+        typer.echo(f"2/4 pretraining {preset}, half a minute -> {out / preset}")
         _pretrain(preset, data, out / preset)
     typer.echo("3/4 k-NN, DAVIS, retrieval and copy detection, all layers of both encoders")
     # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
