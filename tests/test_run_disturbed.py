@@ -10,7 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from sdssl_bench.cli import app
 from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.results import ResultStore, read_items, stable_view
 
@@ -108,16 +110,17 @@ def test_two_jobs_at_once_equal_one(data: Path, tmp_path: Path) -> None:
     assert_same(tmp_path / "one", tmp_path / "two")
 
 
-def test_an_interrupted_run_says_how_to_go_on(data: Path, tmp_path: Path) -> None:
-    job = start(data, tmp_path)
-    while not list((tmp_path / "cache").glob("features/*/journal-*")):  # in the middle of its work
-        assert job.poll() is None, job.communicate()
-        time.sleep(0.01)
-    job.send_signal(signal.SIGINT)
-    _, errors = job.communicate(timeout=60)
-    assert job.returncode == 130, errors
-    assert "goes on from there" in errors
-    assert "Traceback" not in errors
+def test_an_interrupted_run_says_how_to_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdssl_bench.tasks.knn.extract", interrupted)
+    result = CliRunner().invoke(app, arguments(data, tmp_path))
+    assert result.exit_code == 130
+    assert "goes on from there" in result.output
+    assert "Traceback" not in result.output
 
 
 def test_two_processes_score_as_one(data: Path, tmp_path: Path) -> None:
