@@ -41,6 +41,11 @@ def dinov3() -> Encoder:
     return wrap(model, img_size=32)
 
 
+def distilled() -> Encoder:
+    settings = {**TINY, "num_classes": 0}
+    return wrap(timm.create_model("deit_tiny_distilled_patch16_224", **settings))
+
+
 FAMILIES: dict[str, Callable[[], Encoder]] = {
     "classic": vit,
     "dynamic": lambda: vit(dynamic_img_size=True),
@@ -54,7 +59,13 @@ FAMILIES: dict[str, Callable[[], Encoder]] = {
     "swiglu": lambda: build_vit(ViTConfig(48, 3, 3, 8, 32, swiglu=True, layer_scale=True)),
     "per-layer norms": lambda: build_vit(ViTConfig(48, 3, 3, 8, 32, per_layer_norm=True)),
     "eva": eva,
+    "static eva": lambda: eva(dynamic_img_size=False, ref_feat_shape=4),
     "dinov3": dinov3,
+    "distilled": distilled,
+    "map pooled": lambda: vit(global_pool="map"),
+    "no class token, norm before pooling": lambda: vit(
+        class_token=False, global_pool="avg", fc_norm=False
+    ),
     "timm resnet": lambda: wrap(timm.create_model("resnet10t", num_classes=0)),
     "timm resnet50": lambda: wrap(timm.create_model("resnet26", num_classes=0)),
     "torchvision resnet": lambda: wrap(torchvision.models.resnet18(weights=None)),
@@ -96,13 +107,15 @@ def plain_forward(encoder: Encoder, x: Tensor) -> Tensor:
         out = nn.Sequential(*stages, model.layer1, model.layer2, model.layer3, model.layer4)(x)
         return out.mean((2, 3))
     out = model.forward_features(x)
+    if getattr(model, "cls_token", 0) is None:
+        return model.forward_head(out, pre_logits=True)
     if out.ndim == 4:
         return out.mean((2, 3))
     if getattr(encoder, "norms", None) is not None:
         out = encoder.norms[-1](out)
     elif not isinstance(getattr(model, "fc_norm", None), nn.Identity | None):
         out = model.fc_norm(out)
-    return out[:, model.num_prefix_tokens :].mean(1) if model.cls_token is None else out[:, 0]
+    return out[:, 0]
 
 
 def test_the_last_layer_is_the_plain_forward_pass(encoder: Encoder) -> None:
@@ -234,9 +247,10 @@ def test_norm_settings_differ_as_defined_and_agree_at_the_last_layer(name: str) 
         raw_cls = per_norm["none"][1].cls
         torch.testing.assert_close(per_norm["shared"][1].cls, final(raw_cls))
     else:
-        torch.testing.assert_close(
-            per_norm["shared"][1].cls, per_norm["shared"][1].patches.mean((1, 2))
-        )
+        # The model's own order: an fc_norm is applied to the mean, a norm to the tokens.
+        pools_first = final is encoder.model.fc_norm
+        expected = final(raw.mean((1, 2))) if pools_first else final(raw).mean((1, 2))
+        torch.testing.assert_close(per_norm["shared"][1].cls, expected)
 
 
 def test_per_layer_norms_are_each_layers_own() -> None:
@@ -273,9 +287,13 @@ def test_images_that_do_not_divide_into_patches_are_refused(name: str) -> None:
         make(name).forward_layers(images(1, 32, 37), [1])
 
 
-def test_eva_without_dynamic_size_refuses_another_grid() -> None:
-    with pytest.raises(UsageError, match="dynamic_img_size"):
-        eva(dynamic_img_size=False).forward_layers(images(1, 64, 64), [1])
+def test_eva_built_for_one_size_sees_others_like_its_dynamic_twin() -> None:
+    static = make("static eva")
+    dynamic = eva(dynamic_img_size=True, ref_feat_shape=4).eval()
+    dynamic.load_backbone(static.model.state_dict())
+    for x in (images(2, 48, 32), images(2, 64, 64), images()):
+        with torch.no_grad():
+            torch.testing.assert_close(static(x), dynamic(x))
 
 
 @pytest.mark.parametrize("layers", [[], [0], [-1], [4], [1, 99]])

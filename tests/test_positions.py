@@ -4,8 +4,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor
 
-from sdssl_bench.backbones import ViTConfig, build_vit, wrap
+from sdssl_bench.backbones import ViTConfig, ViTEncoder, build_vit, wrap
 from sdssl_bench.backbones.positions import classify_pos_embed, interpolate_learned, sincos_2d
 
 # Reference values for a 3 x 3 grid and 8 channels: MoCo v3 by its formula, MAE by its public code.
@@ -77,13 +78,27 @@ def test_stored_tables_are_recognised(order: str, prefix: int) -> None:
 def test_a_fixed_table_is_recomputed_off_its_grid_and_a_learned_one_interpolated() -> None:
     torch.manual_seed(0)
     fixed = build_vit(ViTConfig(48, 1, 3, 8, 32, pos="sincos-row")).eval()
-    embedded = fixed._add_positions(torch.zeros(1, 15, 48), (3, 5))
-    assert torch.equal(embedded[0, 1:], sincos_2d((3, 5), 48))
-    assert torch.equal(embedded[0, 0], fixed.model.cls_token[0, 0])
+    embedded = _embedded(fixed)
+    assert torch.equal(embedded[1:], sincos_2d((3, 5), 48))
+    assert torch.equal(embedded[0], fixed.model.cls_token[0, 0])
     learned = build_vit(ViTConfig(48, 1, 3, 8, 32)).eval()
-    embedded = learned._add_positions(torch.zeros(1, 15, 48), (3, 5))
-    table = learned.model.pos_embed[0, 1:]
-    torch.testing.assert_close(embedded[0, 1:], interpolate_learned(table, (4, 4), (3, 5)))
+    table = learned.model.pos_embed[0]
+    expected = interpolate_learned(table[1:], (4, 4), (3, 5))
+    embedded = _embedded(learned)
+    torch.testing.assert_close(embedded[1:], expected)
+    torch.testing.assert_close(embedded[0], learned.model.cls_token[0, 0] + table[0])
+
+
+def _embedded(encoder: ViTEncoder) -> Tensor:
+    """[1 + 15, D] what the first block sees of a 3 x 5 grid when patches project to zero."""
+    found = []
+    encoder.model.patch_embed.proj.weight.data.zero_()
+    encoder.model.patch_embed.proj.bias.data.zero_()
+    hook = encoder.model.blocks[0].register_forward_pre_hook(lambda _, x: found.append(x[0]))
+    with torch.no_grad():
+        encoder.forward_layers(torch.randn(1, 3, 24, 40), [1])
+    hook.remove()
+    return found[0][0]
 
 
 def test_a_transposed_image_has_transposed_tokens() -> None:

@@ -34,7 +34,7 @@ RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
 NAMES = (*VITS, *RESNETS)
 """What `build` makes."""
 
-DINOV2_SIZE = 224
+DINOV2_TABLE, DINOV2_SIZE = 518, 224
 """DINOv2's tables are made for 518 px, its own k-NN protocol evaluates at 224."""
 
 
@@ -78,20 +78,19 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
-    from sdssl_bench.backbones.positions import Positions, classify_pos_embed
-
     if isinstance(model, Encoder):
+        if img_size not in (None, model.input_size):
+            raise UsageError(
+                f"img_size {img_size} contradicts this encoder's input_size {model.input_size}."
+            )
         return model
     facts = _pretrained_cfg(model)
     encoder: Encoder
     if isinstance(model, VisionTransformer | Eva):
         size = img_size
-        if size is None and "dinov2" in str(facts.get("architecture", "")):
+        if size is None and tuple(model.patch_embed.img_size) == (DINOV2_TABLE,) * 2:
             size = DINOV2_SIZE
-        pos: Positions = "learned"
-        if isinstance(model, VisionTransformer) and model.pos_embed is not None:
-            pos = classify_pos_embed(model.pos_embed, tuple(model.patch_embed.grid_size))
-        encoder = ViTEncoder(model, norm=norm, input_size=size, pos=pos)
+        encoder = ViTEncoder(model, norm=norm, input_size=size)
     elif isinstance(model, timm.models.resnet.ResNet | torchvision.models.resnet.ResNet):
         if norm not in (None, "none", "shared"):
             raise UsageError(

@@ -66,7 +66,8 @@ def build_vit(
         embed_dim=config.dim,
         depth=config.depth,
         num_heads=config.heads,
-        mlp_ratio=config.mlp_ratio,
+        # timm truncates dim * ratio to an integer; half a row guards against rounding below it.
+        mlp_ratio=(round(config.dim * config.mlp_ratio) + 0.5) / config.dim,
         qkv_bias=config.qkv_bias,
         init_values=1e-5 if config.layer_scale else None,
         class_token=config.class_token,
@@ -84,9 +85,7 @@ def build_vit(
         )
         # One module for both: the last layer's norm is the final norm, and is stored once as norms.L-1.
         model.norm = nn.Identity()
-    encoder = ViTEncoder(
-        model, norm=norm, input_size=input_size or config.img_size, pos=config.pos, norms=norms
-    )
+    encoder = ViTEncoder(model, norm=norm, input_size=input_size or config.img_size, norms=norms)
     encoder.config = config
     return encoder
 

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 Positions = Literal["learned", "sincos-row", "sincos-column"]
+Grid = tuple[int, int]
 
 OFFSET = 0.1
 """DINO adds this to the target grid before dividing, so that rounding never loses a row (dino#8)."""
@@ -82,3 +83,27 @@ def classify_pos_embed(table: Tensor, grid: tuple[int, int] | None = None) -> Po
         if torch.allclose(patches, fixed, atol=1e-4):
             return order
     return "learned"
+
+
+def table_at(table: Tensor, base: Grid, grid: Grid, *, antialias: bool) -> Tensor:
+    """A stored table for another grid: computed anew if it is sin-cos, else interpolated.
+
+    What the table is, is asked of its present values, since weights may be loaded or trained after
+    the model was wrapped; nothing that depends on them is kept between calls.
+
+    Args:
+        table: [1, P + base rows * base columns, D]; the P prefix rows stay as they are.
+        base: grid of the table.
+        grid: grid wanted.
+        antialias: for learned tables, see `interpolate_learned`.
+
+    Returns:
+        [1, P + rows * columns, D]; differentiable.
+    """
+    skip = table.shape[1] - base[0] * base[1]
+    kind = classify_pos_embed(table, base)
+    if kind == "learned":
+        patches = interpolate_learned(table[0, skip:], base, grid, antialias=antialias)
+    else:
+        patches = sincos_2d(grid, table.shape[-1], order=kind).to(table)
+    return torch.cat([table[:, :skip], patches[None]], dim=1)

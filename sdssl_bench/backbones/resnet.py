@@ -4,6 +4,7 @@ The SDSSL paper speaks of "each residual block" and shows four columns (Table 7)
 """
 
 import copy
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,7 +32,7 @@ class ResNetEncoder(Encoder):
         self.stages = [name for name in STAGES if hasattr(model, name)]
         self.depth = len(self.stages)
         self.dims = tuple(_width(getattr(model, name)) for name in self.stages)
-        self.stride = 32
+        self.stride = _stride(model, self.stages)
         self.input_size = input_size
         self.norm = "none"
         self.cls_source = "mean of the stage's map"
@@ -69,6 +70,8 @@ class ResNetEncoder(Encoder):
         out.stages = out.stages[:layer]
         out.depth = layer
         out.dims = self.dims[:layer]
+        out.stride = _stride(out.model, out.stages)
+        out.requires_grad_(True)
         return out
 
 
@@ -77,3 +80,11 @@ def _width(stage: nn.Module) -> int:
     block: Any = list(stage.children())[-1]
     last = block.conv3 if hasattr(block, "conv3") else block.conv2
     return int(last.out_channels)
+
+
+def _stride(model: Any, stages: Sequence[str]) -> int:
+    """Pixels per cell of the last stage's map: the product of the strides before it."""
+    if hasattr(model, "feature_info"):
+        return int(model.feature_info[len(stages)]["reduction"])
+    strides = [model.conv1.stride[0], model.maxpool.stride]
+    return math.prod([*strides, *(getattr(model, name)[0].stride for name in stages)])

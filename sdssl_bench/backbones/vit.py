@@ -5,17 +5,16 @@ the caller's reduction while the pass goes on, so a layer's tokens are freed bef
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from types import MethodType
-from typing import TYPE_CHECKING, Any, Literal, cast
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sdssl_bench.backbones.positions import Positions, interpolate_learned, sincos_2d
+from sdssl_bench.backbones.intermediate import at_grid, outputs_of
+from sdssl_bench.backbones.positions import Grid, Positions, classify_pos_embed
 from sdssl_bench.encoder import NORMS, Encoder, LayerFeatures, check_layers, everything
 from sdssl_bench.errors import UsageError, did_you_mean
 
@@ -30,8 +29,7 @@ class ViTEncoder(Encoder):
         model: the timm model.
         norms: one norm per layer, or None.
         config: its configuration if `build_vit` made it, else None.
-        pos: how positions off the table's grid are made; "timm" for Eva.
-        antialias: see `positions.interpolate_learned`.
+        antialias: see `positions.interpolate_learned`; None leaves it to timm (Eva).
         cls_source: "class token", or "mean of patch tokens" for models without one.
     """
 
@@ -41,7 +39,6 @@ class ViTEncoder(Encoder):
         *,
         norm: str | None = None,
         input_size: int | None = None,
-        pos: Positions = "learned",
         norms: nn.ModuleList | None = None,
     ) -> None:
         super().__init__()
@@ -59,13 +56,30 @@ class ViTEncoder(Encoder):
         self.config: ViTConfig | None = None
         self.depth = len(model.blocks)
         self.dims = (model.embed_dim,) * self.depth
-        self.stride = int(model.patch_embed.patch_size[0])
-        self.grid = tuple(model.patch_embed.grid_size)
+        embed: Any = model.patch_embed
+        patch = embed.feat_ratio(as_scalar=False)
+        if patch[0] != patch[1]:
+            raise UsageError(f"Expected square patches, this model has {patch[0]} x {patch[1]}.")
+        self.stride = int(patch[0])
+        self.grid: Grid = tuple(embed.grid_size)
+        if input_size is None and self.grid[0] != self.grid[1]:
+            raise UsageError(
+                f"This model was made for a grid of {self.grid[0]} x {self.grid[1]} patches, and "
+                "evaluation is on square images: give img_size."
+            )
         self.input_size = input_size or self.grid[0] * self.stride
-        self.pos: Positions | Literal["timm"] = "timm" if isinstance(model, Eva) else pos
-        self.antialias = int(getattr(model, "num_reg_tokens", 0)) > 0
+        registers = int(getattr(model, "num_reg_tokens", 0)) > 0
+        self.antialias = None if isinstance(model, Eva) else registers
         self.cls_source = "class token" if model.cls_token is not None else "mean of patch tokens"
         self._check_size(self.input_size, self.input_size)
+
+    @property
+    def pos(self) -> Positions | Literal["timm", "none"]:
+        """Kind of position table the present weights are; "timm" for Eva, which follows timm's rules."""
+        if isinstance(self.model, Eva):
+            return "timm"
+        table = self.model.pos_embed
+        return "none" if table is None else classify_pos_embed(table, self.grid)
 
     def forward_layers(
         self,
@@ -77,66 +91,63 @@ class ViTEncoder(Encoder):
         wanted = check_layers(layers, self.depth)
         grid = self._check_size(*images.shape[-2:])
         out: dict[int, Any] = {}
-        with self._tapped(wanted, grid, lambda layer, x: out.update({layer: reduce(x)})):
-            self.model.forward_intermediates(
-                images,
-                indices=[wanted[-1] - 1],
-                stop_early=True,
-                norm=False,
-                output_fmt="NLC",
-                intermediates_only=True,
-            )
+        size = (int(images.shape[-2]), int(images.shape[-1]))
+
+        def take(layer: int, tokens: Tensor) -> None:
+            out[layer] = reduce(self._features(tokens, layer, grid))
+
+        with at_grid(self.model, grid, size, self.antialias):
+            if self.model.grad_checkpointing and torch.is_grad_enabled():
+                self._recomputing(images, wanted, take)
+            else:
+                with outputs_of({layer: self.model.blocks[layer - 1] for layer in wanted}, take):
+                    self._intermediates(images, wanted[-1:])
         return out
 
-    @contextmanager
-    def _tapped(
-        self,
-        layers: Sequence[int],
-        grid: tuple[int, int],
-        take: Callable[[int, LayerFeatures], None],
-    ) -> Iterator[None]:
-        """While open, the model's blocks report their output and positions are made for `grid`."""
+    def _intermediates(self, images: Tensor, layers: Sequence[int], **options: Any) -> Any:
+        return self.model.forward_intermediates(
+            images,
+            indices=[layer - 1 for layer in layers],
+            stop_early=True,
+            norm=False,
+            output_fmt="NLC",
+            intermediates_only=True,
+            **options,
+        )
 
-        def hook(layer: int) -> Callable[[nn.Module, Any, Tensor], None]:
-            return lambda _module, _inputs, tokens: take(layer, self._features(tokens, layer, grid))
-
-        handles = [
-            self.model.blocks[layer - 1].register_forward_hook(hook(layer)) for layer in layers
-        ]
-        patch_embed = self.model.patch_embed
-        strict = patch_embed.strict_img_size
-        if isinstance(self.model, VisionTransformer):
-            patch_embed.strict_img_size = False
-            add = lambda _model, x: self._add_positions(x, grid)  # noqa: E731
-            vars(self.model)["_pos_embed"] = MethodType(add, self.model)
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
-            patch_embed.strict_img_size = strict
-            vars(self.model).pop("_pos_embed", None)
+    def _recomputing(
+        self, images: Tensor, layers: Sequence[int], take: Callable[[int, Tensor], None]
+    ) -> None:
+        """Under activation checkpointing a hook would be part of what is recomputed."""
+        prefixed = self.model.num_prefix_tokens > 0
+        outputs = self._intermediates(images, layers, return_prefix_tokens=prefixed)
+        for layer, output in zip(layers, outputs, strict=True):
+            take(layer, torch.cat([output[1], output[0]], dim=1) if prefixed else output)
 
     def _features(self, tokens: Tensor, layer: int, grid: tuple[int, int]) -> LayerFeatures:
         prefix = self.model.num_prefix_tokens
         patches = tokens[:, prefix:].unflatten(1, grid)
         norm = self._norm_of(layer)
+        if self.model.cls_token is None and self._final_norm() is self.model.fc_norm:
+            # The model's own feature: it pools first and norms the mean.
+            return LayerFeatures(patches.mean((1, 2)), patches, norm)
         if self.model.cls_token is None:
             # The mean of the normed tokens; its norm is taken already.
             mean_token = norm(patches).flatten(1, 2).mean(1)
             return LayerFeatures(mean_token, patches, lambda x: x if x is mean_token else norm(x))
         return LayerFeatures(tokens[:, 0], patches, norm)
 
-    def _norm_of(self, layer: int) -> Callable[[Tensor], Tensor]:
+    def _norm_of(self, layer: int) -> nn.Module:
         if self.norms is not None and (self.norm == "per-layer" or layer == self.depth):
-            return self.norms[layer - 1]
+            own: nn.Module = self.norms[layer - 1]
+            return own
         final = self._final_norm()
         if layer == self.depth or self.norm == "shared":
             return final
         if self.norm == "none":
-            return lambda x: x
+            return nn.Identity()
         eps = float(getattr(final, "eps", 1e-6))
-        return lambda x: nn.functional.layer_norm(x, x.shape[-1:], eps=eps)
+        return nn.LayerNorm(self.dims[layer - 1], eps=eps, elementwise_affine=False)
 
     def _final_norm(self) -> nn.Module:
         if self.norms is not None:
@@ -146,37 +157,6 @@ class ViTEncoder(Encoder):
             if isinstance(norm, nn.Module) and not isinstance(norm, nn.Identity):
                 return norm
         return nn.Identity()
-
-    def _add_positions(self, x: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Prefix tokens and positions for `grid`; replaces timm's own rule during the pass."""
-        model = self.model
-        x = x.flatten(1, 2) if x.ndim == 4 else x
-        prefix = [
-            token.expand(len(x), -1, -1)
-            for token in (model.cls_token, model.reg_token)
-            if token is not None
-        ]
-        if model.pos_embed is None:
-            return self._dropped(torch.cat([*prefix, x], dim=1))
-        skip = 0 if model.no_embed_class else model.num_prefix_tokens
-        table = model.pos_embed
-        if grid != self.grid:
-            if self.pos in ("learned", "timm"):
-                patches = interpolate_learned(
-                    table[0, skip:], self.grid, grid, antialias=self.antialias
-                )
-            else:
-                patches = sincos_2d(grid, table.shape[-1], order=cast(Positions, self.pos)).to(
-                    table
-                )
-            table = torch.cat([table[:, :skip], patches[None]], dim=1)
-        if model.no_embed_class:
-            return self._dropped(torch.cat([*prefix, x + table], dim=1))
-        return self._dropped(torch.cat([*prefix, x], dim=1) + table)
-
-    def _dropped(self, tokens: Tensor) -> Tensor:
-        out: Tensor = self.model.pos_drop(tokens)
-        return out
 
     def _check_size(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid of an image.
@@ -189,35 +169,31 @@ class ViTEncoder(Encoder):
                 f"Images of {height} x {width} pixels do not divide into patches of {self.stride}: "
                 f"choose sides that are multiples of {self.stride} (--img-size)."
             )
-        grid = (height // self.stride, width // self.stride)
-        if isinstance(self.model, Eva) and not self.model.dynamic_img_size and grid != self.grid:
-            raise UsageError(
-                f"This model was made for images of {self.grid[0] * self.stride} pixels, found "
-                f"{height} x {width}: create it with dynamic_img_size=True."
-            )
-        return grid
+        return height // self.stride, width // self.stride
 
     def truncate(self, layer: int) -> "ViTEncoder":
-        """The encoder up to `layer`, with parameters of its own; the norm of `layer` is its last."""
+        """The encoder up to `layer`, whose norm becomes the last one.
+
+        Its parameters are copies, trainable even if these are frozen; a fixed sin-cos table stays
+        fixed. Heads and pooling are left out: they would be parameters without gradient.
+        """
         check_layers([layer], self.depth)
-        norm = self._norm_of(layer)
-        out = copy.deepcopy(self)
-        out.model.blocks = out.model.blocks[:layer]
-        out.model.head = nn.Identity()
-        out.model.fc_norm = nn.Identity()
-        out.model.norm = (
-            copy.deepcopy(norm)
-            if isinstance(norm, nn.Module)
-            else nn.Identity()
-            if self.norm == "none"
-            else nn.LayerNorm(self.dims[0], eps=1e-6, elementwise_affine=False)
-        )
-        out.norms = None
-        out.norm = "shared"
-        out.config = None
-        out.depth = layer
-        out.dims = self.dims[:layer]
-        return out
+        heads = [getattr(self.model, name, None) for name in ("head", "head_dist", "attn_pool")]
+        unused = [*self.model.blocks[layer:], *heads]
+        # What the memo holds counts as copied already, so it is never copied at all.
+        memo: dict[int, Any] = {id(m): nn.Identity() for m in unused if m is not None}
+        model = copy.deepcopy(self.model, memo).requires_grad_(True)
+        model.blocks = model.blocks[:layer]
+        # fc_norm as such tells that the model norms the pooled token.
+        pooled_first = self._final_norm() is self.model.fc_norm
+        norm = copy.deepcopy(self._norm_of(layer)).requires_grad_(True)
+        model.norm = nn.Identity() if pooled_first else norm
+        model.fc_norm = norm if pooled_first else nn.Identity()
+        out = ViTEncoder(model, input_size=self.input_size)
+        if out.pos.startswith("sincos"):
+            model.pos_embed.requires_grad_(False)
+        out.mean, out.std = self.mean, self.std
+        return out.train(self.training)
 
     def load_backbone(self, state: dict[str, Tensor]) -> None:
         """Load weights strictly: timm's names, and norms.i.* where the encoder has per-layer norms.
