@@ -4,6 +4,7 @@ Schedules are assigned by us at every step (accelerate would step a scheduler on
 A run stops cleanly on SIGTERM and SIGINT, and goes on bit for bit on a CPU with --resume auto.
 """
 
+import importlib.util
 import json
 import time
 from pathlib import Path
@@ -49,6 +50,7 @@ def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Pa
         raise UsageError(
             f"Recipe {config.recipe} trains in fp16, which needs a GPU: add --mixed-precision no or bf16."
         )
+    _check_tracker(config.log_with)
     from accelerate import Accelerator
 
     torch.manual_seed(config.seed)
@@ -57,6 +59,15 @@ def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Pa
     )
     with Progress(quiet=not accelerator.is_main_process) as progress:
         return Run(config, out, accelerator=accelerator, progress=progress).go(resume)
+
+
+def _check_tracker(name: str | None) -> None:
+    """Accelerate only warns where a tracker's package is missing, and trains without it."""
+    if name is not None and importlib.util.find_spec(name) is None:
+        raise UsageError(
+            f"--log-with {name} needs the package {name}, which is not installed: "
+            f"pip install {name}. The JSON-lines log is written in any case."
+        )
 
 
 class Run:

@@ -15,6 +15,9 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as vf
 
 from pretrain_fixtures import image, make_images, make_shards, tiny
+from sdssl_bench import datasets
+from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.pretrain.device_views import finish, recolour_batch
 from sdssl_bench.pretrain.feeding import open_feed
@@ -148,6 +151,25 @@ def test_a_folder_with_a_train_part_gives_that_part_only(tmp_path: Path) -> None
     make_images(tmp_path / "set" / "val" / "a", 5)
     feed = open_feed(tiny(data=str(tmp_path / "set")), size=32, rank=0, world_size=1)
     assert len(feed.source) == 9
+
+
+@pytest.mark.parametrize("name", ["cifar10", "flowers", "pets"])
+def test_a_dataset_by_name_gives_its_training_split(name: str, tmp_path: Path) -> None:
+    root = tmp_path / "mini"
+    make_mini(root, names=[name])
+    feed = open_feed(
+        tiny(data=name, data_root=str(root), batch_size=4), size=32, rank=0, world_size=1
+    )
+    expected = datasets.load(name, data_root=root).train
+    assert isinstance(feed.source, ImageSet)
+    assert feed.layout == {"images": len(expected), "fingerprint": expected.fingerprint}
+    pixels, _ = next(iter(feed.batches(0, 1)))
+    assert pixels.shape == (2, 4, 3, 32, 32)
+
+
+def test_a_dataset_by_name_that_is_not_there_says_where_it_was_expected(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="flowers"):
+        open_feed(tiny(data="flowers", data_root=str(tmp_path)), size=32, rank=0, world_size=1)
 
 
 def test_bad_images_and_missing_data_are_errors_that_name_them(tmp_path: Path) -> None:

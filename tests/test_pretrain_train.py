@@ -329,6 +329,27 @@ def test_bfloat16_device_views_and_accumulation_train(data: str, tmp_path: Path)
     assert len(log_lines(tmp_path / "run")) == 3
 
 
+def test_tensorboard_holds_what_the_log_holds(data: str, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(tiny(data=data, log_with="tensorboard"), tmp_path / "run")
+    (written,) = (tmp_path / "run").glob("**/events.out.tfevents.*.[0-9]*.0")
+    events = EventAccumulator(str(written)).Reload()
+    for name in ("loss", "lr", "alpha", "momentum"):
+        logged = [line[name] for line in log_lines(tmp_path / "run")]
+        assert [e.value for e in events.Scalars(name)] == pytest.approx(logged, rel=1e-5)
+
+
+def test_a_tracker_that_is_not_installed_is_an_error_before_training(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install wandb"):
+        train(tiny(data=data, log_with="wandb"), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_schedules_are_in_the_log(data: str, tmp_path: Path) -> None:
     train(tiny(data=data), tmp_path / "run")
     lines = log_lines(tmp_path / "run")
