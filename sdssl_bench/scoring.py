@@ -45,7 +45,7 @@ def score_knn(
     train: str | PathLike[str],
     test: str | PathLike[str],
     *,
-    ks: Sequence[int] = KS,
+    ks: Sequence[int] | None = None,
     temperature: float = 0.07,
     backend: str = "auto",
     device: str = "auto",
@@ -58,7 +58,8 @@ def score_knn(
     Args:
         train: npz with `features` and `labels`.
         test: npz with features of the same width and number of layers.
-        ks: numbers of neighbours, all from one search.
+        ks: numbers of neighbours, all from one search. None: those of 10, 20, 100 and 200 that the
+            training file has items for.
         temperature: scale of the weights exp(cosine / temperature).
         backend: see `neighbors.top_k`.
         device: likewise.
@@ -72,9 +73,9 @@ def score_knn(
         DataError: if a file is missing, no npz, or does not hold what it should.
         TaskError: for features that are not finite.
     """
-    ks = list(dict.fromkeys(ks))
-    if not ks or min(ks) < 1:
-        raise UsageError(f"k must be positive numbers such as 10,20, found: {ks or 'none'}.")
+    asked = list(dict.fromkeys(KS if ks is None else ks))
+    if not asked or min(asked) < 1:
+        raise UsageError(f"k must be positive numbers such as 10,20, found: {asked or 'none'}.")
     if not (np.isfinite(temperature) and temperature > 0):
         raise UsageError(f"The temperature must be positive, found {temperature}.")
     bank, queries = load_features(train), load_features(test)
@@ -83,13 +84,17 @@ def score_knn(
             f"Train and test features must agree in layers and width: {bank.path} has "
             f"{_form(bank)}, {queries.path} has {_form(queries)}."
         )
-    if max(ks) > len(bank.labels):
+    known = len(bank.labels)
+    fitting = [k for k in asked if k <= known]
+    if not fitting or (ks is not None and len(fitting) < len(asked)):
         raise UsageError(
-            f"k = {max(ks)} needs as many training items, {bank.path} has {len(bank.labels)}. "
-            f"Choose smaller k, e.g. --k {min(20, len(bank.labels))}."
+            f"k = {max(asked)} needs as many training items, {bank.path} has {known}. "
+            f"Choose smaller k, e.g. --k {min(20, known)}."
         )
     scores = [
-        _score_layer(layer, bank, queries, ks=ks, temperature=temperature, search=(backend, device))
+        _score_layer(
+            layer, bank, queries, ks=fitting, temperature=temperature, search=(backend, device)
+        )
         for layer in range(len(bank.layers))
     ]
     if not bank.has_layers:

@@ -100,7 +100,7 @@ def record_title(record: Mapping[str, Any]) -> str:
     if not model["pretrained"]:
         parts.append("UNTRAINED")
     if record["limited"] is not None:
-        parts.append(f"limited to {record['limited']} images per split")
+        parts.append(f"limited to {record['limited']} items per split")
     return " · ".join(parts)
 
 

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CORE = sorted((ROOT / "sdssl_bench").rglob("*.py"))
 TASKS = sorted((ROOT / "tasks").glob("*.py"))
 PRETRAIN = sorted((ROOT / "pretrain").glob("*.py"))
-ARITHMETIC = {"metrics.py", "neighbors.py", "whitening.py"}
+ARITHMETIC = {"metrics.py", "whitening.py", "positions.py"}
 TORCH_FREE = {"cli.py", "errors.py", "leaderboard.py", "results.py", "listing.py", "parameters.py"}
 ENTRY_POINTS = {"api.py", "commands/run.py", "commands/quickstart.py"}
 """They take a task's name from the user and load it by name."""

@@ -148,7 +148,7 @@ def test_limited_runs_say_so_and_stay_out_of_the_leaderboard(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
     result = cli(*run("--limit", "40"))
-    assert "limited to 40 images" in result.output
+    assert "limited to 40 items" in result.output
     _, record = only_record(tmp_path / "results")
     assert record["limited"] == 40
     assert record["layers"]["3"]["n"] == 40

@@ -170,6 +170,12 @@ def test_no_file_no_npz_and_half_an_npz_are_told(tmp_path: Path) -> None:
             score_knn(path, good, ks=(1,))
 
 
+def test_default_k_are_those_that_fit_and_named_ones_must(files: tuple[Path, Path]) -> None:
+    assert list(score_knn(*files)["k"]) == ["10", "20"]
+    with pytest.raises(UsageError, match="k = 200 needs as many training items"):
+        score_knn(*files, ks=(10, 20, 100, 200))
+
+
 def test_k_and_temperature_must_fit(files: tuple[Path, Path]) -> None:
     with pytest.raises(UsageError, match=r"k = 41 needs as many training items, .* has 40"):
         score_knn(*files, ks=(10, 41))

@@ -24,8 +24,13 @@ def knn(
     ],
     test: Annotated[Path, typer.Option(help="npz of the same form.")],
     k: Annotated[
-        str, typer.Option("--k", help="Numbers of neighbours, all from one search.")
-    ] = "10,20,100,200",
+        str | None,
+        typer.Option(
+            "--k",
+            help="Numbers of neighbours, all from one search; default those of 10,20,100,200 that "
+            "the training file has items for.",
+        ),
+    ] = None,
     temperature: Annotated[float, typer.Option(help="Similarity scale of the vote.")] = 0.07,
     backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
     json: opt.Json = False,
@@ -43,7 +48,7 @@ def knn(
     scores = score_knn(
         train,
         test,
-        ks=parse_value("--k", k, tuple[int, ...]),
+        ks=None if k is None else parse_value("--k", k, tuple[int, ...]),
         temperature=temperature,
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
     )
