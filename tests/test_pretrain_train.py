@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -496,3 +497,31 @@ def test_watch_scores_each_encoder_once(tmp_path: Path) -> None:
     assert [path.stat().st_mtime_ns for path in paths] == times
     missing = CliRunner().invoke(app, ["watch", str(tmp_path / "no"), "--dataset", folder])
     assert missing.exit_code == 3
+
+
+def test_watch_follows_a_run_that_is_still_writing(tmp_path: Path) -> None:
+    for split, count in (("train", 12), ("test", 4)):
+        for label in ("a", "b"):
+            make_images(tmp_path / "set" / split / label, count)
+    folder = f"folder:{tmp_path / 'set'}"
+    run, written = tmp_path / "run", tmp_path / "written"
+    train(tiny(data=folder, batch_size=12), written)
+    names = sorted(path.name for path in (written / "encoders").iterdir())
+    (run / "encoders").mkdir(parents=True)
+
+    def write() -> None:
+        for name in names:
+            time.sleep(0.3)
+            (written / "encoders" / name).replace(run / "encoders" / name)
+        time.sleep(0.3)
+        (written / "encoder.safetensors").replace(run / "encoder.safetensors")
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    arguments = ["watch", str(run), "--dataset", folder, "--every", "0.05"]
+    seen = CliRunner().invoke(app, arguments)
+    writer.join()
+    assert seen.exit_code == 0, seen.output
+    lines = [line for line in seen.output.splitlines() if " by layer " in line]
+    assert [f"{line.split()[0]}.safetensors" for line in lines] == names
+    assert len(names) == 2
