@@ -1,0 +1,226 @@
+"""How far a stored number would move on other test items: intervals from the per-item scores.
+
+Computed from the records alone, without encoder; the recomputed value must be the stored one. What is
+resampled is the independent unit of each task (see `units`): images, queries, sequences.
+
+wilson             accuracy over images: the score interval (Wilson 1927), whose coverage is right near 0
+                   and 1 too (Brown, Cai, DasGupta 2001).
+wilson-stratified  mean per class: images are a sample within each class, so the variance is the mean of
+                   the classes' (unbiased, Cochran 1977, section 5.4), and the score interval is taken
+                   at the number of images that would have this variance (Korn, Graubard 1998). A
+                   bootstrap would give a width of 0 to a class that is wholly right.
+bootstrap          mean AP, J, F: percentiles of 10,000 seeded resamples of queries or sequences, taken
+                   a little further out so that few units do not make the interval too narrow
+                   (Hesterberg 2015, expanded percentile interval). The mean over objects of DAVIS is a
+                   ratio; both sums are resampled together (cluster bootstrap).
+student            the same with fewer than ten queries or sequences, which resamples cannot stand for.
+
+What these intervals do not hold: another training seed, another split, the choice of the layer.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.results import Record
+from sdssl_bench.units import Units, layer_entry, layer_units
+
+RESAMPLES = 10_000
+FEW = 10
+"""Fewer queries or sequences than this are left to Student's t."""
+WHOLE = 1e-6
+"""How far value x n of an accuracy may lie from a whole number."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A measured number with its uncertainty.
+
+    Attributes:
+        value: as stored, a fraction.
+        low: lower end, at the confidence asked for.
+        high: upper end.
+        se: standard error.
+        n: independent units.
+        unit: "images", "queries" or "sequences".
+        method: "wilson", "wilson-stratified", "bootstrap" or "student"; see this module.
+    """
+
+    value: float
+    low: float
+    high: float
+    se: float
+    n: int
+    unit: str
+    method: str
+
+
+def layer_interval(
+    record: Record,
+    record_path: Path,
+    layer: int,
+    metric: str | None = None,
+    *,
+    confidence: float = 0.95,
+    seed: int = 0,
+) -> Interval | None:
+    """The interval of one stored number.
+
+    Args:
+        record: as read from `record_path`.
+        record_path: its file; per-item scores lie beside it.
+        layer: 1..L.
+        metric: None is the headline.
+        confidence: of the interval, between 0 and 1.
+        seed: of the bootstrap.
+
+    Returns:
+        None where the record holds no per-item scores of this metric, or of a single query or
+        sequence, from which no spread can be told.
+
+    Raises:
+        UsageError: for a layer or metric that the record does not have, or an impossible confidence.
+        DataError: if the per-item scores are missing or do not give the stored number.
+    """
+    if not 0 < confidence < 1:
+        raise UsageError(f"The confidence lies between 0 and 1, found {confidence}.")
+    units = layer_units(record, record_path, layer, metric)
+    entry = layer_entry(record, layer)
+    name = metric if metric is not None else str(record["headline"])
+    value = float(entry["metrics"][name])
+    if units is not None:
+        found = interval(units, confidence=confidence, seed=seed)
+        return None if found is None else replace(found, value=value)
+    if name.rpartition("/")[2] == "top5" and "target" in entry["items"]:
+        # Who was among five is not stored; how many were is, and images are all alike to Wilson.
+        hits = value * entry["n"]
+        if abs(hits - round(hits)) > WHOLE:
+            raise DataError(
+                f"{record_path}, layer {layer}: {name} = {value!r} is no share of {entry['n']} images. "
+                "Delete the record and run that evaluation again."
+            )
+        return _wilson(value, entry["n"], confidence)
+    return None
+
+
+def record_intervals(
+    record: Record, record_path: Path, *, confidence: float = 0.95, seed: int = 0
+) -> dict[int, Interval]:
+    """Layer -> interval of the headline, where there is one; arguments as for `layer_interval`."""
+    found = {
+        int(layer): layer_interval(
+            record, record_path, int(layer), confidence=confidence, seed=seed
+        )
+        for layer in record["layers"]
+    }
+    return {layer: one for layer, one in found.items() if one is not None}
+
+
+def interval(units: Units, *, confidence: float = 0.95, seed: int = 0) -> Interval | None:
+    """The interval of the mean of these units; None of a single query or sequence."""
+    if units.binary:
+        if units.strata.any():
+            return _stratified(units, confidence)
+        return _wilson(units.value, len(units), confidence)
+    n = len(units)
+    if n < 2:
+        return None
+    per_member = units.scores / units.sizes
+    if per_member.min() == per_member.max() and per_member[0] in (0.0, 1.0):
+        # All at one end: resamples cannot leave it, but other items could. The share of units that are
+        # exactly there bounds the mean, so Wilson's interval of that share holds.
+        low, high = score_interval(units.value, n, confidence)
+        return Interval(units.value, low, high, 0.0, n, units.kind, "wilson")
+    counts = resample_counts(n, RESAMPLES, seed)
+    means = (counts @ units.scores) / (counts @ units.sizes)
+    se = float(means.std(ddof=1)) * math.sqrt(n / (n - 1))
+    if n < FEW:
+        half = student_quantile(n, confidence) * se
+        low, high = max(0.0, units.value - half), min(1.0, units.value + half)
+        return Interval(units.value, low, high, se, n, units.kind, "student")
+    tail = expanded_tail(n, confidence)
+    low, high = map(float, np.quantile(means, [tail, 1 - tail]))
+    return Interval(units.value, low, high, se, n, units.kind, "bootstrap")
+
+
+def _wilson(value: float, n: int, confidence: float) -> Interval:
+    low, high = score_interval(value, n, confidence)
+    return Interval(value, low, high, math.sqrt(value * (1 - value) / n), n, "images", "wilson")
+
+
+def _stratified(units: Units, confidence: float) -> Interval:
+    value, variance = units.value, stratified_variance(units.scores, units.strata)
+    counts = np.bincount(units.strata)
+    if variance > 0:
+        effective = value * (1 - value) / variance
+    else:  # every class is wholly right or wholly wrong: as if all had the same accuracy
+        effective = len(counts) ** 2 / float((1 / counts).sum())
+    low, high = score_interval(value, effective, confidence)
+    n, se = len(units), math.sqrt(variance)
+    return Interval(value, low, high, se, n, units.kind, "wilson-stratified")
+
+
+def stratified_variance(scores: NDArray[np.float64], strata: NDArray[np.int64]) -> float:
+    """Variance of the mean over strata of the strata's means, unbiased.
+
+    A stratum of one unit shows no spread of its own; it gets that of all units together, which can
+    only be too large on average.
+
+    Args:
+        scores: [n] of single items.
+        strata: [n] 0..S-1, each with at least one item.
+    """
+    counts = np.bincount(strata)
+    means = np.bincount(strata, weights=scores) / counts
+    squares = np.bincount(strata, weights=(scores - means[strata]) ** 2)
+    pooled = float(((scores - means.mean()) ** 2).sum()) / max(len(scores) - 1, 1)
+    within = np.where(counts > 1, squares / np.maximum(counts - 1, 1), pooled)
+    return float((within / counts).sum()) / len(counts) ** 2
+
+
+def score_interval(value: float, n: float, confidence: float) -> tuple[float, float]:
+    """Wilson's interval of a proportion found among n items; n need not be whole.
+
+    >>> [round(end, 4) for end in score_interval(0.9, 10, 0.95)]
+    [0.5958, 0.9821]
+    """
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    centre = (value + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (value * (1 - value) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    # Rounding may leave the ends a hair inside a value of exactly 0 or 1.
+    return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
+
+
+def expanded_tail(n: int, confidence: float) -> float:
+    """Share of resamples to cut off at each end so that n units give the confidence asked for.
+
+    A percentile interval is too narrow by sqrt((n - 1) / n) and lacks Student's correction
+    (Hesterberg 2015, section 5.2).
+    """
+    return NormalDist().cdf(-math.sqrt(n / (n - 1)) * student_quantile(n, confidence))
+
+
+def student_quantile(n: int, confidence: float) -> float:
+    """Half-width in standard errors of Student's interval from n units.
+
+    >>> round(student_quantile(30, 0.95), 3)
+    2.045
+    """
+    from scipy.special import stdtrit
+
+    return float(stdtrit(n - 1, (1 + confidence) / 2))
+
+
+@lru_cache(maxsize=4)
+def resample_counts(n: int, resamples: int, seed: int) -> NDArray[np.float64]:
+    """[resamples, n] how often each of n units is drawn; the same for all layers and models."""
+    generator = np.random.default_rng(seed)
+    counts = generator.multinomial(n, np.full(n, 1 / n), size=resamples).astype(np.float64)
+    counts.setflags(write=False)
+    return counts
