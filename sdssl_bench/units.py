@@ -12,7 +12,7 @@ Units are what intervals resample and what paired tests exchange. Nothing here n
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,17 @@ class Units:
         """The metric, a fraction."""
         sums = np.bincount(self.strata, weights=self.scores)
         return float((sums / np.bincount(self.strata, weights=self.sizes)).mean())
+
+    def ordered(self) -> "Units":
+        """The same units in ascending order of their ids."""
+        order = np.argsort(self.ids, kind="stable")
+        return replace(
+            self,
+            scores=self.scores[order],
+            sizes=self.sizes[order],
+            strata=self.strata[order],
+            ids=self.ids[order],
+        )
 
 
 def layer_units(
@@ -179,6 +190,6 @@ def _sequences(objects: NDArray[Any], scores: NDArray[np.float64]) -> Units:
     names = np.array([str(name).rpartition("_")[0] for name in objects])
     ids, place = np.unique(names, return_inverse=True)
     sums = np.asarray(np.bincount(place, weights=scores), np.float64)
-    return Units(
-        sums, np.bincount(place) * 1.0, np.zeros(len(ids), np.int64), ids, "sequences", binary=False
-    )
+    sizes = np.asarray(np.bincount(place), np.float64)
+    strata = np.zeros(len(ids), np.int64)
+    return Units(sums, sizes, strata, ids, "sequences", binary=False)

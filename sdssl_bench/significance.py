@@ -1,0 +1,329 @@
+"""Is a difference between two models real? Paired tests on the same images, queries or sequences.
+
+mcnemar     accuracy: of the images that only one model gets right, does either get more? Exact binomial
+            (McNemar 1947); interval of the difference by Agresti and Min (2005).
+sign-flip   mean per class, mean AP, J, F: if the models were alike, every unit's difference would be as
+            likely with the other sign. All sign patterns up to 20 units that differ, else 20,000 seeded
+            draws, p = (1 + hits) / (1 + draws), which is never 0 (Phipson, Smyth 2010). Interval:
+            paired bootstrap; by strata for the mean per class.
+best layer  choosing the best of L layers on the test set flatters; a test that ignores the choice errs.
+            So the choice is made anew in every resample, and in every permutation, which swaps a unit's
+            scores of all layers between the models. Models of different depth cannot be swapped layer
+            by layer; their p is the bootstrap's.
+
+Holm (1979) makes p values of many layers and tasks hold together.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sdssl_bench.errors import UsageError
+from sdssl_bench.uncertainty import (
+    FEW,
+    RESAMPLES,
+    expanded_tail,
+    resample_counts,
+    stratified_variance,
+    student_quantile,
+)
+from sdssl_bench.units import Units
+
+DRAWS = 20_000
+EXACT_UNITS = 20
+"""Up to 2^20 sign patterns are all gone through."""
+RESELECTIONS = 2_000
+"""Resamples and permutations in which the best layer is chosen anew."""
+SLACK = 1e-12
+"""Sums that differ by less are equal; equal ones count as at least as extreme."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What paired scores say of model b against model a.
+
+    Attributes:
+        a: score of model a, a fraction.
+        b: score of model b.
+        low: lower end of the interval of b - a.
+        high: upper end.
+        p: two-sided p value of "no difference".
+        n: units that both models were scored on.
+        unit: "images", "queries" or "sequences".
+        test: how p was computed.
+        layers: (layer of a, layer of b).
+        only_a: units that only a gets right; -1 where units are not right or wrong.
+        only_b: likewise.
+    """
+
+    a: float
+    b: float
+    low: float
+    high: float
+    p: float
+    n: int
+    unit: str
+    test: str
+    layers: tuple[int, int]
+    only_a: int = -1
+    only_b: int = -1
+
+    @property
+    def difference(self) -> float:
+        """Score of b minus score of a."""
+        return self.b - self.a
+
+
+def mcnemar(only_a: int, only_b: int) -> float:
+    """Two-sided exact p value of McNemar's test.
+
+    Args:
+        only_a: items that only the first is right about.
+        only_b: items that only the second is right about.
+
+    >>> round(mcnemar(10, 2), 6)
+    0.038574
+    """
+    from scipy.special import bdtr
+
+    total = only_a + only_b
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), total, 0.5))) if total else 1.0
+
+
+def sign_flip(differences: Floats, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, bool]:
+    """Two-sided p value of a sum under random signs of its terms, and whether it is exact.
+
+    Args:
+        differences: [n] weighted differences of the units.
+        draws: sign patterns drawn where there are too many to go through.
+        seed: of the draws.
+
+    >>> sign_flip(np.array([1.0, 2.0, 3.0]))
+    (0.25, True)
+    """
+    sizes, count = np.unique(np.abs(differences[differences != 0]), return_counts=True)
+    limit = abs(float(differences.sum())) - SLACK
+    if count.sum() <= EXACT_UNITS:
+        sums = np.zeros(1)
+        for size in np.repeat(sizes, count):
+            sums = np.concatenate([sums - size, sums + size])
+        return float((np.abs(sums) >= limit).mean()), True
+    generator, hits = np.random.default_rng(seed), 0
+    for start in range(0, draws, 2_000):
+        # Of m equal terms as many are positive as m coins show heads.
+        heads = _coins(count, min(2_000, draws - start), generator)
+        hits += int((np.abs((2 * heads - count) @ sizes) >= limit).sum())
+    return (1 + hits) / (1 + draws), False
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjusted p values that hold together, in the same order (Holm 1979).
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
+        adjusted[index] = highest
+    return adjusted
+
+
+def aligned(a: Units, b: Units) -> tuple[Units, Units]:
+    """Both models' units in the order of their ids.
+
+    Raises:
+        UsageError: if they are not the same units.
+    """
+    first, second = a.ordered(), b.ordered()
+    if len(first) != len(second) or not np.array_equal(first.ids, second.ids):
+        missing = len(np.setxor1d(first.ids, second.ids))
+        raise UsageError(
+            f"A paired comparison needs the same {a.kind} on both sides; {missing} of them were scored "
+            f"on one side only (of {len(first)} and {len(second)}). Unreadable images may have been "
+            "skipped in one run; run both again on the same data."
+        )
+    if not (
+        np.array_equal(first.sizes, second.sizes) and np.array_equal(first.strata, second.strata)
+    ):
+        raise UsageError(f"The {a.kind} of both sides differ in their classes or objects.")
+    return first, second
+
+
+def paired_test(
+    a: Units,
+    b: Units,
+    *,
+    layers: tuple[int, int],
+    confidence: float = 0.95,
+    draws: int = DRAWS,
+    seed: int = 0,
+) -> Difference:
+    """Test and interval of b - a.
+
+    Args:
+        a: of the first model.
+        b: of the second.
+        layers: they come from, for the result.
+        confidence: of the interval.
+        draws: of the sign-flip test.
+        seed: of draws and resamples.
+
+    Raises:
+        UsageError: if the units are not the same.
+    """
+    a, b = aligned(a, b)
+    steps = b.scores - a.scores
+    only_a, only_b = -1, -1
+    if a.binary:
+        only_a, only_b = int((steps < 0).sum()), int((steps > 0).sum())
+    if a.binary and not a.strata.any():
+        p, test = mcnemar(only_a, only_b), "McNemar, exact"
+        low, high = paired_proportions(only_a, only_b, len(a), confidence)
+    else:
+        p, exact = sign_flip(steps * a.weights, draws=draws, seed=seed)
+        test = "sign-flip, exact" if exact else f"sign-flip, {draws:,} draws"
+        bounds = _stratified_bounds if a.binary else _bootstrap_bounds
+        low, high = bounds(a, steps, confidence, seed)
+    return Difference(a.value, b.value, low, high, p, len(a), a.kind, test, layers, only_a, only_b)
+
+
+def paired_proportions(
+    only_a: int, only_b: int, n: float, confidence: float
+) -> tuple[float, float]:
+    """Interval of a difference of paired proportions: Wald's, half an item added to each of four cells.
+
+    Agresti and Min 2005; its width is not 0 where the models never disagree.
+
+    >>> [round(end, 3) for end in paired_proportions(5, 15, 100, 0.95)]
+    [0.012, 0.184]
+    """
+    plus, minus, total = only_b + 0.5, only_a + 0.5, n + 2
+    centre = (plus - minus) / total
+    spread = math.sqrt(plus + minus - (plus - minus) ** 2 / total) / total
+    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
+    found = (only_b - only_a) / n
+    return max(-1.0, min(found, centre - half)), min(1.0, max(found, centre + half))
+
+
+def _stratified_bounds(
+    units: Units, steps: Floats, confidence: float, seed: int
+) -> tuple[float, float]:
+    """Normal interval with the variance within classes; see `uncertainty` for the degenerate case."""
+    difference, variance = float(steps @ units.weights), stratified_variance(steps, units.strata)
+    if variance > 0:
+        half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance)
+    else:
+        counts = np.bincount(units.strata)
+        effective = len(counts) ** 2 / float((1 / counts).sum())
+        half = paired_proportions(0, 0, effective, confidence)[1]
+    return max(-1.0, difference - half), min(1.0, difference + half)
+
+
+def _bootstrap_bounds(
+    units: Units, steps: Floats, confidence: float, seed: int
+) -> tuple[float, float]:
+    n, difference = len(steps), float(steps @ units.weights)
+    if n < 2:
+        return -1.0, 1.0
+    counts = resample_counts(n, RESAMPLES, seed)
+    means = (counts @ steps) / (counts @ units.sizes)
+    if n < FEW:
+        se = float(means.std(ddof=1)) * math.sqrt(n / (n - 1))
+        half = student_quantile(n, confidence) * se
+        return max(-1.0, difference - half), min(1.0, difference + half)
+    tail = expanded_tail(n, confidence)
+    low, high = map(float, np.quantile(means, [tail, 1 - tail]))
+    return low, high
+
+
+def best_layer_test(
+    a: Mapping[int, Units],
+    b: Mapping[int, Units],
+    *,
+    confidence: float = 0.95,
+    draws: int = RESELECTIONS,
+    seed: int = 0,
+) -> Difference:
+    """Test and interval of (best layer of b) - (best layer of a), with the choice inside.
+
+    Args:
+        a: layer -> units of the first model.
+        b: layer -> units of the second.
+        confidence: of the interval.
+        draws: resamples, and permutations.
+        seed: of both.
+
+    Raises:
+        UsageError: if the units are not the same in all layers.
+    """
+    one = next(iter(a.values())).ordered()
+    first = np.stack([aligned(one, units)[1].scores for units in a.values()], axis=1)
+    second = np.stack([aligned(one, units)[1].scores for units in b.values()], axis=1)
+    rows, place, count = np.unique(
+        np.column_stack([one.strata, one.sizes, first, second]),
+        axis=0, return_inverse=True, return_counts=True,
+    )  # fmt: skip
+    weights = one.weights[np.unique(place.ravel(), return_index=True)[1]]
+    strata, sizes = rows[:, 0].astype(np.int64), rows[:, 1]
+    scores_a, scores_b = rows[:, 2 : 2 + len(a)], rows[:, 2 + len(a) :]
+    generator = np.random.default_rng(seed)
+
+    counts = _stratified_counts(strata, count, draws, generator)
+    if len(np.unique(strata)) > 1:  # sizes are 1, so the strata's sums stay as they are
+        gaps = _best(counts @ (scores_b * weights[:, None])) - _best(
+            counts @ (scores_a * weights[:, None])
+        )
+    else:
+        gaps = (_best(counts @ scores_b) - _best(counts @ scores_a)) / (counts @ sizes)
+    low, high = -1.0, 1.0
+    if len(one) > 1:
+        tail = expanded_tail(len(one), confidence)
+        low, high = map(float, np.quantile(gaps, [tail, 1 - tail]))
+    mean_a = (count * weights) @ scores_a
+    mean_b = (count * weights) @ scores_b
+    found = float(mean_b.max() - mean_a.max())
+    if list(a) == list(b):
+        moved = _coins(count, draws, generator) @ ((scores_b - scores_a) * weights[:, None])
+        swapped = _best(mean_b - moved) - _best(mean_a + moved)
+        p = (1 + int((np.abs(swapped) >= abs(found) - SLACK).sum())) / (1 + draws)
+        test = f"swaps with the choice of layers inside, {draws:,} draws"
+    else:
+        beyond = min(int((gaps <= 0).sum()), int((gaps >= 0).sum()))
+        p = min(1.0, 2 * (1 + beyond) / (1 + draws))
+        test = f"bootstrap with the choice of layers inside, {draws:,} draws"
+    layers = (list(a)[int(mean_a.argmax())], list(b)[int(mean_b.argmax())])
+    best_a, best_b = float(mean_a.max()), float(mean_b.max())
+    return Difference(best_a, best_b, low, high, p, len(one), one.kind, test, layers)
+
+
+def _best(scores: Floats) -> Floats:
+    return np.asarray(scores.max(axis=1))
+
+
+def _coins(count: NDArray[np.int64], draws: int, generator: np.random.Generator) -> Floats:
+    """[draws, G] heads among `count` fair coins of each group."""
+    heads, single = np.empty((draws, len(count))), count == 1
+    # Single coins are far faster as random bits.
+    heads[:, single] = generator.integers(0, 2, (draws, int(single.sum())), dtype=np.uint8)
+    heads[:, ~single] = generator.binomial(count[~single], 0.5, (draws, int((~single).sum())))
+    return heads
+
+
+def _stratified_counts(
+    strata: NDArray[np.int64], count: NDArray[np.int64], draws: int, generator: np.random.Generator
+) -> Floats:
+    """[draws, G] how often each group of equal units is drawn, within its stratum."""
+    drawn = np.zeros((draws, len(count)))
+    for stratum in np.unique(strata):
+        own = np.flatnonzero(strata == stratum)
+        total = int(count[own].sum())
+        drawn[:, own] = generator.multinomial(total, count[own] / total, size=draws)
+    return drawn
