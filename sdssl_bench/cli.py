@@ -1,4 +1,4 @@
-"""The command line: run | score | leaderboard | watch | doctor | data | ls | show | cache | quickstart.
+"""The command line, one module of `commands` per command.
 
 Only typer is imported here; every command imports what it needs when it runs, so `--help` is fast.
 """
@@ -11,6 +11,7 @@ from typer.core import TyperGroup
 from sdssl_bench._version import __version__
 from sdssl_bench.commands import (
     cache,
+    compare,
     data,
     doctor,
     leaderboard,
@@ -55,7 +56,7 @@ app = typer.Typer(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
     epilog="Exit codes: 0 ok, 1 a task failed (others saved), 2 usage, "
-    "3 data or weights missing or unverified, 130 interrupted.",
+    "3 data or weights missing or unverified, 4 worse (compare --fail-if-worse), 130 interrupted.",
 )
 
 
@@ -77,6 +78,8 @@ def _main(
 app.command("run")(run.run)
 app.add_typer(score.app, name="score", help="Score features that come from anywhere.")
 app.command("leaderboard")(leaderboard.leaderboard)
+app.command("compare")(compare.compare)
+app.command("explain")(compare.explain)
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")

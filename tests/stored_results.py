@@ -22,7 +22,7 @@ def store(
     for layer, (metrics, items) in layers.items():
         entry = {
             "metrics": metrics,
-            "n": len(next(iter(items.values()))),
+            "n": len(next(iter(items.values()), ())) or 1,
             "notes": {},
             "items": sorted(items),
             "seconds": {"score": 0.5},

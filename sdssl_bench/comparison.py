@@ -1,0 +1,220 @@
+"""Model b against model a on every benchmark that both were scored on; see `significance` for the tests.
+
+Only results of one protocol on one set of images are paired. Three families of tests are adjusted by
+Holm, each over all benchmarks: last layers, best layers, and every single layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from sdssl_bench.errors import DataError, UsageError, did_you_mean
+from sdssl_bench.explanation import Setting, obstacles
+from sdssl_bench.results import Record, ResultStore, read_record
+from sdssl_bench.significance import Difference, best_layer_test, holm, paired_test
+from sdssl_bench.units import Units, layer_units
+
+Stored = tuple[Path, Record]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A difference with its p value adjusted for the others of its family."""
+
+    difference: Difference
+    adjusted: float
+
+    def verdict(self, alpha: float) -> str:
+        """Of model b: "better", "worse" or "" where no difference can be told."""
+        if self.adjusted > alpha or self.difference.difference == 0:
+            return ""
+        return "better" if self.difference.difference > 0 else "worse"
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Two models on one benchmark.
+
+    Attributes:
+        a: record of the first model, with its path.
+        b: record of the second.
+        layers: layer -> difference, of layers that both have.
+        last: last layer against last layer; None if one was not scored.
+        best: best layer against best layer, the choice made inside the test; None if there is no
+            choice, both having one layer.
+    """
+
+    a: Stored
+    b: Stored
+    layers: dict[int, Outcome]
+    last: Outcome | None
+    best: Outcome | None
+
+    @property
+    def name(self) -> str:
+        """Task and dataset."""
+        return benchmark_name(self.a[1])
+
+    def at(self, layer: str) -> Outcome | None:
+        """The difference at "last", "best" or a layer's number."""
+        if layer in ("last", "best"):
+            found: Outcome | None = getattr(self, layer)
+            return found
+        return self.layers.get(int(layer))
+
+
+def benchmark_name(record: Record) -> str:
+    """Task, dataset and, unless official, its variant."""
+    data = record["dataset"]
+    variant = "" if data["variant"] in ("official", "folder") else f" ({data['variant']})"
+    return f"{record['task']} {data['name']}{variant}"
+
+
+def find_records(text: str, results: Path) -> list[Stored]:
+    """The records that a user names.
+
+    Args:
+        text: a record's file, a folder of records, or the name of a model in `results`.
+        results: results folder.
+
+    Raises:
+        UsageError: if it is none of these.
+        DataError: if a record cannot be read, or a folder has none.
+    """
+    path = Path(text).expanduser()
+    if path.is_file():
+        return [(path, read_record(path))]
+    if path.is_dir():
+        folder = path / "runs" if (path / "runs").is_dir() else path
+        files = sorted(folder.glob("**/*.json"))
+        if not files:
+            raise DataError(f"Expected result records under {folder}, found none.")
+        return [(file, read_record(file)) for file in files]
+    stored = list(ResultStore(results))
+    found = [one for one in stored if one[1]["model"]["name"] == text]
+    if not found:
+        known = {record["model"]["name"] for _, record in stored}
+        where = f" It is no file or folder either. Models are looked for in {results} (--results)."
+        raise UsageError(did_you_mean("model", text, known) + where)
+    return found
+
+
+def pair(a: Sequence[Stored], b: Sequence[Stored]) -> tuple[list[tuple[Stored, Stored]], list[str]]:
+    """Records that may be compared, and a sentence for each of `a` that has no partner.
+
+    Raises:
+        UsageError: if nothing can be paired, or a record has several partners.
+    """
+    pairs, reasons = [], []
+    for one in a:
+        partners = [other for other in b if not obstacles(one[1], other[1])]
+        if len(partners) > 1:
+            files = ", ".join(str(path) for path, _ in partners)
+            raise UsageError(
+                f"{benchmark_name(one[1])}: several results on the other side may be compared with "
+                f"{one[0]}: {files}. Name the record's file instead of the model."
+            )
+        if partners:
+            pairs.append((one, partners[0]))
+        else:
+            reasons.append(_reason(one[1], [record for _, record in b]))
+    if not pairs:
+        raise UsageError("These results cannot be compared. " + " ".join(reasons))
+    return pairs, reasons
+
+
+def _reason(record: Record, others: Sequence[Record]) -> str:
+    name = benchmark_name(record)
+    found = [obstacles(record, other) for other in others if other["task"] == record["task"]]
+    if not found:
+        return f"{name}: the other side has no result of {record['task']}."
+    fewest: list[Setting] = min(found, key=len)
+    return f"{name}: " + "; ".join(map(str, fewest)) + "."
+
+
+def compare(
+    pairs: Sequence[tuple[Stored, Stored]], *, confidence: float = 0.95, seed: int = 0
+) -> tuple[list[Benchmark], list[str]]:
+    """Every pair tested, p values adjusted; and a sentence for each that has no per-item scores.
+
+    Args:
+        pairs: from `pair`.
+        confidence: of the intervals.
+        seed: of resamples and permutations.
+
+    Raises:
+        DataError: if per-item scores are missing or do not give the stored numbers.
+        UsageError: if the items of a pair differ, or no pair has per-item scores.
+    """
+    found, reasons = [], []
+    for a, b in pairs:
+        one = _test(a, b, confidence=confidence, seed=seed)
+        if one is None:
+            name = benchmark_name(a[1])
+            reasons.append(f"{name}: there are no per-item scores of {a[1]['headline']}.")
+        else:
+            found.append(one)
+    if not found:
+        raise UsageError("These results cannot be compared. " + " ".join(reasons))
+    return _adjusted(found), reasons
+
+
+def _test(a: Stored, b: Stored, *, confidence: float, seed: int) -> Benchmark | None:
+    units_a, units_b = _layers(a), _layers(b)
+    if units_a is None or units_b is None:
+        return None
+    wanted: dict[str, tuple[int, int]] = {
+        str(layer): (layer, layer) for layer in units_a if layer in units_b
+    }
+    ends = (a[1]["model"]["depth"], b[1]["model"]["depth"])
+    if ends[0] in units_a and ends[1] in units_b:
+        wanted["last"] = ends
+
+    def test(layers: tuple[int, int]) -> Outcome:
+        return Outcome(
+            paired_test(
+                units_a[layers[0]],
+                units_b[layers[1]],
+                layers=layers,
+                confidence=confidence,
+                seed=seed,
+            ),
+            1.0,
+        )
+
+    tests = {name: test(layers) for name, layers in wanted.items()}
+    best = None
+    if max(len(units_a), len(units_b)) > 1:
+        best = Outcome(best_layer_test(units_a, units_b, confidence=confidence, seed=seed), 1.0)
+    last = tests.pop("last", None)
+    return Benchmark(a, b, {int(name): one for name, one in tests.items()}, last, best)
+
+
+def _layers(stored: Stored) -> dict[int, Units] | None:
+    path, record = stored
+    found = {int(layer): layer_units(record, path, int(layer)) for layer in record["layers"]}
+    complete = {layer: units for layer, units in found.items() if units is not None}
+    if complete and len(complete) < len(found):
+        raise DataError(f"{path} holds per-item scores of some layers only; run it again.")
+    return complete or None
+
+
+def _adjusted(benchmarks: list[Benchmark]) -> list[Benchmark]:
+    """With Holm's p values within each family."""
+    last = iter(_family([one.last for one in benchmarks]))
+    best = iter(_family([one.best for one in benchmarks]))
+    single = iter(_family([test for one in benchmarks for test in one.layers.values()]))
+    return [
+        replace(
+            one,
+            last=next(last),
+            best=next(best),
+            layers={layer: test for layer in one.layers if (test := next(single)) is not None},
+        )
+        for one in benchmarks
+    ]
+
+
+def _family(tests: Sequence[Outcome | None]) -> list[Outcome | None]:
+    values = iter(holm([one.difference.p for one in tests if one is not None]))
+    return [None if one is None else replace(one, adjusted=next(values)) for one in tests]
