@@ -2,6 +2,7 @@
 
 Rows that must not be compared never share a column: another protocol version, other parameters,
 another set of images or a partial copy each get their own. Holes stay holes, `--limit` runs stay out.
+Numbers come with the 95 % intervals of `uncertainty`, recomputed from the per-item scores.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,16 +13,18 @@ import pandas as pd
 
 from sdssl_bench.results import Record
 from sdssl_bench.tables import percent
+from sdssl_bench.uncertainty import layer_interval
 
 COLUMNS = (
     "model", "arch", "network", "norm", "pretrained", "task", "protocol", "protocol_version",
     "protocol_digest", "dataset", "variant", "layer", "depth", "metric", "headline", "value", "n",
     "skipped_images", "seed", "dtype", "bank_dtype", "weights_sha256", "dataset_fingerprint",
-    "sdssl_bench", "scored_at", "key",
+    "sdssl_bench", "scored_at", "key", "se", "low", "high", "units", "unit", "interval",
 )  # fmt: skip
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
-VIEWS = ("layers", "best", "last")
+UNCERTAINTY = ("se", "low", "high", "units", "unit", "interval")
+VIEWS = ("layers", "best", "last", "val")
 ROW = ["arch", "network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
 BENCHMARK = [
     "protocol", "protocol_version", "protocol_digest",
@@ -29,14 +32,27 @@ BENCHMARK = [
 ]  # fmt: skip
 
 
-def tidy(records: Iterable[tuple[Path, Record]]) -> pd.DataFrame:
+def tidy(records: Iterable[tuple[Path, Record]], *, uncertainty: bool = False) -> pd.DataFrame:
     """One row per model x task x dataset x layer x metric; values are fractions.
 
     Sorted by model, task, dataset and layer, whatever order the files were written in. Records
     made under --limit are left out.
+
+    Args:
+        records: with their paths, beside which the per-item scores lie.
+        uncertainty: fill the columns of the 95 % interval; they are empty otherwise, and where a
+            metric has no per-item scores.
+
+    Raises:
+        DataError: with `uncertainty`, if per-item scores are missing or do not give the stored number.
     """
-    rows = [row for _, record in records if record["limited"] is None for row in _rows(record)]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    rows = [
+        {**row, **(_uncertainty(record, path, row) if uncertainty else {})}
+        for path, record in records
+        if record["limited"] is None
+        for row in _rows(record)
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"units": "Int64"})
     order = ["model", "network", "norm", "task", "dataset", "variant", "protocol", "key", "layer"]
     return frame.sort_values([*order, "metric"], kind="stable", ignore_index=True)
 
@@ -77,13 +93,27 @@ def _rows(record: Record) -> Iterable[dict[str, Any]]:
             }
 
 
+def _uncertainty(record: Record, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    found = layer_interval(record, path, row["layer"], row["metric"])
+    if found is None:
+        return {}
+    return dict(
+        zip(
+            UNCERTAINTY,
+            (found.se, found.low, found.high, found.n, found.unit, found.method),
+            strict=True,
+        )
+    )
+
+
 def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
     """Models in rows, benchmarks in columns, texts x100 in cells, "" where nothing was measured.
 
     Args:
         frame: from `tidy`.
-        view: "last" (layer L), "best" (the layer with the best test score, last layer beside it)
-            or "layers" (one row per model and layer).
+        view: "last" (layer L), "best" (the layer with the best test score, last layer beside it),
+            "val" (the layer with the best score on images held out of train, where the protocol
+            has them) or "layers" (one row per model and layer).
     """
     headlines = frame[frame["headline"]]
     mark = headlines["variant"].map(lambda v: "" if v in ("official", "folder") else f" ({v})")
@@ -93,20 +123,45 @@ def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
         column=_labels(headlines, benchmark, BENCHMARK),
     )
     if view == "layers":
-        cells = headlines.assign(text=headlines["value"].map(percent))
-        return _pivot(cells, ["row", "layer"])
+        return _pivot(headlines.assign(text=headlines.apply(score_text, axis=1)), ["row", "layer"])
     last = headlines[headlines["layer"] == headlines["depth"]]
     if view == "last":
-        return _pivot(last.assign(text=last["value"].map(percent)), ["row"])
+        return _pivot(last.assign(text=last.apply(score_text, axis=1)), ["row"])
     keys = ["row", "column"]
+    if view == "val":
+        held_out = frame[frame["metric"].str.startswith("val/")]
+        held_out = held_out.assign(metric=held_out["metric"].str.removeprefix("val/"))
+        on = ["key", "layer", "metric"]
+        seen = headlines.merge(
+            held_out[[*on, "value"]], on=on, how="inner", suffixes=("", "_val")
+        ).sort_values("layer")
+        chosen = seen.loc[seen.groupby(keys)["value_val"].idxmax()]
+        return _pivot(chosen.assign(text=chosen.apply(_val_text, axis=1)), ["row"])
     best = headlines.sort_values("layer").loc[lambda f: f.groupby(keys)["value"].idxmax()]
-    both = best.merge(last[[*keys, "value"]], on=keys, how="left", suffixes=("", "_last"))
+    both = best.merge(
+        last[[*keys, "value", "low", "high"]], on=keys, how="left", suffixes=("", "_last")
+    )
     return _pivot(both.assign(text=both.apply(_best_text, axis=1)), ["row"])
 
 
+def coverage(table: pd.DataFrame) -> "pd.Series[str]":
+    """How many benchmarks each row has of those in the table; no average is made over holes."""
+    return (table != "").sum(axis=1).map(lambda n: f"{n} of {table.shape[1]}")
+
+
+def score_text(cell: Mapping[str, Any], suffix: str = "") -> str:
+    """A score x100 with half the width of its 95 % interval, where there is one."""
+    value, low, high = (cell[f"{name}{suffix}"] for name in ("value", "low", "high"))
+    return percent(value) if pd.isna(low) else f"{percent(value)} ± {percent((high - low) / 2)}"
+
+
 def _best_text(cell: Mapping[str, Any]) -> str:
-    last = "not scored" if pd.isna(cell["value_last"]) else percent(cell["value_last"])
-    return f"{percent(cell['value'])} at {cell['layer']} (last {last})"
+    last = "not scored" if pd.isna(cell["value_last"]) else score_text(cell, "_last")
+    return f"{score_text(cell)} at {cell['layer']} (last {last})"
+
+
+def _val_text(cell: Mapping[str, Any]) -> str:
+    return f"{score_text(cell)} at {cell['layer']} (val {percent(cell['value_val'])})"
 
 
 def _pivot(cells: pd.DataFrame, index: list[str]) -> pd.DataFrame:

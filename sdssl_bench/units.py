@@ -13,6 +13,7 @@ Units are what intervals resample and what paired tests exchange. Nothing here n
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.ranking import single_ap
-from sdssl_bench.results import Record, read_items
+from sdssl_bench.results import Record, items_path, read_items
 
 DAVIS_PARTS = {"J&F-Mean": ("J", "F"), "J-Mean": ("J",), "F-Mean": ("F",)}
 
@@ -101,7 +102,7 @@ def layer_units(
     needed = _arrays_of(name, str(record["headline"]), entry["items"])
     if needed is None:
         return None
-    stored = read_items(record_path, layer)
+    stored = _items(record_path, layer)
     missing = [array for array in needed if array not in stored]
     if missing:
         raise DataError(
@@ -132,6 +133,18 @@ def layer_entry(record: Record, layer: int) -> dict[str, Any]:
         )
     entry: dict[str, Any] = record["layers"][str(layer)]
     return entry
+
+
+def _items(path: Path, layer: int) -> dict[str, NDArray[Any]]:
+    """`read_items`, remembering the layer read last: its metrics are asked for one after another."""
+    file = items_path(path)
+    stamp = file.stat().st_mtime_ns if file.exists() else 0
+    return _remembered(path, layer, stamp)
+
+
+@lru_cache(maxsize=4)
+def _remembered(path: Path, layer: int, stamp: int) -> dict[str, NDArray[Any]]:
+    return read_items(path, layer)
 
 
 def _arrays_of(metric: str, headline: str, stored: list[str]) -> tuple[str, ...] | None:
