@@ -17,6 +17,7 @@ from sdssl_bench.commands import (
     leaderboard,
     listing,
     quickstart,
+    reproduce,
     run,
     score,
     watch,
@@ -80,6 +81,7 @@ app.add_typer(score.app, name="score", help="Score features that come from anywh
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
 app.command("explain")(compare.explain)
+app.command("reproduce")(reproduce.reproduce)
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")

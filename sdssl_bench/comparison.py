@@ -4,7 +4,7 @@ Only results of one protocol on one set of images are paired. Three families of 
 Holm, each over all benchmarks: last layers, best layers, and every single layer.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -89,14 +89,19 @@ def find_records(text: str, results: Path) -> list[Stored]:
         files = sorted(folder.glob("**/*.json"))
         if not files:
             raise DataError(f"Expected result records under {folder}, found none.")
-        return [(file, read_record(file)) for file in files]
-    stored = list(ResultStore(results))
+        return _scores([(file, read_record(file)) for file in files])
+    stored = _scores(ResultStore(results))
     found = [one for one in stored if one[1]["model"]["name"] == text]
     if not found:
         known = {record["model"]["name"] for _, record in stored}
         where = f" It is no file or folder either. Models are looked for in {results} (--results)."
         raise UsageError(did_you_mean("model", text, known) + where)
     return found
+
+
+def _scores(records: Iterable[Stored]) -> list[Stored]:
+    """Without records that describe and do not rank, such as those of the task `analysis`."""
+    return [one for one in records if one[1].get("ranked", True)]
 
 
 def pair(a: Sequence[Stored], b: Sequence[Stored]) -> tuple[list[tuple[Stored, Stored]], list[str]]:

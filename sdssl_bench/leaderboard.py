@@ -106,7 +106,7 @@ def _uncertainty(record: Record, path: Path, row: Mapping[str, Any]) -> dict[str
     )
 
 
-def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
+def wide(frame: pd.DataFrame, view: str, *, ranks: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Models in rows, benchmarks in columns, texts x100 in cells, "" where nothing was measured.
 
     Args:
@@ -114,6 +114,7 @@ def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
         view: "last" (layer L), "best" (the layer with the best test score, last layer beside it),
             "val" (the layer with the best score on images held out of train, where the protocol
             has them) or "layers" (one row per model and layer).
+        ranks: record key -> ranks and tie group, put behind the scores of the view "last".
     """
     headlines = frame[frame["headline"]]
     mark = headlines["variant"].map(lambda v: "" if v in ("official", "folder") else f" ({v})")
@@ -123,10 +124,12 @@ def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
         column=_labels(headlines, benchmark, BENCHMARK),
     )
     if view == "layers":
-        return _pivot(headlines.assign(text=headlines.apply(score_text, axis=1)), ["row", "layer"])
+        return _pivot(headlines.assign(text=_texts(headlines)), ["row", "layer"])
     last = headlines[headlines["layer"] == headlines["depth"]]
     if view == "last":
-        return _pivot(last.assign(text=last.apply(score_text, axis=1)), ["row"])
+        known = ranks or {}
+        behind = last["key"].map(lambda key: f" ({known[key]})" if key in known else "")
+        return _pivot(last.assign(text=_texts(last) + behind), ["row"])
     keys = ["row", "column"]
     if view == "val":
         held_out = frame[frame["metric"].str.startswith("val/")]
@@ -136,12 +139,12 @@ def wide(frame: pd.DataFrame, view: str) -> pd.DataFrame:
             held_out[[*on, "value"]], on=on, how="inner", suffixes=("", "_val")
         ).sort_values("layer")
         chosen = seen.loc[seen.groupby(keys)["value_val"].idxmax()]
-        return _pivot(chosen.assign(text=chosen.apply(_val_text, axis=1)), ["row"])
+        return _pivot(chosen.assign(text=[_val_text(cell) for cell in _dicts(chosen)]), ["row"])
     best = headlines.sort_values("layer").loc[lambda f: f.groupby(keys)["value"].idxmax()]
     both = best.merge(
         last[[*keys, "value", "low", "high"]], on=keys, how="left", suffixes=("", "_last")
     )
-    return _pivot(both.assign(text=both.apply(_best_text, axis=1)), ["row"])
+    return _pivot(both.assign(text=[_best_text(cell) for cell in _dicts(both)]), ["row"])
 
 
 def coverage(table: pd.DataFrame) -> "pd.Series[str]":
@@ -153,6 +156,15 @@ def score_text(cell: Mapping[str, Any], suffix: str = "") -> str:
     """A score x100 with half the width of its 95 % interval, where there is one."""
     value, low, high = (cell[f"{name}{suffix}"] for name in ("value", "low", "high"))
     return percent(value) if pd.isna(low) else f"{percent(value)} ± {percent((high - low) / 2)}"
+
+
+def _dicts(cells: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+
+
+def _texts(cells: pd.DataFrame) -> "pd.Series[str]":
+    texts = [score_text(cell) for cell in _dicts(cells)]
+    return pd.Series(texts, index=cells.index, dtype=object)
 
 
 def _best_text(cell: Mapping[str, Any]) -> str:

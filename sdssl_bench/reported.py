@@ -1,4 +1,4 @@
-"""Numbers that others reported: the SDSSL paper's tables and published checkpoints. Nothing here was measured.
+"""Numbers of others: the SDSSL paper's tables and published checkpoints. Nothing here was measured.
 
 results/reference/paper.csv and published.csv, every row with its source; results/README.md says what the
 columns hold. An installed package carries the same files as sdssl_bench/reference/.

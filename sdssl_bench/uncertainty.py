@@ -14,6 +14,8 @@ bootstrap          mean AP, J, F: percentiles of 10,000 seeded resamples of quer
                    (Hesterberg 2015, expanded percentile interval). The mean over objects of DAVIS is a
                    ratio; both sums are resampled together (cluster bootstrap).
 student            the same with fewer than ten queries or sequences, which resamples cannot stand for.
+jackknife          descriptions of the task `analysis`, which are no means over images: normal, from the
+                   standard error that the task stored.
 
 What these intervals do not hold: another training seed, another split, the choice of the layer.
 """
@@ -49,7 +51,8 @@ class Interval:
         se: standard error.
         n: independent units.
         unit: "images", "queries" or "sequences".
-        method: "wilson", "wilson-stratified", "bootstrap" or "student"; see this module.
+        method: "wilson", "wilson-stratified", "bootstrap", "student" or "jackknife"; see this
+            module.
     """
 
     value: float
@@ -94,6 +97,10 @@ def layer_interval(
     entry = layer_entry(record, layer)
     name = metric if metric is not None else str(record["headline"])
     value = float(entry["metrics"][name])
+    stored = entry["notes"].get("standard_errors", {})
+    if name in stored:
+        se, half = float(stored[name]), _normal(confidence) * float(stored[name])
+        return Interval(value, value - half, value + half, se, entry["n"], "images", "jackknife")
     if units is not None:
         found = interval(units, confidence=confidence, seed=seed)
         return None if found is None else replace(found, value=value)
@@ -190,11 +197,16 @@ def score_interval(value: float, n: float, confidence: float) -> tuple[float, fl
     >>> [round(end, 4) for end in score_interval(0.9, 10, 0.95)]
     [0.5958, 0.9821]
     """
-    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    z2 = _normal(confidence) ** 2
     centre = (value + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (value * (1 - value) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     # Rounding may leave the ends a hair inside a value of exactly 0 or 1.
     return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
+
+
+def _normal(confidence: float) -> float:
+    """Half-width of the normal interval in standard errors."""
+    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def expanded_tail(n: int, confidence: float) -> float:

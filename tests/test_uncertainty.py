@@ -202,6 +202,16 @@ def test_scores_of_another_run_of_the_layer_are_not_taken_for_the_best_epochs(
     assert layer_interval(record, path, 1, "top1") is None
 
 
+def test_descriptions_have_the_interval_of_their_stored_standard_error(tmp_path: Path) -> None:
+    path, record = store(tmp_path, {1: ({"uniformity": -2.5, "rankme": 9.0}, {})}, headline="uniformity")
+    record["layers"]["1"]["notes"] = {"standard_errors": {"uniformity": 0.1}}
+    found = layer_interval(record, path, 1)
+    assert found is not None
+    assert (found.value, found.se, found.method) == (-2.5, 0.1, "jackknife")
+    assert (found.low, found.high) == pytest.approx((-2.696, -2.304), abs=1e-3)
+    assert layer_interval(record, path, 1, "rankme") is None
+
+
 # Trust
 
 

@@ -7,52 +7,110 @@ import typer
 
 from sdssl_bench.commands import options as opt
 
+TITLES = {
+    "last": "Last layer: score ± half its 95 % interval (ranks it may have, tie group)",
+    "best": "Best layer, selected on test (as in the SDSSL paper's Table 3); last layer beside it",
+    "val": "Layer selected on validation images held out of train; protocols without them are left out",
+    "layers": "All layers: score ± half its 95 % interval",
+}
+
 
 def leaderboard(
     results: opt.Out = Path("results"),
     csv: Annotated[
         Path | None, typer.Option(help="Write the tidy CSV here: one row per layer and metric.")
     ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write all views and the reported numbers here.")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(help="Write the paper's Tables 1 to 4 into this folder.")
+    ] = None,
     view: Annotated[
-        str, typer.Option(help="last: layer L; best: best layer on test; layers: all of them.")
+        str,
+        typer.Option(
+            help="last: layer L; best: best layer on test; val: best on validation; layers: all."
+        ),
     ] = "last",
+    select_on_val: Annotated[
+        bool, typer.Option("--select-on-val", help="The same as --view val.")
+    ] = False,
     task: Annotated[
         list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")
     ] = None,
     dataset: Annotated[
         list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
     ] = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="[LABEL=]BASELINE:SD, rows of --latex; NAME and sd_NAME pair by themselves."
+        ),
+    ] = None,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Recompute intervals and ranks from the per-item scores.")
+    ] = True,
 ) -> None:
-    """Show the stored results as a table and write them as CSV.
+    """Show the stored results as a table and write them as CSV, Markdown and LaTeX.
 
-    sdssl-bench leaderboard --csv leaderboard.csv --view layers
+    sdssl-bench leaderboard --csv leaderboard.csv --markdown leaderboard.md --latex tables/
     """
-    from sdssl_bench.errors import DataError
-    from sdssl_bench.leaderboard import VIEWS, tidy, wide
-    from sdssl_bench.results import ResultStore, write_atomic
+    from sdssl_bench.errors import DataError, UsageError
+    from sdssl_bench.leaderboard import VIEWS, coverage, tidy, wide
+    from sdssl_bench.results import ResultStore
+    from sdssl_bench.standings import standings
     from sdssl_bench.tables import frame_table, show
 
     opt.choice("--view", view, VIEWS)
+    view = "val" if select_on_val else view
+    if not uncertainty and (markdown or latex):
+        raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
     store = ResultStore(results.expanduser())
-    frame = tidy(store)
-    if task:
-        frame = frame[frame["task"].isin(opt.comma_list(task))]
-    if dataset:
-        frame = frame[frame["dataset"].isin(opt.comma_list(dataset))]
-    if frame.empty:
+    tasks, datasets = opt.comma_list(task or []), opt.comma_list(dataset or [])
+    records = [
+        (path, record)
+        for path, record in store
+        if record["task"] in (tasks or [record["task"]])
+        and record["dataset"]["name"] in (datasets or [record["dataset"]["name"]])
+        and record["limited"] is None
+    ]
+    if not records:
         raise DataError(
             f"Expected result records under {store.runs}, found none that may enter a leaderboard. "
             "Run an evaluation first (without --limit), or name another folder with --out."
         )
+    frame = tidy(records, uncertainty=uncertainty)
+    ranks = standings(records) if uncertainty else {}
+    table = wide(frame, view, ranks={key: str(one) for key, one in ranks.items()})
+    if table.empty:
+        typer.echo(f"{TITLES[view]}: no result has that.")
+    else:
+        show(frame_table(table.assign(coverage=coverage(table)), title=TITLES[view]))
     if csv:
-        csv = csv.expanduser()
-        csv.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(csv, frame.to_csv(index=False, lineterminator="\n").encode())
-    titles = {
-        "last": "Last layer",
-        "best": "Best layer, selected on test (as in the SDSSL paper's Table 3); last layer beside it",
-        "layers": "All layers",
-    }
-    show(frame_table(wide(frame, view), title=titles[view]))
-    if csv:
+        _write(csv, frame.to_csv(index=False, lineterminator="\n"))
         typer.echo(f"wrote {csv}: {len(frame):,} rows")
+    if markdown:
+        from sdssl_bench import leaderboard_formats as formats
+        from sdssl_bench.reported import paper_cells, published
+
+        text = formats.markdown(frame, ranks, published=published(), paper=paper_cells())
+        _write(markdown, text)
+        typer.echo(f"wrote {markdown}")
+    if latex:
+        from sdssl_bench.leaderboard_formats import latex as as_latex
+        from sdssl_bench.model_pairs import model_pairs
+        from sdssl_bench.paper_tables import LAYOUTS
+        from sdssl_bench.shaped import shape
+
+        pairs = model_pairs(records, pair or [])
+        for number, layout in LAYOUTS.items():
+            _write(latex / f"table{number}.tex", as_latex(shape(records, layout, pairs)))
+        typer.echo(f"wrote {latex}: {', '.join(f'table{number}.tex' for number in LAYOUTS)}")
+
+
+def _write(path: Path, text: str) -> None:
+    from sdssl_bench.results import write_atomic
+
+    path = path.expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.encode())
