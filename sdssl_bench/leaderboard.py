@@ -84,7 +84,8 @@ def _rows(record: Record) -> Iterable[dict[str, Any]]:
                 **shared,
                 "layer": int(layer),
                 "metric": metric,
-                "headline": metric == record["headline"],
+                # Descriptions have no headline here: views rank headlines.
+                "headline": metric == record["headline"] and record.get("ranked", True),
                 "value": value,
                 "n": entry["n"],
                 "skipped_images": sum(split["count"] for split in skipped.values()),
@@ -117,12 +118,7 @@ def wide(frame: pd.DataFrame, view: str, *, ranks: Mapping[str, str] | None = No
         ranks: record key -> ranks and tie group, put behind the scores of the view "last".
     """
     headlines = frame[frame["headline"]]
-    mark = headlines["variant"].map(lambda v: "" if v in ("official", "folder") else f" ({v})")
-    benchmark = headlines["task"] + " " + headlines["dataset"] + mark
-    headlines = headlines.assign(
-        row=_labels(headlines, headlines["model"], ROW),
-        column=_labels(headlines, benchmark, BENCHMARK),
-    )
+    headlines = headlines.assign(row=row_labels(headlines), column=column_labels(headlines))
     if view == "layers":
         return _pivot(headlines.assign(text=_texts(headlines)), ["row", "layer"])
     last = headlines[headlines["layer"] == headlines["depth"]]
@@ -145,6 +141,17 @@ def wide(frame: pd.DataFrame, view: str, *, ranks: Mapping[str, str] | None = No
         last[[*keys, "value", "low", "high"]], on=keys, how="left", suffixes=("", "_last")
     )
     return _pivot(both.assign(text=[_best_text(cell) for cell in _dicts(both)]), ["row"])
+
+
+def row_labels(frame: pd.DataFrame) -> "pd.Series[str]":
+    """The encoder of each row of a tidy frame, named so that different encoders differ."""
+    return _labels(frame, frame["model"], ROW)
+
+
+def column_labels(frame: pd.DataFrame) -> "pd.Series[str]":
+    """The benchmark of each row of a tidy frame, named so that what must not be compared differs."""
+    mark = frame["variant"].map(lambda v: "" if v in ("official", "folder") else f" ({v})")
+    return _labels(frame, frame["task"] + " " + frame["dataset"] + mark, BENCHMARK)
 
 
 def coverage(table: pd.DataFrame) -> "pd.Series[str]":

@@ -97,7 +97,7 @@ def _reported(
     header = ["model", "arch", "task", "dataset", "metric", "value", "layer", "source", "remark"]
     parts = [
         "## Reported by others, not measured here †",
-        "Of other weights, images and code; rows marked recalled were not checked against their source.",
+        "Of other weights, protocols and code; rows marked recalled were not checked against their source.",
         _markdown_table(header, rows),
     ]
     if any(one.contradicted for one in of_paper):
@@ -126,9 +126,10 @@ def latex(table: Shaped) -> str:
         if number:
             lines.append(r"\midrule")
         lines += _latex_head(block.heading, block.columns)
-        for position, pair in enumerate(block.pairs):
-            if position:
-                lines.append(r"\addlinespace")
+        for before, pair in zip((None, *block.pairs), block.pairs):
+            if before is not None:  # a line parts what was measured from what was reported
+                same = before[0].reported == pair[0].reported
+                lines.append(r"\addlinespace" if same else r"\midrule")
             lines += [_latex_row(row) for row in pair]
     lines += [r"\bottomrule", r"\end{tabular}}", r"\end{table}", ""]
     return "\n".join(lines)

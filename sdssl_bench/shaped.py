@@ -241,11 +241,13 @@ def _notes(layout: Layout, blocks: Sequence[Block]) -> tuple[str, ...]:
         notes.insert(
             0,
             "± is half the 95 % interval over test items. Bold: better than the other of the pair by a "
-            "paired test on the same items, p <= 0.05 after Holm over the table.",
+            "paired test on the same items, p at most 0.05 after Holm over the table.",
         )
     if layout.number == 3:
         notes.append(
             "Best layers are selected on test, and the tests include this choice. J and F stand at the "
             "layer of J&F and are not tested by themselves."
         )
+    if layout.number == 4 and measured:
+        notes.append("Fine-tuning by the protocols paper and code reports the best epoch on test.")
     return tuple(notes)
