@@ -118,7 +118,7 @@ def latex(table: Shaped) -> str:
         r"\centering",
         rf"\caption{{{escape(table.title)}. {escape(' '.join(table.notes))}}}",
         rf"\label{{tab:sdssl-bench-{table.number}}}",
-        r"\resizebox{\linewidth}{!}{%",
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'c' * widest}r}}",
         r"\toprule",
     ]

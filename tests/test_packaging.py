@@ -51,6 +51,7 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         for folder, target in FOLDERS.items()
         for path in (ROOT / folder).rglob("*.py")
     } | {"sdssl_bench/py.typed", "sdssl_bench/record.schema.json"}
+    expected |= {f"sdssl_bench/reference/{name}.csv" for name in ("paper", "published")}
     assert expected <= set(wheel.namelist())
 
 
@@ -70,6 +71,13 @@ def test_the_unpacked_wheel_runs_away_from_the_checkout(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip().startswith(str(tmp_path / "site")), done.stderr
+    code = (
+        "from sdssl_bench import reported as r; print(r.reference_folder(), len(r.paper_cells()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(tmp_path / "site" / "sdssl_bench" / "reference"), "306"]
 
 
 def test_a_bare_checkout_works_from_its_root() -> None:
