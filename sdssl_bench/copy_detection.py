@@ -46,7 +46,8 @@ class CopyScores:
     Attributes:
         metrics: "strong/mAP@20", "strong/mAP", "strong/muAP", ...; with distractors also
             "d100/strong/mAP@20" for the first 100 of them.
-        positions: block -> [Q] 0-based position of the original among all images.
+        positions: block -> [Q] 0-based position of the original among all images; with distractors
+            also "d100/BLOCK" among the originals and the first 100 of them.
         similarity: block -> [Q, K] cosines of the first images of each list.
         found: block -> [Q, K] their rows: originals first, then distractors.
         num_floored: eigenvalues that whitening raised to its floor; None without whitening.
@@ -106,6 +107,7 @@ def score_copies(
     scores, ids = search(queries, bank, k=kept, backend=backend, device=device)
     similarity, found = np.split(scores, ends), np.split(ids, ends)
     metrics: dict[str, float] = {}
+    where = {block: positions[i][:, -1] for i, block in enumerate(blocks)}
     for index, block in enumerate(blocks):
         last = positions[index][:, -1]
         copies = features.targets[block]
@@ -117,9 +119,10 @@ def score_copies(
         for step, count in enumerate(counts if len(counts) > 1 else []):
             short = single_ap(positions[index][:, step], top_k=top_k)
             metrics[f"d{count}/{block}/mAP@{top_k}"] = float(short.mean())
+            where[f"d{count}/{block}"] = positions[index][:, step]
     return CopyScores(
         metrics=metrics,
-        positions={block: positions[i][:, -1] for i, block in enumerate(blocks)},
+        positions=where,
         similarity=dict(zip(blocks, similarity, strict=True)),
         found=dict(zip(blocks, found, strict=True)),
         num_floored=None if whitening is None else whitening.num_floored,

@@ -46,8 +46,15 @@ class RevisitedScores:
         return found
 
     def items(self) -> dict[str, NDArray[Any]]:
-        """Per query: AP under each protocol with all distractors; NaN without positives."""
-        return {f"{name}/ap": scores.ap for name, scores in self.protocols[-1].items()}
+        """Per query what `metrics` averages: "M/ap", "M/p@5", "d100/M/ap"; NaN without positives."""
+        found: dict[str, NDArray[Any]] = {}
+        for name, scores in self.protocols[-1].items():
+            found[f"{name}/ap"] = scores.ap
+            found |= {f"{name}/p@{k}": scores.precision[:, i] for i, k in enumerate(scores.ks)}
+        if len(self.num_distractors) > 1:
+            for count, protocols in zip(self.num_distractors, self.protocols, strict=True):
+                found |= {f"d{count}/{name}/ap": one.ap for name, one in protocols.items()}
+        return found
 
 
 def score_layer(

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sdssl_bench.features.cache import CacheEntry
+    from sdssl_bench.uncertainty import Interval
 
 BAR_WIDTH = 24
 
@@ -48,7 +49,11 @@ def bar(value: float, best: float) -> str:
 
 
 def layer_table(
-    record: Mapping[str, Any], layers: Sequence[int], *, reused: Collection[int] = ()
+    record: Mapping[str, Any],
+    layers: Sequence[int],
+    *,
+    reused: Collection[int] = (),
+    intervals: "Mapping[int, Interval] | None" = None,
 ) -> "RenderableType":
     """One row per layer: headline, its companions at the same setting, a bar.
 
@@ -56,6 +61,7 @@ def layer_table(
         record: see results/README.md.
         layers: which of its layers to show.
         reused: layers that were stored before this run, marked so.
+        intervals: layer -> 95 % interval of the headline; none leaves the column out.
     """
     from rich.console import Group
     from rich.table import Table
@@ -74,6 +80,8 @@ def layer_table(
     table.add_column("layer", justify="right")
     for name in names:
         table.add_column(name, justify="right")
+        if name == headline and intervals:
+            table.add_column("95 %", justify="right")
     table.add_column("n", justify="right")
     table.add_column("", no_wrap=True, min_width=BAR_WIDTH)
     table.add_column("")
@@ -83,6 +91,10 @@ def layer_table(
         if layer in reused:
             mark = f"{mark} (stored)".strip()
         cells = [percent(entry["metrics"][name]) for name in names]
+        if intervals:
+            own = intervals.get(layer)
+            ends = "" if own is None else f"{percent(own.low)}-{percent(own.high)}"
+            cells.insert(1, ends)
         table.add_row(str(layer), *cells, f"{entry['n']:,}", bar(value, best), mark)
     # Not the title of the table, which would be broken at its width.
     return Group(record_title(record), table)

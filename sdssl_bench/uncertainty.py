@@ -143,13 +143,17 @@ def interval(units: Units, *, confidence: float = 0.95, seed: int = 0) -> Interv
         # All at one end: resamples cannot leave it, but other items could. The share of units that are
         # exactly there bounds the mean, so Wilson's interval of that share holds.
         low, high = score_interval(units.value, n, confidence)
+        low = -high if units.signed else low
         return Interval(units.value, low, high, 0.0, n, units.kind, "wilson")
     counts = resample_counts(n, RESAMPLES, seed)
     means = (counts @ units.scores) / (counts @ units.sizes)
     se = float(means.std(ddof=1)) * math.sqrt(n / (n - 1))
     if n < FEW:
         half = student_quantile(n, confidence) * se
-        low, high = max(0.0, units.value - half), min(1.0, units.value + half)
+        low, high = (
+            max(-1.0 if units.signed else 0.0, units.value - half),
+            min(1.0, units.value + half),
+        )
         return Interval(units.value, low, high, se, n, units.kind, "student")
     tail = expanded_tail(n, confidence)
     low, high = map(float, np.quantile(means, [tail, 1 - tail]))

@@ -24,7 +24,13 @@ from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.ranking import single_ap
 from sdssl_bench.results import Record, items_path, read_items
 
-DAVIS_PARTS = {"J&F-Mean": ("J", "F"), "J-Mean": ("J",), "F-Mean": ("F",)}
+DAVIS_PARTS = {
+    "J&F-Mean": ("J", "F"),
+    "J-Mean": ("J",),
+    "F-Mean": ("F",),
+    **{name: (name,) for name in ("J-Recall", "J-Decay", "F-Recall", "F-Decay")},
+}
+"""Metric -> arrays of objects whose mean it is."""
 
 TOLERANCE = 1e-9
 """Of a recomputed metric; sums of float64 in another order differ by less."""
@@ -41,6 +47,7 @@ class Units:
         ids: [n] what identifies a unit across models: position in the split, name of a sequence.
         kind: "images", "queries" or "sequences".
         binary: whether every unit is one item that is right or wrong.
+        signed: whether scores lie in [-1, 1], as decays do, not in [0, 1].
     """
 
     scores: NDArray[np.float64]
@@ -49,6 +56,7 @@ class Units:
     ids: NDArray[Any]
     kind: str
     binary: bool
+    signed: bool = False
 
     def __len__(self) -> int:
         return len(self.scores)
@@ -151,6 +159,8 @@ def _arrays_of(metric: str, headline: str, stored: list[str]) -> tuple[str, ...]
     """Names of the arrays a metric is computed from; None if the record does not hold them."""
     prefix, slash, name = metric.rpartition("/")
     if metric in DAVIS_PARTS:
+        if DAVIS_PARTS[metric][0] not in stored:
+            return None
         wanted: tuple[str, ...] = ("object", *DAVIS_PARTS[metric])
     elif name in ("top1", "mean_per_class"):
         correct = f"{prefix}/correct"
@@ -162,6 +172,8 @@ def _arrays_of(metric: str, headline: str, stored: list[str]) -> tuple[str, ...]
         wanted = (correct, "target", "index")
     elif name == "mAP" and f"{prefix}/ap" in stored:
         wanted = (f"{prefix}/ap", "index")
+    elif name.startswith("mP@"):
+        wanted = (f"{prefix}/{name[1:].lower()}", "index")
     elif name.partition("@")[0] == "mAP":
         wanted = (f"{prefix}/position",)
     else:
@@ -173,13 +185,14 @@ def _units(metric: str, arrays: tuple[str, ...], stored: Mapping[str, NDArray[An
     first = stored[arrays[0]]
     name = metric.rpartition("/")[2]
     if metric in DAVIS_PARTS:
-        return _sequences(first, np.mean([stored[part] for part in arrays[1:]], axis=0))
+        scores = np.mean([stored[part] for part in arrays[1:]], axis=0)
+        return replace(_sequences(first, scores), signed=metric.endswith("Decay"))
     one_stratum = np.zeros(len(first), np.int64)
     if name in ("top1", "mean_per_class"):
         classes = np.unique(stored["target"], return_inverse=True)[1].astype(np.int64)
         strata = classes if name == "mean_per_class" else one_stratum
         return _single(first.astype(np.float64), strata, stored["index"], "images", binary=True)
-    if arrays[0].endswith("/ap"):
+    if "index" in arrays:
         kept = np.isfinite(first)  # queries without positives have no AP
         return _single(first[kept], one_stratum[kept], stored["index"][kept], "queries")
     top_k = name.partition("@")[2]

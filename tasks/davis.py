@@ -20,7 +20,14 @@ import numpy as np
 from sdssl_bench import distributed
 from sdssl_bench.datasets import davis
 from sdssl_bench.datasets.davis import DavisData
-from sdssl_bench.davis import GLOBAL, SequenceScores, csv_files, per_object, summarise
+from sdssl_bench.davis import (
+    GLOBAL,
+    SequenceScores,
+    csv_files,
+    object_statistics,
+    per_object,
+    summarise,
+)
 from sdssl_bench.davis.tables import sequence_table
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
@@ -182,7 +189,7 @@ class Task:
             scores = [SequenceScores(name, one.values) for name, one in results.items()]
             if "csv" in ctx.artifacts:
                 write_csv(ctx.artifacts["csv"] / f"layer{layer:02d}", scores)
-            objects = per_object(scores)
+            objects, single = per_object(scores), object_statistics(scores)
             lost = [f"{name}_{k}" for name, one in results.items() for k in one.vanished]
             yield LayerScores(
                 layer=layer,
@@ -192,6 +199,7 @@ class Task:
                     "object": np.array(list(objects)),
                     "J": np.array([one["J"] for one in objects.values()]),
                     "F": np.array([one["F"] for one in objects.values()]),
+                    **{name: single[name] for name in GLOBAL if name.endswith(("Recall", "Decay"))},
                 },
                 seconds=seconds,
                 notes={"vanished_at_patch_resolution": lost} if lost else {},

@@ -65,14 +65,18 @@ def copydays_layer(position: NDArray[np.int64]) -> tuple[dict[str, float], Items
 def davis_layer(
     objects: list[str], j: NDArray[np.float64], f: NDArray[np.float64]
 ) -> tuple[dict[str, float], Items]:
-    """As tasks/davis.py stores a layer."""
+    """As tasks/davis.py stores a layer; recalls and decays made up, those of F without items."""
+    recall, decay = j**0.5, j - f
     metrics = {
         "J&F-Mean": float((j.mean() + f.mean()) / 2),
         "J-Mean": float(j.mean()),
         "F-Mean": float(f.mean()),
-        "J-Recall": 1.0,
+        "J-Recall": float(recall.mean()),
+        "J-Decay": float(decay.mean()),
+        "F-Recall": 1.0,
     }
-    return metrics, {"object": np.array(objects), "J": j, "F": f}
+    items = {"object": np.array(objects), "J": j, "F": f, "J-Recall": recall, "J-Decay": decay}
+    return metrics, items
 
 
 KNN: dict[str, Any] = {}

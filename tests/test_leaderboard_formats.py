@@ -80,7 +80,7 @@ def test_every_score_of_the_csv_has_an_interval_around_it(written: Path) -> None
     assert (scored["value"] <= scored["high"]).all()
     assert frame.loc[frame["headline"], "low"].notna().all()
     without = frame.loc[frame["low"].isna(), "metric"].unique().tolist()
-    assert sorted(without) == ["J-Recall", "strong/muAP", "val/top1"]
+    assert sorted(without) == ["F-Recall", "strong/muAP", "val/top1"]
 
 
 def test_intervals_can_be_left_out_where_items_are_not_at_hand(root: Path, tmp_path: Path) -> None:

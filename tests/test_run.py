@@ -126,10 +126,13 @@ def test_overwrite_always_scores_again_and_never_touches(
     cli(*run("--layers", "1"))
     path, record = only_record(tmp_path / "results")
     wrong = json.loads(path.read_text())
-    wrong["layers"]["1"]["metrics"]["k20/top1"] = 0.123
+    wrong["layers"]["1"]["metrics"]["k20/top5"] = 0.123
     path.write_text(json.dumps(wrong))
     cli(*run("--all-layers", "--overwrite", "never"))
     assert json.loads(path.read_text()) == wrong
+    wrong["layers"]["1"]["metrics"]["k20/top1"] = 0.123  # not what its per-item scores give
+    path.write_text(json.dumps(wrong))
+    cli(*run("--all-layers", "--overwrite", "never"), code=3)
     cli(*run("--layers", "1", "--overwrite", "always"))
     assert stable_view(only_record(tmp_path / "results")[1]) == stable_view(record)
 

@@ -1,6 +1,7 @@
 """Intervals cover what they promise, and stand on the very numbers that are stored."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -137,6 +138,30 @@ def test_mean_ap_leaves_out_queries_without_positives(tmp_path: Path) -> None:
     assert found.se == pytest.approx(np.nanstd(ap, ddof=1) / math.sqrt(68), rel=0.03)
 
 
+def test_precisions_and_fewer_distractors_have_their_own_items(tmp_path: Path) -> None:
+    metrics, items = retrieval_layer(np.random.default_rng(0).beta(2, 3, 70))
+    precision = np.where(np.arange(70) % 7 == 0, np.nan, np.arange(70) / 70)
+    metrics |= {
+        "M/mP@5": float(np.nanmean(precision)),
+        "d100/M/mAP": metrics["M/mAP"],
+        "M/mP@1": 0.4,
+    }
+    items |= {"M/p@5": precision, "d100/M/ap": items["M/ap"]}
+    path, record = store(tmp_path, {2: (metrics, items)}, **RETRIEVAL)
+    found = layer_interval(record, path, 2, "M/mP@5")
+    assert found is not None
+    assert (found.n, found.unit) == (60, "queries")
+    assert layer_interval(record, path, 2, "d100/M/mAP") == layer_interval(record, path, 2)
+    assert layer_interval(record, path, 2, "M/mP@1") is None
+
+
+def test_a_decay_of_nothing_may_be_of_either_sign() -> None:
+    zero = clusters(np.zeros(30), np.ones(30))
+    found = interval(replace(zero, signed=True))
+    assert found is not None
+    assert found.low == -found.high < 0
+
+
 def test_copy_detection_resamples_copies_at_either_length_of_list(tmp_path: Path) -> None:
     position = np.random.default_rng(0).geometric(0.2, 229) - 1
     path, record = store(tmp_path, {1: copydays_layer(position)}, **COPYDAYS)
@@ -164,7 +189,9 @@ def test_video_scores_resample_sequences_and_average_objects(tmp_path: Path) -> 
         chosen = [groups[i] for i in generator.integers(12, size=12)]
         twin.append(np.concatenate(chosen).mean())
     assert found.se == pytest.approx(np.std(twin) * math.sqrt(12 / 11), rel=0.05)
-    assert layer_interval(record, path, 1, "J-Recall") is None
+    for name in ("J-Recall", "J-Decay"):
+        assert layer_interval(record, path, 1, name) is not None
+    assert layer_interval(record, path, 1, "F-Recall") is None  # as in records of before
 
 
 def test_few_units_are_left_to_student_and_one_has_no_interval() -> None:
@@ -203,7 +230,9 @@ def test_scores_of_another_run_of_the_layer_are_not_taken_for_the_best_epochs(
 
 
 def test_descriptions_have_the_interval_of_their_stored_standard_error(tmp_path: Path) -> None:
-    path, record = store(tmp_path, {1: ({"uniformity": -2.5, "rankme": 9.0}, {})}, headline="uniformity")
+    path, record = store(
+        tmp_path, {1: ({"uniformity": -2.5, "rankme": 9.0}, {})}, headline="uniformity"
+    )
     record["layers"]["1"]["notes"] = {"standard_errors": {"uniformity": 0.1}}
     found = layer_interval(record, path, 1)
     assert found is not None

@@ -13,6 +13,7 @@ from sdssl_bench.results import ResultStore
 from sdssl_bench.runner import record_head, run
 from sdssl_bench.tables import layer_table, show
 from sdssl_bench.task import RunContext, Task
+from sdssl_bench.uncertainty import record_intervals
 
 
 def check_device(device: str) -> str:
@@ -185,12 +186,14 @@ def run_all(
                 typer.echo(f"error: {task.name} on {name}: {error}", err=True)
             continue
         if is_main_process():
-            show(layer_table(outcome.record, layers, reused=outcome.reused))
+            path = store.path(outcome.record)
+            intervals = record_intervals(outcome.record, path)
+            show(layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals))
             # A task with more to show than its layers has a method `tables`.
             more = getattr(task, "tables", lambda record, path: ())
-            for table in more(outcome.record, store.path(outcome.record)):
+            for table in more(outcome.record, path):
                 show(table)
-            typer.echo(f"record: {store.path(outcome.record)}")
+            typer.echo(f"record: {path}")
     if not failures:
         return 0
     if is_main_process():

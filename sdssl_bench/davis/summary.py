@@ -94,12 +94,21 @@ def summarise(sequences: Sequence[SequenceScores]) -> dict[str, float]:
     Raises:
         ValueError: if there is no object.
     """
+    numbers = {name: float(values.mean()) for name, values in object_statistics(sequences).items()}
+    return {"J&F-Mean": (numbers["J-Mean"] + numbers["F-Mean"]) / 2, **numbers}
+
+
+def object_statistics(sequences: Sequence[SequenceScores]) -> dict[str, NDArray[np.float64]]:
+    """Mean, recall and decay of J and F of every object, [K] each, by the names of `GLOBAL`.
+
+    Raises:
+        ValueError: if there is no object.
+    """
     objects = [values for one in sequences for values in one.values.transpose(1, 0, 2)]
     if not objects:
         raise ValueError("expected at least one object, found none")
-    table = np.array([[*statistics(j), *statistics(f)] for j, f in objects]).mean(axis=0)
-    numbers = dict(zip(GLOBAL[1:], map(float, table)))
-    return {"J&F-Mean": (numbers["J-Mean"] + numbers["F-Mean"]) / 2, **numbers}
+    table = np.array([[*statistics(j), *statistics(f)] for j, f in objects])
+    return dict(zip(GLOBAL[1:], table.T.copy(), strict=True))
 
 
 def per_object(sequences: Sequence[SequenceScores]) -> dict[str, dict[str, float]]:
