@@ -27,4 +27,4 @@ wheel:
 	$(PYTHON) -m build --wheel
 
 leaderboard:
-	$(PYTHON) -m sdssl_bench leaderboard --csv results/leaderboard.csv
+	$(PYTHON) -m sdssl_bench leaderboard --csv results/leaderboard.csv --markdown results/leaderboard.md
