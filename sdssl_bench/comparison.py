@@ -1,4 +1,4 @@
-"""Model b against model a on every benchmark that both were scored on; see `significance` for the tests.
+"""Model b against model a on every benchmark that both were scored on, by the tests of `significance`.
 
 Only results of one protocol on one set of images are paired. Three families of tests are adjusted by
 Holm, each over all benchmarks: last layers, best layers, and every single layer.
@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.explanation import Setting, obstacles
 from sdssl_bench.results import Record, ResultStore, read_record
-from sdssl_bench.significance import Difference, best_layer_test, holm, paired_test
+from sdssl_bench.significance import Difference, holm, paired_test
 from sdssl_bench.units import Units, layer_units
 
 Stored = tuple[Path, Record]

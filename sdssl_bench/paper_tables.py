@@ -2,8 +2,8 @@
 
 Table 1: ImageNet k-NN and linear by architecture. 2: retrieval. 3: copy detection and video, best layer.
 4: ten datasets by k-NN, linear probe, fine-tuning. Cells take complete official datasets, this suite's
-default settings (the encoder's own norm, float32, seed 0) and the protocols that the paper cites, never a swept
-probe, which lands far higher than the paper's (protocols 2.3).
+default settings (the encoder's own norm, float32, seed 0) and the protocols that the paper cites, never a
+swept probe, which lands far higher than the paper's (protocols 2.3).
 """
 
 import re

@@ -8,11 +8,12 @@ Rows of the paper stand below, marked as reported.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.errors import UsageError
 from sdssl_bench.model_pairs import Pair
 from sdssl_bench.paper_tables import FRAMEWORKS, Column, Layout, Stored, cell_record
 from sdssl_bench.reported import CONTRADICTION, paper_cells
-from sdssl_bench.significance import Difference, best_layer_test, holm, paired_test
+from sdssl_bench.significance import Difference, holm, paired_test
 from sdssl_bench.uncertainty import layer_interval
 from sdssl_bench.units import Units, layer_units
 

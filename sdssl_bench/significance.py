@@ -6,16 +6,12 @@ sign-flip   mean per class, mean AP, J, F: if the models were alike, every unit'
             likely with the other sign. All sign patterns up to 20 units that differ, else 20,000 seeded
             draws, p = (1 + hits) / (1 + draws), which is never 0 (Phipson, Smyth 2010). Interval:
             paired bootstrap; by strata for the mean per class.
-best layer  choosing the best of L layers on the test set flatters; a test that ignores the choice errs.
-            So the choice is made anew in every resample, and in every permutation, which swaps a unit's
-            scores of all layers between the models. Models of different depth cannot be swapped layer
-            by layer; their p is the bootstrap's.
 
-Holm (1979) makes p values of many layers and tasks hold together.
+Holm (1979) makes p values of many layers and tasks hold together. Best layers: see `best_layers`.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
 
@@ -25,8 +21,10 @@ from numpy.typing import NDArray
 from sdssl_bench.errors import UsageError
 from sdssl_bench.uncertainty import (
     FEW,
+    MANY,
     RESAMPLES,
     expanded_tail,
+    ratio_se,
     resample_counts,
     stratified_variance,
     student_quantile,
@@ -36,8 +34,6 @@ from sdssl_bench.units import Units
 DRAWS = 20_000
 EXACT_UNITS = 20
 """Up to 2^20 sign patterns are all gone through."""
-RESELECTIONS = 2_000
-"""Resamples and permutations in which the best layer is chosen anew."""
 SLACK = 1e-12
 """Sums that differ by less are equal; equal ones count as at least as extreme."""
 
@@ -117,7 +113,7 @@ def sign_flip(differences: Floats, *, draws: int = DRAWS, seed: int = 0) -> tupl
     generator, hits = np.random.default_rng(seed), 0
     for start in range(0, draws, 2_000):
         # Of m equal terms as many are positive as m coins show heads.
-        heads = _coins(count, min(2_000, draws - start), generator)
+        heads = coins(count, min(2_000, draws - start), generator)
         hits += int((np.abs((2 * heads - count) @ sizes) >= limit).sum())
     return (1 + hits) / (1 + draws), False
 
@@ -233,97 +229,20 @@ def _bootstrap_bounds(
     n, difference = len(steps), float(steps @ units.weights)
     if n < 2:
         return -1.0, 1.0
+    if not FEW <= n <= MANY:
+        half = student_quantile(n, confidence) * ratio_se(steps, units.sizes)
+        return max(-1.0, difference - half), min(1.0, difference + half)
     counts = resample_counts(n, RESAMPLES, seed)
     means = (counts @ steps) / (counts @ units.sizes)
-    if n < FEW:
-        se = float(means.std(ddof=1)) * math.sqrt(n / (n - 1))
-        half = student_quantile(n, confidence) * se
-        return max(-1.0, difference - half), min(1.0, difference + half)
     tail = expanded_tail(n, confidence)
     low, high = map(float, np.quantile(means, [tail, 1 - tail]))
     return low, high
 
 
-def best_layer_test(
-    a: Mapping[int, Units],
-    b: Mapping[int, Units],
-    *,
-    confidence: float = 0.95,
-    draws: int = RESELECTIONS,
-    seed: int = 0,
-) -> Difference:
-    """Test and interval of (best layer of b) - (best layer of a), with the choice inside.
-
-    Args:
-        a: layer -> units of the first model.
-        b: layer -> units of the second.
-        confidence: of the interval.
-        draws: resamples, and permutations.
-        seed: of both.
-
-    Raises:
-        UsageError: if the units are not the same in all layers.
-    """
-    one = next(iter(a.values())).ordered()
-    first = np.stack([aligned(one, units)[1].scores for units in a.values()], axis=1)
-    second = np.stack([aligned(one, units)[1].scores for units in b.values()], axis=1)
-    rows, place, count = np.unique(
-        np.column_stack([one.strata, one.sizes, first, second]),
-        axis=0, return_inverse=True, return_counts=True,
-    )  # fmt: skip
-    weights = one.weights[np.unique(place.ravel(), return_index=True)[1]]
-    strata, sizes = rows[:, 0].astype(np.int64), rows[:, 1]
-    scores_a, scores_b = rows[:, 2 : 2 + len(a)], rows[:, 2 + len(a) :]
-    generator = np.random.default_rng(seed)
-
-    counts = _stratified_counts(strata, count, draws, generator)
-    if len(np.unique(strata)) > 1:  # sizes are 1, so the strata's sums stay as they are
-        gaps = _best(counts @ (scores_b * weights[:, None])) - _best(
-            counts @ (scores_a * weights[:, None])
-        )
-    else:
-        gaps = (_best(counts @ scores_b) - _best(counts @ scores_a)) / (counts @ sizes)
-    low, high = -1.0, 1.0
-    if len(one) > 1:
-        tail = expanded_tail(len(one), confidence)
-        low, high = map(float, np.quantile(gaps, [tail, 1 - tail]))
-    mean_a = (count * weights) @ scores_a
-    mean_b = (count * weights) @ scores_b
-    found = float(mean_b.max() - mean_a.max())
-    if list(a) == list(b):
-        moved = _coins(count, draws, generator) @ ((scores_b - scores_a) * weights[:, None])
-        swapped = _best(mean_b - moved) - _best(mean_a + moved)
-        p = (1 + int((np.abs(swapped) >= abs(found) - SLACK).sum())) / (1 + draws)
-        test = f"swaps with the choice of layers inside, {draws:,} draws"
-    else:
-        beyond = min(int((gaps <= 0).sum()), int((gaps >= 0).sum()))
-        p = min(1.0, 2 * (1 + beyond) / (1 + draws))
-        test = f"bootstrap with the choice of layers inside, {draws:,} draws"
-    layers = (list(a)[int(mean_a.argmax())], list(b)[int(mean_b.argmax())])
-    best_a, best_b = float(mean_a.max()), float(mean_b.max())
-    return Difference(best_a, best_b, low, high, p, len(one), one.kind, test, layers)
-
-
-def _best(scores: Floats) -> Floats:
-    return np.asarray(scores.max(axis=1))
-
-
-def _coins(count: NDArray[np.int64], draws: int, generator: np.random.Generator) -> Floats:
+def coins(count: NDArray[np.int64], draws: int, generator: np.random.Generator) -> Floats:
     """[draws, G] heads among `count` fair coins of each group."""
     heads, single = np.empty((draws, len(count))), count == 1
     # Single coins are far faster as random bits.
     heads[:, single] = generator.integers(0, 2, (draws, int(single.sum())), dtype=np.uint8)
     heads[:, ~single] = generator.binomial(count[~single], 0.5, (draws, int((~single).sum())))
     return heads
-
-
-def _stratified_counts(
-    strata: NDArray[np.int64], count: NDArray[np.int64], draws: int, generator: np.random.Generator
-) -> Floats:
-    """[draws, G] how often each group of equal units is drawn, within its stratum."""
-    drawn = np.zeros((draws, len(count)))
-    for stratum in np.unique(strata):
-        own = np.flatnonzero(strata == stratum)
-        total = int(count[own].sum())
-        drawn[:, own] = generator.multinomial(total, count[own] / total, size=draws)
-    return drawn

@@ -13,7 +13,8 @@ bootstrap          mean AP, J, F: percentiles of 10,000 seeded resamples of quer
                    a little further out so that few units do not make the interval too narrow
                    (Hesterberg 2015, expanded percentile interval). The mean over objects of DAVIS is a
                    ratio; both sums are resampled together (cluster bootstrap).
-student            the same with fewer than ten queries or sequences, which resamples cannot stand for.
+student            Student's interval, where resamples cannot stand for fewer than ten queries or sequences,
+                   and need not for more than 2,000; variance of a ratio by linearisation (Cochran 1977).
 jackknife          descriptions of the task `analysis`, which are no means over images: normal, from the
                    standard error that the task stored.
 
@@ -34,8 +35,8 @@ from sdssl_bench.results import Record
 from sdssl_bench.units import Units, layer_entry, layer_units
 
 RESAMPLES = 10_000
-FEW = 10
-"""Fewer queries or sequences than this are left to Student's t."""
+FEW, MANY = 10, 2_000
+"""Fewer or more queries or sequences than this are left to Student's t."""
 WHOLE = 1e-6
 """How far value x n of an accuracy may lie from a whole number."""
 
@@ -145,16 +146,17 @@ def interval(units: Units, *, confidence: float = 0.95, seed: int = 0) -> Interv
         low, high = score_interval(units.value, n, confidence)
         low = -high if units.signed else low
         return Interval(units.value, low, high, 0.0, n, units.kind, "wilson")
-    counts = resample_counts(n, RESAMPLES, seed)
-    means = (counts @ units.scores) / (counts @ units.sizes)
-    se = float(means.std(ddof=1)) * math.sqrt(n / (n - 1))
-    if n < FEW:
+    if not FEW <= n <= MANY:
+        se = ratio_se(units.scores, units.sizes)
         half = student_quantile(n, confidence) * se
         low, high = (
             max(-1.0 if units.signed else 0.0, units.value - half),
             min(1.0, units.value + half),
         )
         return Interval(units.value, low, high, se, n, units.kind, "student")
+    counts = resample_counts(n, RESAMPLES, seed)
+    means = (counts @ units.scores) / (counts @ units.sizes)
+    se = float(means.std(ddof=1)) * math.sqrt(n / (n - 1))
     tail = expanded_tail(n, confidence)
     low, high = map(float, np.quantile(means, [tail, 1 - tail]))
     return Interval(units.value, low, high, se, n, units.kind, "bootstrap")
@@ -193,6 +195,17 @@ def stratified_variance(scores: NDArray[np.float64], strata: NDArray[np.int64]) 
     pooled = float(((scores - means.mean()) ** 2).sum()) / max(len(scores) - 1, 1)
     within = np.where(counts > 1, squares / np.maximum(counts - 1, 1), pooled)
     return float((within / counts).sum()) / len(counts) ** 2
+
+
+def ratio_se(scores: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
+    """Standard error of sum(scores) / sum(sizes) over independent units, by linearisation.
+
+    >>> round(ratio_se(np.array([1.0, 2.0, 3.0]), np.ones(3)), 4)  # of a mean: sd / sqrt(n)
+    0.5774
+    """
+    n, ratio = len(scores), float(scores.sum() / sizes.sum())
+    residuals = (scores - ratio * sizes) / sizes.mean()
+    return math.sqrt(float((residuals**2).sum()) / (n * (n - 1)))
 
 
 def score_interval(value: float, n: float, confidence: float) -> tuple[float, float]:

@@ -197,7 +197,11 @@ def _units(metric: str, arrays: tuple[str, ...], stored: Mapping[str, NDArray[An
         return _single(first[kept], one_stratum[kept], stored["index"][kept], "queries")
     top_k = name.partition("@")[2]
     scores = single_ap(first, top_k=int(top_k) if top_k else None)
-    return _single(scores, one_stratum, np.arange(len(first)), "queries")
+    block = arrays[0].removesuffix("position")
+    while block and f"{block}index" not in stored:  # of "d100/strong/" the copies are "strong/"
+        block = block.partition("/")[2]
+    ids = stored[f"{block}index"] if block else np.arange(len(first))
+    return _single(scores, one_stratum, ids, "queries")
 
 
 def _single(

@@ -203,7 +203,10 @@ class Task:
                 layer=layer,
                 metrics=scores.metrics,
                 n=len(kept.rows["strong"]),
-                items={f"{block}/position": found for block, found in scores.positions.items()},
+                items={
+                    **{f"{b}/position": found for b, found in scores.positions.items()},
+                    **{f"{b}/index": banks["copies"].indices[r] for b, r in kept.rows.items()},
+                },
                 seconds=seconds,
                 notes={
                     **({} if scores.num_floored is None else {"floored": scores.num_floored}),

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.cli import app
 from sdssl_bench.comparison import compare, find_records, pair
 from sdssl_bench.comparison_text import sentence
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.results import items_path
-from sdssl_bench.significance import best_layer_test, holm, mcnemar
+from sdssl_bench.significance import holm, mcnemar
 from sdssl_bench.units import layer_units
 from stored_results import PETS, RETRIEVAL, knn_layer, retrieval_layer, store
 

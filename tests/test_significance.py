@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.errors import UsageError
 from sdssl_bench.significance import (
     Difference,
     aligned,
-    best_layer_test,
     holm,
     mcnemar,
     paired_proportions,

@@ -173,6 +173,26 @@ def test_copy_detection_resamples_copies_at_either_length_of_list(tmp_path: Path
     assert layer_interval(record, path, 1, "strong/muAP") is None
 
 
+def test_copies_are_told_apart_by_their_image(tmp_path: Path) -> None:
+    """So that runs which skipped different unreadable images are never paired by position."""
+    metrics, items = copydays_layer(np.arange(12))
+    items |= {"strong/index": np.arange(100, 112), "d9/strong/position": np.arange(12)}
+    metrics["d9/strong/mAP@20"] = metrics["strong/mAP@20"]
+    path, record = store(tmp_path, {1: (metrics, items)}, **COPYDAYS)
+    for name in ("strong/mAP@20", "d9/strong/mAP@20"):
+        units = layer_units(record, path, 1, name)
+        assert units is not None
+        assert units.ids.tolist() == list(range(100, 112))
+
+
+def test_many_units_need_no_resamples() -> None:
+    scores = np.random.default_rng(0).beta(2, 2, 2_001)
+    found = interval(clusters(scores, np.ones(2_001)))
+    assert found is not None
+    assert found.method == "student"
+    assert found.se == pytest.approx(scores.std(ddof=1) / math.sqrt(2_001))
+
+
 def test_video_scores_resample_sequences_and_average_objects(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     objects = [f"video-{s}_{k}" for s in range(12) for k in range(1, 2 + s % 3)]
