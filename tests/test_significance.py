@@ -203,8 +203,10 @@ def test_the_test_of_sequences_keeps_its_level() -> None:
     assert LEVEL[0] <= level(p) <= LEVEL[1]
 
 
-def layers_of(scores: NDArray[np.float64], *, binary: bool = False) -> dict[int, Units]:
-    return {layer + 1: units(row, binary=binary) for layer, row in enumerate(scores)}
+def layers_of(
+    scores: NDArray[np.float64], *, binary: bool = False, strata: NDArray[np.int64] | None = None
+) -> dict[int, Units]:
+    return {layer + 1: units(row, binary=binary, strata=strata) for layer, row in enumerate(scores)}
 
 
 def test_choosing_the_best_layer_keeps_its_level_only_with_the_choice_inside() -> None:
@@ -221,16 +223,29 @@ def test_choosing_the_best_layer_keeps_its_level_only_with_the_choice_inside() -
     assert level(naive) > LEVEL[1]
 
 
-def test_the_best_layer_test_of_images_keeps_its_level() -> None:
+@pytest.mark.parametrize("strata", [None, np.arange(60) % 7])
+def test_the_best_layer_test_of_images_keeps_its_level(strata: NDArray[np.int64] | None) -> None:
     generator = np.random.default_rng(5)
     p = []
     for seed in range(EXPERIMENTS):
-        a, b = (generator.random((2, 3, 60)) < 0.7).astype(float)
-        found = best_layer_test(
-            layers_of(a, binary=True), layers_of(b, binary=True), draws=99, seed=seed
+        a, b = (
+            layers_of(scores.astype(float), binary=True, strata=strata)
+            for scores in generator.random((2, 3, 60)) < 0.7
         )
-        p.append(found.p)
+        p.append(best_layer_test(a, b, draws=99, seed=seed).p)
     assert 0.02 <= level(p) <= LEVEL[1]
+
+
+def test_the_interval_of_best_layers_covers_where_the_best_is_clear() -> None:
+    generator = np.random.default_rng(13)
+    strata, hits = np.arange(200) % 8, []
+    for seed in range(300):
+        a = generator.random((2, 200)) < np.array([[0.5], [0.7]])
+        b = generator.random((2, 200)) < np.array([[0.8], [0.6]])
+        both = [layers_of(one.astype(float), binary=True, strata=strata) for one in (a, b)]
+        found = best_layer_test(*both, draws=300, seed=seed)
+        hits.append(found.low <= 0.1 <= found.high)
+    assert 0.9 <= np.mean(hits) <= 0.985  # 0.95 plus or minus what 300 experiments leave open
 
 
 def test_holm_keeps_the_chance_of_any_false_alarm() -> None:
