@@ -42,7 +42,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def written(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("out")
     files = ("--csv", out / "leaderboard.csv", "--markdown", out / "leaderboard.md")
-    done = run("--out", root, *files, "--latex", out)
+    done = run("--results", root, *files, "--latex", out)
     assert done.exit_code == 0, done.output
     return out
 
@@ -107,12 +107,12 @@ def test_coverage_counts_benchmarks_and_nothing_averages_over_holes(root: Path) 
 
 
 def test_the_val_view_selects_on_held_out_images(root: Path) -> None:
-    done = run("--out", root, "--select-on-val")
+    done = run("--results", root, "--select-on-val")
     assert done.exit_code == 0
     assert "30.0 ± 4.5 at 1 (val 50.0)" in done.output  # layer 2 is the best on test
     assert "knn" not in done.output
-    assert run("--out", root, "--view", "val").output == done.output
-    none = run("--out", root, "--select-on-val", "--task", "knn")
+    assert run("--results", root, "--view", "val").output == done.output
+    none = run("--results", root, "--select-on-val", "--task", "knn")
     assert "no result has that" in none.output
 
 
@@ -207,7 +207,7 @@ def test_two_results_for_one_cell_are_not_chosen_from(root: Path, tmp_path: Path
 
 @pytest.mark.parametrize("text", ["mocov3_vit_s16", "x:y", "=mocov3_vit_s16:dino"])
 def test_a_pair_names_two_models_with_results(root: Path, text: str) -> None:
-    done = run("--out", root, "--latex", root / "tables", "--pair", text)
+    done = run("--results", root, "--latex", root / "tables", "--pair", text)
     assert done.exit_code == 2
 
 

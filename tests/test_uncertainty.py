@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.results import items_path, read_record
+from sdssl_bench.tables import layer_table, percent, show
 from sdssl_bench.uncertainty import (
     Interval,
     interval,
@@ -259,6 +260,21 @@ def test_descriptions_have_the_interval_of_their_stored_standard_error(tmp_path:
     assert (found.value, found.se, found.method) == (-2.5, 0.1, "jackknife")
     assert (found.low, found.high) == pytest.approx((-2.696, -2.304), abs=1e-3)
     assert layer_interval(record, path, 1, "rankme") is None
+
+
+def test_the_table_of_a_run_shows_the_interval_beside_the_score(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, record = store(tmp_path, {1: knn_layer(answers(), TARGET)})
+    found = record_intervals(record, path)
+    show(layer_table(record, [1], intervals=found))
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("│     1 "))
+    assert [cell.strip() for cell in row.split("│")[2:4]] == [
+        percent(found[1].value),
+        f"{percent(found[1].low)}-{percent(found[1].high)}",
+    ]
+    show(layer_table(record, [1]))
+    assert "95 %" not in capsys.readouterr().out
 
 
 # Trust

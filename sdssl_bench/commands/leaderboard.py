@@ -16,7 +16,12 @@ TITLES = {
 
 
 def leaderboard(
-    results: opt.Out = Path("results"),
+    results: Annotated[
+        Path,
+        typer.Option(
+            "--results", "--out", "-o", help="Stored results.", envvar="SDSSL_BENCH_RESULTS"
+        ),
+    ] = Path("results"),
     csv: Annotated[
         Path | None, typer.Option(help="Write the tidy CSV here: one row per layer and metric.")
     ] = None,
@@ -77,7 +82,7 @@ def leaderboard(
     if not records:
         raise DataError(
             f"Expected result records under {store.runs}, found none that may enter a leaderboard. "
-            "Run an evaluation first (without --limit), or name another folder with --out."
+            "Run an evaluation first (without --limit), or name another folder with --results."
         )
     frame = tidy(records, uncertainty=uncertainty)
     ranks = standings(records) if uncertainty else {}
