@@ -18,7 +18,7 @@ from sdssl_bench.pretrain.images import (
     open_images,
 )
 from sdssl_bench.pretrain.shards import ShardBatches, Shards, is_shards, open_shards, shard_loader
-from sdssl_bench.pretrain.views import TwoViews, view_pair
+from sdssl_bench.views import TwoViews, view_pair
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from sdssl_bench import datasets
 from sdssl_bench.datasets.base import ImageError, ImageSet
 from sdssl_bench.datasets.image_files import image_files, list_images
 from sdssl_bench.errors import DataError
-from sdssl_bench.pretrain.views import TwoViews, sample_seed
+from sdssl_bench.views import TwoViews, sample_seed
 
 Key = tuple[int, int]
 """Epoch and index of the image."""

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 from sdssl_bench.datasets.base import truncated_is_an_error
 from sdssl_bench.errors import DataError
 from sdssl_bench.pretrain.images import Batch, collate, start_worker
-from sdssl_bench.pretrain.views import TwoViews, sample_seed
+from sdssl_bench.views import TwoViews, sample_seed
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 REMOTE = ("http://", "https://")

@@ -105,6 +105,8 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
         "dataset": dataset_entry(task.describe_data(data)),
         "model": model_entry(encoder, encoder.info),
         "headline": task.headline(data),
+        # Only where it is not so: an addition to records of the first version.
+        **({} if getattr(task, "ranked", True) else {"ranked": False}),
         "limited": ctx.limit,
         "settings": {
             "dtype": ctx.dtype,

@@ -66,6 +66,8 @@ def layer_table(
     from rich.console import Group
     from rich.table import Table
 
+    if not record.get("ranked", True):
+        return _description_table(record, layers, reused=reused)
     headline = record["headline"]
     group = headline.rpartition("/")[0]
     rows = {
@@ -98,6 +100,43 @@ def layer_table(
         table.add_row(str(layer), *cells, f"{entry['n']:,}", bar(value, best), mark)
     # Not the title of the table, which would be broken at its width.
     return Group(record_title(record), table)
+
+
+def _description_table(
+    record: Mapping[str, Any], layers: Sequence[int], *, reused: Collection[int]
+) -> "RenderableType":
+    """Numbers that are no scores, as they are: one row per layer, without metrics of groups."""
+    from rich.console import Group
+    from rich.table import Table
+
+    rows = {n: record["layers"][str(n)] for n in layers if str(n) in record["layers"]}
+    shown = dict.fromkeys(m for entry in rows.values() for m in entry["metrics"] if "/" not in m)
+    table = Table(header_style="bold")
+    for name in ("layer", *shown, "n"):
+        table.add_column(name, justify="right")
+    table.add_column("")
+    for layer, entry in rows.items():
+        found = entry["metrics"]
+        cells = [f"{found[name]:.4g}" if name in found else "" for name in shown]
+        mark = "(stored)" if layer in reused else ""
+        table.add_row(str(layer), *cells, f"{entry['n']:,}", mark)
+    return Group(record_title(record), table)
+
+
+def similarity_table(record: Mapping[str, Any], *, title: str) -> "RenderableType":
+    """The metrics cka/layerNN of all layers as a matrix, x100."""
+    from rich.console import Group
+    from rich.table import Table
+
+    prefix = "cka/layer"
+    rows = {int(layer): entry["metrics"] for layer, entry in record["layers"].items()}
+    columns = sorted({m for found in rows.values() for m in found if m.startswith(prefix)})
+    table = Table(header_style="bold")
+    for name in ("layer", *(str(int(one.removeprefix(prefix))) for one in columns)):
+        table.add_column(name, justify="right")
+    for layer, found in rows.items():
+        table.add_row(str(layer), *(percent(found[c]) if c in found else "" for c in columns))
+    return Group(title, table)
 
 
 def record_title(record: Mapping[str, Any]) -> str:

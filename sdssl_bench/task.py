@@ -39,6 +39,7 @@ class RunContext:
             protocol: they change no number.
         inputs: kind -> folder of further images ("distractors", "whitening"); a task lists the kinds
             it takes in a class variable `inputs`, and its DatasetInfo identifies the images used.
+        against: a second encoder, for tasks that compare two and list "against" in `inputs`.
     """
 
     data_root: Path | None
@@ -55,6 +56,7 @@ class RunContext:
     backend: str = "auto"
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     inputs: Mapping[str, Path] = field(default_factory=dict)
+    against: "Encoder | None" = None
     progress: "Progress | None" = None
 
 
@@ -100,7 +102,10 @@ class LayerScores:
 
 
 class Task(Protocol):
-    """A benchmark protocol: one file in tasks/, class `Task`, a frozen dataclass."""
+    """A benchmark protocol: one file in tasks/, class `Task`, a frozen dataclass.
+
+    A task whose numbers describe and have no better or worse says so: `ranked: ClassVar[bool] = False`.
+    """
 
     name: ClassVar[str]
     version: ClassVar[int]

@@ -23,7 +23,7 @@ from sdssl_bench.pretrain.device_views import finish, recolour_batch
 from sdssl_bench.pretrain.feeding import open_feed
 from sdssl_bench.pretrain.images import StepSampler
 from sdssl_bench.pretrain.shards import expand, open_shards
-from sdssl_bench.pretrain.views import TwoViews, draw, recolour, seeded, view_pair
+from sdssl_bench.views import TwoViews, draw, recolour, seeded, view_pair
 
 MOCO = view_pair("mocov3", size=32, crop_min=0.08)
 

@@ -116,6 +116,21 @@ def run(
         Path | None,
         typer.Option(help="Write the official CSV files here (davis).", show_default=False),
     ] = None,
+    panels: Annotated[
+        Path | None,
+        typer.Option(help="Write t-SNE maps of the layers here (analysis).", show_default=False),
+    ] = None,
+    against: Annotated[
+        str | None,
+        typer.Option(help="Second checkpoint, named as --ckpt is (cka).", show_default=False),
+    ] = None,
+    against_set: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--against-set",
+            help="Option of the second checkpoint, such as heads=12 or network=teacher (cka).",
+        ),
+    ] = None,
     cache_dir: opt.CacheDir = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and stop.")
@@ -134,6 +149,7 @@ def run(
         input_folders,
         print_plan,
         run_all,
+        second_encoder,
         wanted_layers,
     )
     from sdssl_bench.distributed import is_main_process
@@ -158,7 +174,13 @@ def run(
         (one, name) for one in chosen for name in dataset_names(one, opt.comma_list(dataset or []))
     ]
     artifacts = artifact_folders(
-        {"masks": save_masks, "strips": strips, "csv": csv_dir, "gallery": gallery},
+        {
+            "masks": save_masks,
+            "strips": strips,
+            "csv": csv_dir,
+            "gallery": gallery,
+            "panels": panels,
+        },
         pairs,
         overwrite=overwrite,
     )
@@ -178,6 +200,7 @@ def run(
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
         artifacts=artifacts,
         inputs=input_folders({"distractors": distractors, "whitening": whitening}, pairs),
+        against=second_encoder(against, opt.assignments(against_set or []), pairs, norm=norm),
         progress=progress,
     )
     opt.choice("--overwrite", overwrite, ("missing", "always", "never"))

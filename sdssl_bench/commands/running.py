@@ -3,12 +3,14 @@
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
+from sdssl_bench.parameters import parse_value
 from sdssl_bench.results import ResultStore
 from sdssl_bench.runner import record_head, run
 from sdssl_bench.tables import layer_table, show
@@ -77,6 +79,7 @@ _ARTIFACT_OPTIONS = {
     "strips": "--strips",
     "csv": "--csv-dir",
     "gallery": "--gallery",
+    "panels": "--panels",
 }
 
 
@@ -132,6 +135,44 @@ def input_folders(
         if not folders[kind].is_dir():
             raise DataError(f"--{kind} takes a folder of images, found none at {folder}.")
     return folders
+
+
+def second_encoder(
+    uri: str | None,
+    options: Mapping[str, str],
+    pairs: Sequence[tuple[Task, str]],
+    *,
+    norm: str | None,
+) -> Encoder | None:
+    """The encoder of --against; None if the option was not given.
+
+    Args:
+        uri: as --ckpt.
+        options: of --against-set: network, arch, heads, patch_size, img_size, norm.
+        pairs: tasks and datasets, all of which must compare two encoders.
+        norm: of --norm, unless `options` has one: layers of two encoders are compared alike.
+
+    Raises:
+        UsageError: if a task would ignore it, or an option does not exist.
+    """
+    if uri is None:
+        if options:
+            raise UsageError("--against-set has no effect without --against.")
+        return None
+    for task, _ in pairs:
+        if "against" not in getattr(task, "inputs", ()):
+            raise UsageError(f"--against has no effect on task {task.name}. Leave it out.")
+    from sdssl_bench import checkpoints
+
+    kinds: dict[str, Any] = {
+        "network": str, "arch": str, "heads": int, "patch_size": int, "img_size": int, "norm": str,
+    }  # fmt: skip
+    values: dict[str, Any] = {"norm": norm}
+    for key, text in options.items():
+        if key not in kinds:
+            raise UsageError(did_you_mean("option of --against-set", key, kinds))
+        values[key] = parse_value(f"--against-set {key}", text, kinds[key])
+    return checkpoints.load(uri, **values)
 
 
 def print_plan(

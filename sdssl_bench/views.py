@@ -76,15 +76,16 @@ def seeded(seed: int) -> Iterator[None]:
         generator.set_state(before)
 
 
-def draw(view: View) -> Tensor:
-    """[NUM_FACTORS] what happens to one image, from torch's generator."""
-    chance = torch.rand(4)
+def draw(view: View, generator: torch.Generator | None = None) -> Tensor:
+    """[NUM_FACTORS] what happens to one image, from `generator`, or from torch's own."""
+    chance = torch.rand(4, generator=generator)
     brightness, contrast, saturation, hue = JITTER
     low = torch.tensor([1 - brightness, 1 - contrast, 1 - saturation, -hue])
     high = torch.tensor([1 + brightness, 1 + contrast, 1 + saturation, hue])
-    factors = low + (high - low) * torch.rand(4)
-    order = torch.randperm(4).float()
-    sigma = BLUR_SIGMA[0] + (BLUR_SIGMA[1] - BLUR_SIGMA[0]) * torch.rand(1)
+    factors = low + (high - low) * torch.rand(4, generator=generator)
+    order = torch.randperm(4, generator=generator).float()
+    spread = BLUR_SIGMA[1] - BLUR_SIGMA[0]
+    sigma = BLUR_SIGMA[0] + spread * torch.rand(1, generator=generator)
     flags = chance < torch.tensor([view.jitter, view.grey, view.blur, view.solarize])
     jitter, grey, blur, solarize = flags.float().split(1)
     return torch.cat([jitter, factors, order, grey, sigma * blur, solarize])

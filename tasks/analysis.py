@@ -1,0 +1,238 @@
+"""What the representation of each layer is like: alignment, uniformity, CKA between layers, rank, t-SNE.
+
+house  5,000 seeded test images, MoCo v3's two views of each for positive pairs, features of unit length for
+       alignment and uniformity, gamma = t = 2; linear CKA by unbiased HSIC over random batches of 256.
+raw    the same without normalising the features of the pairs.
+
+The definitions are those of the SDSSL paper (eqs. 7 to 9) and of Wang and Isola (2020); it states neither
+the normalisation nor how CKA and t-SNE were made. The official script took the first 1,000 images of the
+validation folder, 20 classes, and one crop for 512 images at once: its numbers are not comparable.
+These numbers describe and do not rank; no leaderboard view shows them.
+
+    sdssl-bench run --task analysis --dataset imagenet --ckpt x --all-layers --panels panels/
+
+Every layer's CKA row is against all layers, so a layer scored alone has the row it has among all. In the
+first layer [CLS] is nearly constant: alignment is near 0 and the ratios explode; look at both parts.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, cast
+
+from sdssl_bench import datasets as classification
+from sdssl_bench.analysis import layer_scores, pairs, samples
+from sdssl_bench.analysis.panels import Panel, write_panels
+from sdssl_bench.datasets.transforms import preprocess
+from sdssl_bench.distributed import is_main_process
+from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.features import extract
+from sdssl_bench.tables import similarity_table
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Task:
+    """The analysis of representations; every field is a parameter of `--set`."""
+
+    name: ClassVar[str] = "analysis"
+    version: ClassVar[int] = 1
+    ranked: ClassVar[bool] = False
+    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    default_datasets: ClassVar[tuple[str, ...]] = ()
+    accepts_folder: ClassVar[bool] = True
+    artifacts: ClassVar[tuple[str, ...]] = ("panels",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "house": {},
+        # align_uniform's authors normalise; the SDSSL scripts do both and the paper does not say.
+        "raw": {"normalise": False},
+    }
+
+    protocol: str = "house"
+    num_images: int = 5000
+    """Test images, drawn with --seed; protocols 8.1 and 8.2."""
+    transform: str = "A"
+    """Preprocessing A to E of the images for CKA, rank and t-SNE."""
+    pooling: str = "cls"
+    """Feature of an image: cls, mean or gem over the layer's tokens."""
+    views: str = "auto"
+    """Positive pairs: mocov3, small (no blur), or auto: small up to 64 px."""
+    normalise: bool = True
+    """Features of the pairs to unit length; Wang and Isola."""
+    gamma: float = 2.0
+    """Exponent of the distances of pairs; the paper prints 2 and gamma, its code has 2."""
+    t: float = 2.0
+    """Scale of the uniformity's exponent; Wang and Isola."""
+    cka: str = "unbiased"
+    """Estimator: unbiased (batches), or biased (all images at once; Kornblith et al. 2019)."""
+    cka_batch: int = 256
+    """Images per batch of the unbiased estimator, at most; protocols 8.2."""
+    tsne_classes: int = 10
+    """Classes of the t-SNE maps, drawn with --seed; the paper. 0 makes no maps."""
+    tsne_images: int = 500
+    """Images of the maps at most; the paper."""
+    perplexity: float = 30.0
+    """Of t-SNE; lowered to a third of the points where there are fewer than 91."""
+    components: int = 50
+    """Principal components that t-SNE sees."""
+    iterations: int = 1000
+    """Of t-SNE's gradient descent."""
+    neighbours: int = 10
+    """Nearest points in a map that its purity counts."""
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
+        if self.views not in pairs.KINDS:
+            raise UsageError(did_you_mean("kind of views", self.views, pairs.KINDS))
+        layer_scores.check_estimator(self.cka, self.cka_batch)
+        if self.num_images < samples.MIN_IMAGES:
+            raise UsageError(f"num_images is at least {samples.MIN_IMAGES}: {self.num_images}.")
+        if not (self.gamma > 0 and self.t > 0 and self.perplexity > 1):
+            raise UsageError("gamma and t are positive, perplexity is above 1.")
+        if self.tsne_classes < 0 or self.tsne_images < 2 * self.tsne_classes:
+            raise UsageError("tsne_classes is from 0, tsne_images at least twice as many.")
+        if min(self.components, self.neighbours) < 1 or self.iterations < 250:
+            raise UsageError("components and neighbours are from 1, iterations from 250.")
+
+    def load_data(self, name: str, ctx: RunContext) -> samples.Sample:
+        """The sample of the test split, and the images of the maps."""
+        return samples.draw(
+            classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial),
+            num_images=self.num_images,
+            seed=ctx.seed,
+            map_classes=self.tsne_classes,
+            map_images=self.tsne_images,
+            limit=ctx.limit,
+        )
+
+    def describe_data(self, data: samples.Sample) -> DatasetInfo:
+        """Identity of the images used."""
+        return samples.describe_sample(data)
+
+    def resolve(self, encoder: Encoder, data: samples.Sample, ctx: RunContext) -> dict[str, Any]:
+        """Pixels, views, batches and t-SNE's perplexity."""
+        seen = pairs.views(self.views, size=encoder.input_size, seed=ctx.seed)
+        return {
+            "transform": preprocess(self.transform, encoder.input_size).describe(),
+            "views": [view.describe() for view in seen],
+            "cka": layer_scores.describe_estimator(self.cka, len(data.rows), self.cka_batch),
+        }
+
+    def headline(self, data: samples.Sample) -> str:
+        """Uniformity, in nats: a description, not a score."""
+        return "uniformity"
+
+    def run(
+        self, encoder: Encoder, data: samples.Sample, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Each layer from one pass over the images as they are and one over each view."""
+        panels: list[Panel] = []
+        for scores in self._layers(encoder, data, layers, ctx=ctx):
+            if "panels" in ctx.artifacts and "tsne/points" in scores.items:
+                panels.append(Panel(_title(scores), scores.items["tsne/points"]))
+                targets = scores.items["tsne/target"]
+                # Written again after every layer: a run that is killed leaves those it has.
+                self._write(ctx.artifacts["panels"], panels, targets, encoder=encoder, data=data)
+            yield scores
+
+    def _layers(
+        self, encoder: Encoder, data: samples.Sample, layers: Sequence[int], *, ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        whole = replace(ctx, limit=None)  # the sample is limited already
+        steps = preprocess(self.transform, encoder.input_size)
+        plain = extract(
+            encoder,
+            data.images,
+            range(1, encoder.depth + 1),
+            poolings=(self.pooling,),
+            preprocess=steps,
+            ctx=whole,
+        )
+        further = None
+        if data.further is not None:
+            further = extract(
+                encoder,
+                data.further,
+                layers,
+                poolings=(self.pooling,),
+                preprocess=steps,
+                ctx=whole,
+            )
+        views = [
+            extract(
+                encoder,
+                pairs.NamedImages.of(data.images, split=f"{data.images.split} view {view.number}"),
+                layers,
+                poolings=(self.pooling,),
+                preprocess=cast(Any, view),
+                ctx=whole,
+            )
+            for view in pairs.views(self.views, size=encoder.input_size, seed=ctx.seed)
+        ]
+        if not is_main_process():
+            return
+        banks = layer_scores.Banks(data, plain, further, (views[0], views[1]), self.pooling)
+        seconds = banks.seconds()
+        started = time.perf_counter()
+        similarity = layer_scores.similarity(
+            banks.all_layers(),
+            None,
+            estimator=self.cka,
+            batch=self.cka_batch,
+            seed=ctx.seed,
+        )
+        seconds["cka"] = time.perf_counter() - started
+        settings = layer_scores.Settings(
+            normalise=self.normalise,
+            gamma=self.gamma,
+            t=self.t,
+            perplexity=self.perplexity,
+            components=self.components,
+            iterations=self.iterations,
+            neighbours=self.neighbours,
+            seed=ctx.seed,
+        )
+        progress = ctx.progress
+        if progress is not None:
+            progress.start("analysis", len(layers), "layers")
+        for layer in layers:
+            scores = layer_scores.score(
+                layer, banks, settings, row=similarity.row(layer), maps=self.tsne_classes > 0
+            )
+            if progress is not None:
+                progress.advance()
+            yield replace(scores, seconds={**seconds, **scores.seconds})
+            seconds = {}
+        if progress is not None:
+            progress.finish()
+
+    def _write(
+        self,
+        folder: Path,
+        panels: Sequence[Panel],
+        targets: Any,
+        *,
+        encoder: Encoder,
+        data: samples.Sample,
+    ) -> None:
+        assert encoder.info is not None
+        names = dict(enumerate(data.source.test.class_names))
+        heading = f"{encoder.info.name} on {data.source.name}, t-SNE of {len(targets)} images"
+        write_panels(folder / "tsne.png", panels, targets, names=names, heading=heading)
+
+    def tables(self, record: Mapping[str, Any], path: Path) -> "Iterator[RenderableType]":
+        """CKA between the layers."""
+        yield similarity_table(record, title=f"linear CKA ({self.cka}) between layers")
+
+
+def _title(scores: LayerScores) -> str:
+    found = scores.metrics
+    words = [f"layer {scores.layer}"]
+    words += [f"{name} {found[f'tsne/{name}']:.2f}" for name in ("silhouette", "purity")]
+    return "   ".join(words)

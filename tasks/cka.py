@@ -1,0 +1,169 @@
+"""CKA of every layer of one encoder with every layer of another, on the same images.
+
+    sdssl-bench run --task cka --dataset imagenet --ckpt x --against y --all-layers
+
+The images, their order and the estimator are those of the task `analysis`, whose cached features both
+encoders use; each sees the images in its own size. Between the layers of one encoder: task `analysis`.
+These numbers describe and do not rank; no leaderboard view shows them.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from sdssl_bench import datasets as classification
+from sdssl_bench.analysis import layer_scores, samples
+from sdssl_bench.datasets.transforms import preprocess
+from sdssl_bench.distributed import is_main_process
+from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.errors import TaskError, UsageError, did_you_mean
+from sdssl_bench.features import FeatureBank, extract
+from sdssl_bench.runner import model_entry
+from sdssl_bench.tables import similarity_table
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True)
+class Task:
+    """CKA between two encoders; every field is a parameter of `--set`."""
+
+    name: ClassVar[str] = "cka"
+    version: ClassVar[int] = 1
+    ranked: ClassVar[bool] = False
+    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    default_datasets: ClassVar[tuple[str, ...]] = ()
+    accepts_folder: ClassVar[bool] = True
+    inputs: ClassVar[tuple[str, ...]] = ("against",)
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "house": {},
+        "biased": {"estimator": "biased"},
+    }
+
+    protocol: str = "house"
+    num_images: int = 5000
+    """Test images, drawn with --seed; protocols 8.2."""
+    transform: str = "A"
+    """Preprocessing A to E."""
+    pooling: str = "cls"
+    """Feature of an image: cls, mean or gem over the layer's tokens."""
+    estimator: str = "unbiased"
+    """unbiased (batches), or biased (all images at once; Kornblith et al. 2019)."""
+    batch: int = 256
+    """Images per batch of the unbiased estimator, at most; protocols 8.2."""
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
+        layer_scores.check_estimator(self.estimator, self.batch)
+        if self.num_images < samples.MIN_IMAGES:
+            raise UsageError(f"num_images is at least {samples.MIN_IMAGES}: {self.num_images}.")
+
+    def load_data(self, name: str, ctx: RunContext) -> samples.Sample:
+        """The sample of the test split."""
+        return samples.draw(
+            classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial),
+            num_images=self.num_images,
+            seed=ctx.seed,
+            limit=ctx.limit,
+        )
+
+    def describe_data(self, data: samples.Sample) -> DatasetInfo:
+        """Identity of the images used."""
+        return samples.describe_sample(data)
+
+    def resolve(self, encoder: Encoder, data: samples.Sample, ctx: RunContext) -> dict[str, Any]:
+        """Pixels and batches, and who the other encoder is.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        other = _other(ctx)
+        assert other.info is not None
+        # As in a record's key: a name or a path makes no difference.
+        entry = {
+            k: v for k, v in model_entry(other, other.info).items() if k not in ("uri", "name")
+        }
+        return {
+            "transform": preprocess(self.transform, encoder.input_size).describe(),
+            "against": entry,
+            "against_transform": preprocess(self.transform, other.input_size).describe(),
+            "cka": layer_scores.describe_estimator(self.estimator, len(data.rows), self.batch),
+        }
+
+    def headline(self, data: samples.Sample) -> str:
+        """CKA with the most similar layer of the other encoder."""
+        return "most_similar"
+
+    def run(
+        self, encoder: Encoder, data: samples.Sample, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[LayerScores]:
+        """Each layer from one pass of each encoder over the images."""
+        other = _other(ctx)
+        assert other.info is not None
+        banks = [self._extract(one, data, ctx) for one in (encoder, other)]
+        if not is_main_process():
+            return
+        layer_scores.same_images(*banks)
+        seconds = {
+            f"{name}/{phase}": spent
+            for name, bank in zip(("images", "against"), banks, strict=True)
+            for phase, spent in bank.seconds.items()
+        }
+        started = time.perf_counter()
+        first, second = (
+            {layer: bank.features(layer, self.pooling) for layer in bank.layers} for bank in banks
+        )
+        found = layer_scores.similarity(
+            first, second, estimator=self.estimator, batch=self.batch, seed=ctx.seed
+        )
+        seconds["cka"] = time.perf_counter() - started
+        for layer in layers:
+            yield replace(self._score(layer, found, banks, other.info.name), seconds=seconds)
+            seconds = {}
+
+    def _extract(self, encoder: Encoder, data: samples.Sample, ctx: RunContext) -> FeatureBank:
+        return extract(
+            encoder,
+            data.images,
+            range(1, encoder.depth + 1),
+            poolings=(self.pooling,),
+            preprocess=preprocess(self.transform, encoder.input_size),
+            ctx=replace(ctx, limit=None),  # the sample is limited already
+        )
+
+    def _score(
+        self,
+        layer: int,
+        found: layer_scores.LayerSimilarity,
+        banks: Sequence[FeatureBank],
+        other: str,
+    ) -> LayerScores:
+        row = found.row(layer)
+        undefined, metrics = row.undefined(), row.metrics()
+        notes: dict[str, Any] = {"against": other, "standard_errors": row.errors()}
+        if not metrics:
+            raise TaskError(f"Layer {layer} has constant features, so CKA says nothing of it.")
+        best = max(metrics, key=lambda name: metrics[name])
+        notes["most_similar_layer"] = int(best.removeprefix("cka/layer"))
+        metrics = {"most_similar": metrics[best], **metrics}
+        if undefined:
+            notes["undefined"] = undefined
+        if banks[0].bad_images:
+            bad = banks[0].bad_images
+            notes["skipped_images"] = {"sample": {"count": len(bad), "first": bad[:20]}}
+        return LayerScores(layer=layer, metrics=metrics, n=len(banks[0].indices), notes=notes)
+
+    def tables(self, record: Mapping[str, Any], path: Path) -> "Iterator[RenderableType]":
+        """The matrix."""
+        yield similarity_table(record, title=f"linear CKA ({self.estimator}); columns: --against")
+
+
+def _other(ctx: RunContext) -> Encoder:
+    if ctx.against is None:
+        raise UsageError("Task cka compares two encoders: give the second one with --against.")
+    return ctx.against
