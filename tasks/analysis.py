@@ -12,7 +12,8 @@ These numbers describe and do not rank; no leaderboard view shows them.
     sdssl-bench run --task analysis --dataset imagenet --ckpt x --all-layers --panels panels/
 
 Every layer's CKA row is against all layers, so a layer scored alone has the row it has among all. In the
-first layer [CLS] is nearly constant: alignment is near 0 and the ratios explode; look at both parts.
+first layer [CLS] is nearly constant: alignment is near 0 and the ratios explode; look at both parts. The
+norm of intermediate layers moves everything here: run --norm none beside the default.
 """
 
 import time
