@@ -48,8 +48,8 @@ def random_batches(count: int, size: int, *, seed: int) -> list[NDArray[np.int64
     Raises:
         ValueError: if there are fewer than four rows, or a batch would be shorter.
 
-    >>> [len(batch) for batch in random_batches(10, 4, seed=0)]
-    [4, 3, 3]
+    >>> [len(batch) for batch in random_batches(20, 8, seed=0)]
+    [7, 7, 6]
     """
     number = -(-count // size) if size > 0 else 0
     if number < 1 or count // number < MIN_IMAGES:
