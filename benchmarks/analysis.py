@@ -56,10 +56,9 @@ def forward_seconds(images: int) -> float:
         return seconds_of(lambda: model(pixels)) / images
 
 
-def bare_pairs(view: NDArray[np.float32]) -> float:
-    """Uniformity of one view with all its distances in memory."""
-    distances = pdist(view.astype(np.float64), "sqeuclidean")
-    return float(np.log(np.exp(-2 * distances).mean()))
+def bare_pairs(views: list[NDArray[np.float64]]) -> list[float]:
+    """Uniformity of each view with all its distances in memory."""
+    return [float(np.log(np.exp(-2 * pdist(view, "sqeuclidean")).mean())) for view in views]
 
 
 def pair_by_pair(layers: Layers, batches: list[NDArray[np.int64]]) -> None:
@@ -91,7 +90,7 @@ def main() -> None:
     above = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - start_kib) * 2**10
     embedding.tsne_map(shown[:100], perplexity=10, iterations=250)  # imports and compiles
     parts["tsne"] = arguments.layers * seconds_of(lambda: embedding.tsne_map(shown))
-    bare = arguments.layers * sum(seconds_of(lambda v=view: bare_pairs(v)) for view in views)
+    bare = arguments.layers * seconds_of(lambda: bare_pairs(views))
     single = seconds_of(lambda: pair_by_pair(layers, batches))
     forward = 3 * n * forward_seconds(arguments.forward_images)
 

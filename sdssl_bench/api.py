@@ -77,7 +77,7 @@ def evaluate(
         results: folder to store and resume records in; None keeps them in memory.
         overwrite: "missing" | "always" | "never", when `results` is given.
         **settings: fields of `task.RunContext`: data_root, cache_dir, device, dtype, batch_size,
-            num_workers, limit, allow_partial, on_bad_image, ...
+            num_workers, limit, allow_partial, on_bad_image, against (a second encoder), ...
 
     Raises:
         UsageError: for unknown names or impossible values.
@@ -91,6 +91,8 @@ def evaluate(
     for key in ("data_root", "cache_dir"):
         if settings.get(key) is not None:
             settings[key] = Path(settings[key])
+    if settings.get("against") is not None:
+        settings["against"] = as_encoder(settings["against"])
     ctx = RunContext(**{"data_root": default_data_root(), "cache_dir": default_cache(), **settings})
     wrapped = as_encoder(encoder, name=name)
     was_training = {module: module.training for module in encoder.modules()}

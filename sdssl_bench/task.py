@@ -85,9 +85,11 @@ class LayerScores:
 
     Attributes:
         layer: 1..L.
-        metrics: name -> value; fractions in [0, 1] (x100 happens only when a table is printed).
+        metrics: name -> value; fractions in [0, 1] (x100 happens only when a table is printed), or
+            any number if the task is not `ranked`.
         n: number of items each metric is an average of.
-        items: per-item scores for paired tests, name -> [n] array.
+        items: per-item scores for paired tests, name -> [n] array, and what else of arrays a task
+            has to show, e.g. maps.
         seconds: time spent by phase; shared phases (one forward pass for all layers) stand in the
             first layer's entry, so that the sum over layers is the run's cost.
         notes: further facts about this measurement, e.g. images left out; JSON values only.

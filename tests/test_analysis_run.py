@@ -17,17 +17,21 @@ from torch import Tensor
 from typer.testing import CliRunner, Result
 
 import sdssl_bench
-from fakes import FakeEncoder
+from fakes import FakeEncoder, Pixels, expected_cls, plain_images
 from sdssl_bench import tasks
-from sdssl_bench.analysis import layer_scores
+from sdssl_bench.analysis import layer_scores, samples
 from sdssl_bench.cli import app
+from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.encoder import LayerFeatures, everything
 from sdssl_bench.errors import UsageError
+from sdssl_bench.features import extract
 from sdssl_bench.leaderboard import VIEWS, tidy, wide
 from sdssl_bench.results import ResultStore, read_items, stable_view
+from sdssl_bench.task import RunContext
 from test_analysis_cka import literal
 from test_analysis_pairs import literal as literal_pairs
+from tiny_model import build
 from waves import unit_rows
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -396,6 +400,32 @@ def test_an_encoder_with_known_answers_gets_them(data: Path, tmp_path: Path) -> 
     assert {"effective_rank", "silhouette", "cka/layer01", "cka/layer03"} <= set(missing)
     assert not set(missing) & set(constant["metrics"])
     assert set(second["notes"]["undefined"]) == {"cka/layer01"}
+
+
+def test_plain_modules_compare_in_python(data: Path, tmp_path: Path) -> None:
+    settings = {"data_root": data, "cache_dir": tmp_path, "num_workers": 0}
+    (record,) = sdssl_bench.evaluate(build(), "cka", "cifar10", against=build(seed=1), **settings)
+    (same,) = sdssl_bench.evaluate(build(), "cka", "cifar10", against=build(), **settings)
+    assert record["key"] != same["key"]
+    np.testing.assert_allclose(np.diag(matrix(same)), 1, rtol=1e-12)
+    assert matrix(record).max() < 1
+
+
+def test_maps_show_the_features_of_their_own_images(tmp_path: Path) -> None:
+    test = plain_images(70, split="test")
+    source = ClassificationData("colours", "folder", "top1", plain_images(5), test)
+    sample = samples.draw(source, num_images=20, seed=0, map_classes=3, map_images=24)
+    ctx = RunContext(data_root=None, cache_dir=tmp_path, device="cpu", num_workers=0)
+    encoder = FakeEncoder()
+    assert sample.further is not None
+    plain, further = (
+        extract(encoder, images, [2], preprocess=Pixels(), ctx=ctx)
+        for images in (sample.images, sample.further)
+    )
+    banks = layer_scores.Banks(sample, plain, further, (plain, plain), "cls")
+    rows, features = banks.mapped(2)
+    np.testing.assert_array_equal(rows, sample.mapped)
+    np.testing.assert_allclose(features, expected_cls(test, 2)[rows], rtol=1e-6)
 
 
 def test_presets_state_what_they_change() -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench.analysis.cka import centred
+
 MIN_IMAGES = 8
 """Fewer points have no neighbourhoods that a perplexity could describe."""
 
@@ -32,11 +34,10 @@ class Map:
 def principal_components(features: NDArray[Any], count: int) -> NDArray[np.float64]:
     """[m, min(count, m, D)] coordinates of features [m, D] along their principal axes, largest first.
 
-    Signs are fixed: of each axis, the entry of largest magnitude is positive.
+    Zeros where the features differ by rounding alone. Signs are fixed: of each axis, the entry of
+    largest magnitude is positive.
     """
-    values = np.asarray(features, np.float64)
-    values = values - values.mean(0)
-    left, spread, axes = np.linalg.svd(values, full_matrices=False)
+    left, spread, axes = np.linalg.svd(centred(features), full_matrices=False)
     largest = np.take_along_axis(axes, np.abs(axes).argmax(1)[:, None], axis=1)[:, 0]
     return np.asarray((left * spread * np.where(largest < 0, -1.0, 1.0))[:, :count])
 
@@ -78,7 +79,7 @@ def tsne_map(
     with threadpool_limits(1):  # the order of sums over threads would move every point
         coordinates = principal_components(features, components)
         spread = coordinates[:, 0].std()
-        if not spread > 1e-6 * max(np.abs(features).max(), 1e-300):
+        if not spread > 0:
             raise ValueError("t-SNE needs features that differ")
         start = np.zeros((len(features), 2), np.float32)
         start[:, : min(2, coordinates.shape[1])] = coordinates[:, :2] / spread * 1e-4

@@ -298,7 +298,7 @@ def _map(found: _Found, layer: int, banks: Banks, settings: Settings) -> None:
     if len(rows) < embedding.MIN_IMAGES or not 2 <= len(np.unique(targets)) < len(rows):
         found.undefined |= dict.fromkeys(names, "the maps have too few images or classes")
         return
-    if not np.ptp(features, axis=0).max() > cka.ROUNDING * np.abs(features).max():
+    if not cka.centred(features).any():
         found.undefined |= dict.fromkeys(names, "the features are constant")
         return
     perplexity = embedding.fitting_perplexity(settings.perplexity, len(rows))
