@@ -51,6 +51,7 @@ class Task:
     datasets: ClassVar[tuple[str, ...]] = classification.NAMES
     default_datasets: ClassVar[tuple[str, ...]] = ()
     accepts_folder: ClassVar[bool] = True
+    shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {"features": ("features",)}
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mocov3": {},
         "code": {

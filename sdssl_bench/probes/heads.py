@@ -124,6 +124,15 @@ class Heads:
                 out[member] = logits[position].transpose(0, 1)
         return out
 
+    def check(self) -> None:
+        """Mark heads whose weights are not finite though no loss has shown it yet."""
+        for group in self._groups:
+            finite = torch.isfinite(group.weights).all(1)
+            finite = finite.unflatten(-1, (len(self.rates), self.num_classes)).all(-1).cpu()
+            fresh = torch.zeros_like(self.diverged, dtype=torch.bool)
+            fresh[group.members] = ~finite
+            self.diverged[fresh & (self.diverged < 0)] = self._steps
+
     def state(self) -> dict[str, Any]:
         """Everything `load` needs; tensors and numbers only."""
         groups = [

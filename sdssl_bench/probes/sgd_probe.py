@@ -132,7 +132,8 @@ class Trainer:
             curves, first = Curves(**saved["curves"]), int(saved["epochs"])
         with placed(self.encoder, self.device):
             for epoch in range(first, self.recipe.epochs):
-                loss = self._epoch(epoch)
+                loss = self.epoch(epoch)
+                self.heads.check()
                 graded = watch.grade(self.heads)
                 curves.loss.append(loss.tolist())
                 curves.top1.append([[g.metrics()["top1"] for g in one] for one in graded])
@@ -145,7 +146,7 @@ class Trainer:
                     )
         return curves
 
-    def _epoch(self, epoch: int) -> Tensor:
+    def epoch(self, epoch: int) -> Tensor:
         """One epoch of steps; [I, R] mean training loss."""
         recipe, started = self.recipe, time.perf_counter()
         count = recipe.iterations * recipe.batch or None
