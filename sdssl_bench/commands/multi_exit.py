@@ -20,7 +20,9 @@ def multi_exit(
     ],
     ckpt: Annotated[
         str | None,
-        typer.Option("--ckpt", "-c", help="Measure images/s of this checkpoint, cut at each layer."),
+        typer.Option(
+            "--ckpt", "-c", help="Measure images/s of this checkpoint, cut at each layer."
+        ),
     ] = None,
     within: Annotated[
         float, typer.Option(help="Points below the last layer that count as none.")
@@ -103,9 +105,7 @@ def _as_json(report: "ExitReport", speed: dict[int, float] | None) -> dict[str, 
     }
 
 
-def _table(
-    title: str, report: "ExitReport", speed: dict[int, float] | None
-) -> "RenderableType":
+def _table(title: str, report: "ExitReport", speed: dict[int, float] | None) -> "RenderableType":
     from rich.table import Table
 
     from sdssl_bench.tables import percent
