@@ -20,6 +20,7 @@ from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.features import extract
 from sdssl_bench.probes.heads import Heads
+from sdssl_bench.probes.logreg import Solution, Solver
 from sdssl_bench.probes.sgd_probe import Trainer
 from sdssl_bench.probes.sweep import GRID
 from sdssl_bench.probes.val_split import validation_mask
@@ -287,3 +288,54 @@ def test_presets_state_the_published_constants(encoder: Encoder) -> None:
 def test_a_mistake_is_explained(protocol: str, changes: dict[str, str], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         tasks.load("linear", protocol, changes)
+
+
+def test_a_penalty_that_is_not_solved_cannot_be_chosen_and_is_named(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = run(encoder, ctx, "logreg", {})
+    unsolved = before[1].notes["C"]
+    solve = Solver.solve
+
+    def fails(self: Solver, layers: Any, penalties: Any, **named: Any) -> Solution:
+        found = solve(self, layers, penalties, **named)
+        fits = len(self.loss._targets) == before[1].notes["images"]["fit"]
+        bad = [
+            fits and n == 1 and np.isclose(p * 160 * unsolved, 1) for n, p in zip(layers, penalties)
+        ]
+        found.converged[torch.tensor(bad)] = False
+        found.gap[torch.tensor(bad)] = torch.inf
+        return found
+
+    monkeypatch.setattr(Solver, "solve", fails)
+    after = run(encoder, ctx, "logreg", {})
+    for place in (0, 2):
+        assert after[place].metrics == before[place].metrics
+        assert "not_converged" not in after[place].notes
+    notes = after[1].notes
+    assert notes["not_converged"] == [{"C": unsolved, "gap": None}]
+    assert unsolved not in notes["val_curve"]["C"]
+    assert notes["C"] != unsolved
+    json.dumps(notes, allow_nan=False)
+
+
+@pytest.mark.parametrize("sweep", ["grid", "clip"])
+@pytest.mark.parametrize("when", ["refit", "always"])
+def test_a_layer_that_is_not_solved_is_an_error_after_the_others(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch, sweep: str, when: str
+) -> None:
+    solve = Solver.solve
+
+    def fails(self: Solver, layers: Any, penalties: Any, **named: Any) -> Solution:
+        found = solve(self, layers, penalties, **named)
+        if when == "always" or len(self.loss._targets) == 200:
+            found.converged[torch.tensor([layer == 1 for layer in layers])] = False
+        return found
+
+    monkeypatch.setattr(Solver, "solve", fails)
+    task = tasks.load("linear", "logreg", {"sweep": sweep})
+    found: list[int] = []
+    scored = task.run(encoder, task.load_data("cifar10", ctx), (1, 2, 3), ctx)
+    with pytest.raises(TaskError, match="layer 2 is not within"):
+        found.extend(scores.layer for scores in scored)
+    assert found == [1, 3]

@@ -2,13 +2,16 @@
 
 P problems, each a layer and a penalty, on designs [N, D + 1] with C classes. Every product with the rows
 of a layer serves all its problems at once: their classes are the columns of one matrix.
+
+Logits are taken relative to the true class's, and 1 - p of the true class is summed from the others: so
+losses, gradients and curvature keep float32's relative precision however well the classes are parted,
+where log p and p - 1 would cancel to noise.
 """
 
 from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import log_softmax
 
 from sdssl_bench.probes.design import Design
 
@@ -67,7 +70,7 @@ class SoftmaxLoss:
         spread = self._spread[active]
         curvature = torch.stack([self.designs[self._layers[p]].curvature for p in active.tolist()])
         penalty = self.penalties[active].float()[:, None, None] * self._not_bias
-        return (curvature[:, :, None] * spread[:, None, :] + penalty).clamp(min=1e-12)
+        return (curvature[:, :, None] * spread[:, None, :] + penalty).clamp(min=1e-30)
 
     def _groups(self, problems: Tensor) -> Iterator[tuple[Design, Tensor]]:
         """Problems of one layer share their matrix products: (design, positions in `problems`)."""
@@ -114,16 +117,16 @@ class SoftmaxLoss:
         kept: list[Tensor] = []
         spread = torch.zeros(num, self.num_classes, dtype=torch.float64, device=self.device)
         for part, rows in design.chunks(self._chunk_rows):
-            targets = self._targets[part, None, None].expand(-1, num, 1)
-            log_p = log_softmax((rows @ columns).unflatten(1, (num, -1)), -1)
-            loss[at] -= log_p.gather(-1, targets)[..., 0].sum(0, dtype=torch.float64)
+            true = self._targets[part, None, None].expand(-1, num, 1)
+            p, losses = _others((rows @ columns).unflatten(1, (num, -1)), true)
+            loss[at] += losses[..., 0].sum(0, dtype=torch.float64)
             if not wanted:
                 continue
-            p = log_p.exp_()
-            spread += (p - p * p).sum(0, dtype=torch.float64)
             if self._caching:
                 kept.append(p.clone())
-            p.scatter_add_(-1, targets, -torch.ones_like(targets, dtype=p.dtype))
+            _balance(p, true)
+            # |p|: the true class holds p - 1, and p (1 - p) is the same for both.
+            spread += (p.abs() - p * p).sum(0, dtype=torch.float64)
             gradient[at] += _from_columns(rows.T @ p.flatten(1), num)
         if wanted:
             self._spread[problems] = (spread / design.num_rows).float()
@@ -138,17 +141,42 @@ class SoftmaxLoss:
             num, ids = len(where), problems[where].tolist()
             columns = _as_columns(vectors[where])
             points = _as_columns(self._at[problems[where]])
-            for index, (_, rows) in enumerate(design.chunks(self._chunk_rows)):
+            for index, (part, rows) in enumerate(design.chunks(self._chunk_rows)):
+                true = self._targets[part, None, None].expand(-1, num, 1)
                 if self._caching:
                     p = torch.stack([self._probabilities[one][index] for one in ids], 1)
                 else:
-                    p = (rows @ points).unflatten(1, (num, -1)).softmax(-1)
-                change = p * (rows @ columns).unflatten(1, (num, -1))
-                change -= p * change.sum(-1, keepdim=True)
+                    p, _ = _others((rows @ points).unflatten(1, (num, -1)), true)
+                change = (rows @ columns).unflatten(1, (num, -1))
+                change.sub_(change.gather(-1, true)).mul_(p)
+                change.addcmul_(p, change.sum(-1, keepdim=True), value=-1.0)
+                _balance(change, true)
                 out[where] += _from_columns(rows.T @ change.flatten(1), num)
         self.products += 2 * len(problems)
         penalty = self.penalties[problems][:, None, None]
         return (out / self.designs[0].num_rows + penalty * (self._not_bias * vectors)).float()
+
+
+def _others(logits: Tensor, true: Tensor) -> tuple[Tensor, Tensor]:
+    """Probabilities of the classes that are not the true one, which holds 0, and losses.
+
+    Args:
+        logits: [n, P, C]; overwritten.
+        true: [n, P, 1] classes.
+
+    Returns:
+        [n, P, C] and [n, P, 1].
+    """
+    logits -= logits.gather(-1, true)
+    top = logits.amax(-1, keepdim=True)
+    others = logits.sub_(top).exp_().scatter_(-1, true, 0.0)
+    rest = others.sum(-1, keepdim=True) + torch.expm1(-top)
+    return others.div_(1.0 + rest), top + torch.log1p(rest)
+
+
+def _balance(values: Tensor, true: Tensor) -> None:
+    """Give the true class, which holds 0, what makes the sum over classes 0; in place."""
+    values.scatter_(-1, true, -values.sum(-1, keepdim=True))
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:

@@ -34,11 +34,11 @@ def clip_search(
     """CLIP's search, for all layers in step.
 
     Args:
-        evaluate: the Cs each layer asks for -> their validation scores.
+        evaluate: the Cs each layer asks for -> their validation scores; a C can be left out.
         num_layers: searches to run.
 
     Returns:
-        For each layer every C that was tried and its score; 11 to 15 of the 96.
+        For each layer every C that has a score; 11 to 15 of the 96 are tried.
     """
     start = sorted({int(np.abs(np.log(np.array(CLIP) / c)).argmin()) for c in CLIP_START})
     asked = [list(start) for _ in range(num_layers)]
@@ -52,6 +52,9 @@ def clip_search(
             return scores
         asked = []
         for known in scores:
+            if not known:
+                asked.append([])
+                continue
             peak = CLIP.index(best(known))
             around = [i for i in (peak - step, peak + step) if 0 <= i < len(CLIP)]
             asked.append([i for i in around if CLIP[i] not in known])
