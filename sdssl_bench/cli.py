@@ -16,6 +16,7 @@ from sdssl_bench.commands import (
     doctor,
     leaderboard,
     listing,
+    multi_exit,
     quickstart,
     reproduce,
     run,
@@ -82,6 +83,7 @@ app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
 app.command("explain")(compare.explain)
 app.command("reproduce")(reproduce.reproduce)
+app.command("multi-exit")(multi_exit.multi_exit)
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")

@@ -11,6 +11,7 @@ from sdssl_bench.errors import DataError, UsageError
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from sdssl_bench.encoder import Encoder
     from sdssl_bench.probes.multi_exit import ExitReport
 
 
@@ -32,6 +33,10 @@ def multi_exit(
     batch_size: Annotated[
         str, typer.Option("--batch-size", "-b", help="Images per pass, or auto.")
     ] = "auto",
+    network: opt.Network = None,
+    arch: opt.Arch = None,
+    heads: opt.Heads = None,
+    patch_size: opt.PatchSize = None,
     img_size: opt.ImgSize = None,
     json: opt.Json = False,
 ) -> None:
@@ -52,9 +57,17 @@ def multi_exit(
     reports = [exit_report(one, within=within / 100) for one in records]
     speed: dict[int, float] | None = None
     if ckpt is not None:
-        speed = _measure(
-            ckpt, records, device=device, dtype=dtype, batch_size=batch_size, img_size=img_size
+        from sdssl_bench import checkpoints
+
+        encoder = checkpoints.load(
+            ckpt,
+            network=network,
+            arch=arch,
+            heads=heads,
+            patch_size=patch_size,
+            img_size=img_size,
         )
+        speed = _measure(encoder, records, device=device, dtype=dtype, batch_size=batch_size)
     if json:
         typer.echo(dumps([_as_json(r, speed) for r in reports], indent=1))
         return
@@ -65,30 +78,29 @@ def multi_exit(
 
 
 def _measure(
-    ckpt: str,
+    encoder: "Encoder",
     records: list[dict[str, Any]],
     *,
     device: str,
     dtype: str,
     batch_size: str,
-    img_size: int | None,
 ) -> dict[int, float]:
     import torch
 
-    from sdssl_bench import checkpoints
     from sdssl_bench.commands.running import check_device
     from sdssl_bench.distributed import resolve_device
     from sdssl_bench.features.forward import automatic_batch_size
     from sdssl_bench.probes.multi_exit import throughput
 
-    encoder = checkpoints.load(ckpt, img_size=img_size)
     assert encoder.info is not None
     for one in records:
         found = one["model"]["weights_sha256"]
         if found != encoder.info.weights_sha256:
             raise DataError(
-                f"--ckpt {ckpt} is not the model of the record: expected weights {found[:12]}, found "
-                f"{encoder.info.weights_sha256[:12]}. Give the checkpoint that was scored."
+                f"--ckpt is not the model of the record {one['protocol']['id']} on "
+                f"{one['dataset']['name']}: expected weights {found[:12]}, found "
+                f"{encoder.info.weights_sha256[:12]}. Give the checkpoint that was scored, and the "
+                "--network."
             )
     where = resolve_device(check_device(device))
     batch = opt.batch_size(batch_size) or automatic_batch_size(

@@ -11,6 +11,8 @@ import typer
 
 PRESETS = ("mocov3_vit_tiny_p8", "sd_mocov3_vit_tiny_p8")
 """Pretrained here, half a minute each: weights cannot be assumed to be downloadable."""
+LINEAR = ("cifar10", "flowers")
+"""Sets that logistic regression is shown on; every set that k-NN takes would do."""
 SETTINGS = (
     ("--data", "cifar10"),
     ("--dim", "96", "--depth", "6", "--heads", "4"),
@@ -45,7 +47,7 @@ def quickstart(
     for preset in PRESETS:
         typer.echo(f"2/4 pretraining {preset}, half a minute -> {out / preset}")
         _pretrain(preset, data, out / preset)
-    typer.echo("3/4 k-NN, DAVIS, retrieval and copy detection, all layers of both encoders")
+    typer.echo("3/4 k-NN, linear, DAVIS, retrieval and copy detection, all layers of both encoders")
     # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
     views = {"imsize_oxford": "96", "imsize_paris": "96"}
     with Progress() as progress:
@@ -56,6 +58,7 @@ def quickstart(
                 encoder,
                 [
                     *((tasks.load("knn"), name) for name in datasets.NAMES),
+                    *((tasks.load("linear", "logreg"), name) for name in LINEAR),
                     # The miniature's own size: DINO's 480 would enlarge it.
                     (tasks.load("davis", None, {"short_side": "144"}), "davis"),
                     *(

@@ -26,7 +26,7 @@ MAX_STEPS = 100
 """Newton steps of one problem; the path needs one to four."""
 MAX_PRODUCTS = 200
 """Conjugate-gradient products within one Newton step."""
-SAFETY = 0.03
+SAFETY = 0.1
 """Share of the allowed gap that may be left: the estimate of what is left can be short."""
 MIN_PRODUCTS = 6
 """Before as many products, the last gain says little of what is left."""
