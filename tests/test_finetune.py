@@ -81,6 +81,16 @@ def test_the_papers_way_is_labelled_best_on_test(encoder: Encoder, ctx: RunConte
     assert scores.notes["epoch_chosen_on"] == "test"
 
 
+def test_a_tuned_layer_is_the_encoder_cut_there(encoder: Encoder) -> None:
+    images = torch.randn(2, 3, 32, 32)
+    for layer in (1, 3):
+        model = Tunable(encoder, layer, num_classes=10, drop_path=0.0, seed=0).eval()
+        assert model.backbone.depth == layer
+        with torch.no_grad():
+            cut = model.backbone(images)
+            torch.testing.assert_close(cut, encoder.forward_layers(images, [layer])[layer].cls)
+
+
 def test_every_layer_is_tuned_and_the_encoder_stays_as_it_is(
     encoder: Encoder, ctx: RunContext
 ) -> None:
@@ -236,6 +246,11 @@ def test_each_dataset_has_the_published_constants(encoder: Encoder, ctx: RunCont
         "weight_decay": 0.1, "drop_path": 0.0, "mixup": 0.8, "cutmix": 0.0,
     }  # fmt: skip
     data = task.load_data("cars", ctx)
+    recipe = task.recipe(encoder, data)
+    assert recipe.layer_decay == 1.0
+    model = Tunable(encoder, 3, num_classes=10, drop_path=0.0, seed=0)
+    groups = parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=recipe.layer_decay)
+    assert {group["scale"] for group in groups} == {1.0}, "one rate unless asked"
     resolved = task.resolve(encoder, data, ctx)
     assert (resolved["constants_from"], resolved["mixup"]) == ("this suite", 0.8)
     assert resolved["lr"] == pytest.approx(6e-4)

@@ -21,7 +21,8 @@ from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.features import extract
 from sdssl_bench.probes.heads import Heads
 from sdssl_bench.probes.logreg import Solution, Solver
-from sdssl_bench.probes.sgd_probe import Trainer
+from sdssl_bench.probes.logreg_choice import Probe
+from sdssl_bench.probes.sgd_probe import Trainer, Watched
 from sdssl_bench.probes.sweep import GRID
 from sdssl_bench.probes.val_split import validation_mask
 from sdssl_bench.results import stable_view
@@ -138,6 +139,29 @@ def test_test_images_decide_nothing_where_validation_chooses(
             after = run(encoder, ctx, protocol, changes, layers=(2,))[0]
         assert before.notes == after.notes
         assert before.metrics["top1"] != after.metrics["top1"]
+
+
+def test_test_is_read_once_where_validation_chooses(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings: list[tuple[str, int]] = []
+    watched, ranks = Watched.grade, Probe.ranks
+
+    def graded(self: Watched, heads: Heads) -> Any:
+        readings.append(("sgd", len(self.rows)))
+        return watched(self, heads)
+
+    def ranked(self: Probe, inputs: Any, *rest: Any) -> Any:
+        readings.append(("logreg", len(inputs)))
+        return ranks(self, inputs, *rest)
+
+    monkeypatch.setattr(Watched, "grade", graded)
+    monkeypatch.setattr(Probe, "ranks", ranked)
+    run(encoder, ctx, "mocov3", {**SHORT, "lr": "0.01,0.1"})
+    assert readings == [("sgd", 40)] * 4 + [("sgd", 100)], "validation each epoch, then test"
+    readings.clear()
+    run(encoder, ctx, "logreg", {})
+    assert readings == [("logreg", 40)] * 3 * 45 + [("logreg", 100)] * 3
 
 
 def test_the_last_epoch_is_the_headline_and_the_best_beside_it(
