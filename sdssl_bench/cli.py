@@ -18,6 +18,7 @@ from sdssl_bench.commands import (
     listing,
     multi_exit,
     quickstart,
+    report,
     reproduce,
     run,
     score,
@@ -84,6 +85,7 @@ app.command("compare")(compare.compare)
 app.command("explain")(compare.explain)
 app.command("reproduce")(reproduce.reproduce)
 app.command("multi-exit")(multi_exit.multi_exit)
+app.command("report")(report.report)
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")

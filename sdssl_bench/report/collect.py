@@ -1,0 +1,266 @@
+"""Records as plain data for the report: what is shown, where it comes from, and nothing in between.
+
+Numbers stay fractions. Intervals are those of `uncertainty`, recomputed from the per-item scores, so a
+record whose scores were lost or changed is an error. Nothing is averaged and holes stay holes. The same
+records give the same data, in whatever order they are read.
+"""
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from sdssl_bench import __version__
+from sdssl_bench.errors import DataError
+from sdssl_bench.leaderboard import column_labels, row_labels, tidy
+from sdssl_bench.report.cost import cost
+from sdssl_bench.report.representations import maps, matrices
+from sdssl_bench.results import Record, canonical_json
+from sdssl_bench.uncertainty import Interval, layer_interval
+
+CONFIDENCE = 0.95
+DECIMALS = 6
+"""Of the numbers on the page: of fractions, so four of percent."""
+LONG_NOTE = 1500
+"""Characters of a layer's note above which the page refers to the record."""
+
+Data = dict[str, Any]
+
+
+class Pool:
+    """JSON values that many results share, each stored once."""
+
+    def __init__(self) -> None:
+        self.values: list[Any] = []
+        self._places: dict[str, int] = {}
+
+    def add(self, value: Any) -> int:
+        """Place of the value in `values`."""
+        text = canonical_json(value)
+        if text not in self._places:
+            self._places[text] = len(self.values)
+            self.values.append(value)
+        return self._places[text]
+
+
+def collect(records: Iterable[tuple[Path, Record]]) -> Data:
+    """What the page and the figures show.
+
+    Args:
+        records: with their paths, beside which the per-item scores lie.
+
+    Returns:
+        JSON values only: about, encoders, benchmarks, results, pool, matrices, maps. A result belongs to
+        one record; its "metrics" are arrays over its "layers", with null where a layer has none.
+
+    Raises:
+        DataError: without any record that may be shown, if two records are the same, if a number is
+            not finite, or if per-item scores do not give the stored numbers.
+    """
+    found = list(records)
+    kept = [(path, record) for path, record in found if record["limited"] is None]
+    if not kept:
+        limited = f" ({len(found)} made under --limit stay out)" if found else ""
+        raise DataError(
+            f"Expected result records to report on, found none{limited}. Run an evaluation first, or "
+            "name the folder of the results with --results."
+        )
+    places: dict[str, Path] = {}
+    for path, record in kept:
+        if record["key"] in places:
+            raise DataError(
+                f"{places[record['key']]} and {path} are records of the same measurement. Keep one."
+            )
+        places[record["key"]] = path
+    labels = _labels(kept)
+    kept.sort(key=lambda pair: (*labels[pair[1]["key"]], pair[1]["key"]))
+    encoders = _encoders(kept, labels)
+    benchmarks = _benchmarks(kept, labels)
+    pool = Pool()
+    results = [
+        {
+            "encoder": [e["label"] for e in encoders].index(labels[record["key"]][1]),
+            "benchmark": [b["label"] for b in benchmarks].index(labels[record["key"]][0]),
+            **_result(path, record, pool),
+        }
+        for path, record in kept
+    ]
+    return {
+        "about": _about(kept, num_limited=len(found) - len(kept)),
+        "encoders": encoders,
+        "benchmarks": benchmarks,
+        "results": results,
+        "matrices": matrices(kept, _index(labels, encoders)),
+        "maps": maps(kept, _index(labels, encoders)),
+        "pool": pool.values,
+    }
+
+
+def _labels(records: Sequence[tuple[Path, Record]]) -> dict[str, tuple[str, str]]:
+    """Key of a record -> (benchmark, encoder), as the leaderboard names them."""
+    frame = tidy(records)
+    headlines = {record["key"]: record["headline"] for _, record in records}
+    heads = frame[frame["metric"] == frame["key"].map(pd.Series(headlines))]
+    heads = heads.drop_duplicates("key")
+    missing = set(headlines) - set(heads["key"])
+    if missing:
+        raise DataError(
+            f"The records {', '.join(sorted(missing))} have no layer with their headline metric. "
+            "Delete them and run those evaluations again."
+        )
+    columns, rows = column_labels(heads), row_labels(heads)
+    return dict(zip(heads["key"], zip(columns, rows, strict=True), strict=True))
+
+
+def _index(
+    labels: Mapping[str, tuple[str, str]], encoders: Sequence[Mapping[str, Any]]
+) -> dict[str, int]:
+    names = [encoder["label"] for encoder in encoders]
+    return {key: names.index(encoder) for key, (_, encoder) in labels.items()}
+
+
+def _about(records: Sequence[tuple[Path, Record]], *, num_limited: int) -> Data:
+    times = [
+        entry["scored_at"] for _, record in records for entry in record["layers"].values()
+    ]
+    return {
+        "sdssl_bench": __version__,
+        "records": len(records),
+        "limited": num_limited,
+        "first": min(times),
+        "last": max(times),
+        "confidence": CONFIDENCE,
+        "left_out": [],
+    }
+
+
+def _encoders(
+    records: Sequence[tuple[Path, Record]], labels: Mapping[str, tuple[str, str]]
+) -> list[Data]:
+    encoders: dict[str, Data] = {}
+    for _, record in records:
+        model, label = record["model"], labels[record["key"]][1]
+        encoders[label] = {
+            "label": label,
+            **{k: model[k] for k in ("arch", "network", "norm", "depth", "pretrained")},
+        }
+    return [encoders[label] for label in sorted(encoders)]
+
+
+def _benchmarks(
+    records: Sequence[tuple[Path, Record]], labels: Mapping[str, tuple[str, str]]
+) -> list[Data]:
+    benchmarks: dict[str, Data] = {}
+    for _, record in records:
+        label, protocol = labels[record["key"]][0], record["protocol"]
+        entry = benchmarks.setdefault(
+            label,
+            {
+                "label": label,
+                "task": record["task"],
+                "dataset": record["dataset"]["name"],
+                "variant": record["dataset"]["variant"],
+                "protocol": f"{protocol['id']}@{protocol['version']}",
+                "headline": record["headline"],
+                "ranked": record.get("ranked", True),
+                "metrics": [],
+            },
+        )
+        for layer in record["layers"].values():
+            entry["metrics"] += [m for m in layer["metrics"] if m not in entry["metrics"]]
+    for entry in benchmarks.values():
+        # A row of a matrix is no curve; `matrices` shows them.
+        entry["metrics"] = [m for m in entry["metrics"] if not m.startswith("cka/layer")]
+    return [benchmarks[label] for label in sorted(benchmarks)]
+
+
+def _result(path: Path, record: Record, pool: Pool) -> Data:
+    layers = sorted(map(int, record["layers"]))
+    entries = [record["layers"][str(layer)] for layer in layers]
+    names = dict.fromkeys(m for entry in entries for m in entry["metrics"])
+    metrics = {
+        name: _curve(path, record, name, layers=layers)
+        for name in names
+        if not name.startswith("cka/layer")
+    }
+    provenance = {
+        "protocol": pool.add(record["protocol"]),
+        "dataset": pool.add(record["dataset"]),
+        "model": pool.add(record["model"]),
+        "settings": pool.add(record["settings"]),
+        "environments": [pool.add(one) for one in record["environments"]],
+    }
+    skipped = [entry["notes"].get("skipped_images", {}) for entry in entries]
+    return {
+        "key": record["key"],
+        "depth": record["model"]["depth"],
+        "layers": layers,
+        "n": [entry["n"] for entry in entries],
+        "skipped": max(sum(split["count"] for split in one.values()) for one in skipped),
+        "metrics": metrics,
+        "best": _best(record, record["headline"]),
+        "best_on_val": _best(record, f"val/{record['headline']}"),
+        "cost": cost(record),
+        "scored_at": [entry["scored_at"] for entry in entries],
+        "environment": [entry["environment"] for entry in entries],
+        "notes": [pool.add(_short(entry["notes"])) for entry in entries],
+        "provenance": provenance,
+    }
+
+
+def _best(record: Record, metric: str) -> int | None:
+    """The earliest of the layers with the highest score; None where no layer has this metric."""
+    if not record.get("ranked", True):
+        return None
+    scores = {
+        int(layer): entry["metrics"][metric]
+        for layer, entry in record["layers"].items()
+        if metric in entry["metrics"]
+    }
+    return min(scores, key=lambda layer: (-scores[layer], layer), default=None)
+
+
+def _curve(path: Path, record: Record, name: str, *, layers: Sequence[int]) -> Data:
+    """Values and interval ends of one metric, [layers] each, and what the interval is over."""
+    values: list[float | None] = []
+    intervals: list[Interval | None] = []
+    for layer in layers:
+        entry = record["layers"][str(layer)]
+        value = entry["metrics"].get(name)
+        if value is not None and not math.isfinite(value):
+            raise DataError(
+                f"{path}, layer {layer}: {name} is {value}. Delete the record and run it again."
+            )
+        values.append(None if value is None else round(value, DECIMALS))
+        intervals.append(None if value is None else _interval(path, record, layer, name))
+    curve: Data = {"value": values}
+    known = [one for one in intervals if one is not None]
+    if known:
+        curve["low"] = [None if one is None else round(one.low, DECIMALS) for one in intervals]
+        curve["high"] = [None if one is None else round(one.high, DECIMALS) for one in intervals]
+        curve["unit"], curve["units"] = known[-1].unit, known[-1].n
+        curve["method"] = known[-1].method
+    return curve
+
+
+def _interval(path: Path, record: Record, layer: int, name: str) -> Interval | None:
+    if record.get("ranked", True):
+        return layer_interval(record, path, layer, name, confidence=CONFIDENCE)
+    entry = record["layers"][str(layer)]
+    error = entry["notes"].get("standard_errors", {}).get(name)
+    if error is None:
+        return None
+    value, half = entry["metrics"][name], 1.959964 * error
+    return Interval(value, value - half, value + half, error, entry["n"], "images", "normal")
+
+
+def _short(notes: Mapping[str, Any]) -> Data:
+    """Notes without long arrays, which the page would show to nobody."""
+    short = {}
+    for name, value in notes.items():
+        length = len(json.dumps(value))
+        short[name] = value if length <= LONG_NOTE else f"{length:,} characters, see the record"
+    return short

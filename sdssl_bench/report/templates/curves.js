@@ -1,0 +1,145 @@
+// Layer curves with bands: small multiples, one per benchmark, all chosen encoders in each.
+const PLOT = { width: 340, height: 210, left: 38, right: 10, top: 10, bottom: 26 };
+function niceTicks(low, high, most) {
+  const raw = (high - low) / most || 1;
+  const base = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 2.5, 5, 10].map((m) => m * base).find((v) => v >= raw);
+  const ticks = [];
+  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-6; i += 1) ticks.push(i * step);
+  return ticks;
+}
+// series: [{encoder, depth, best, points: [{layer, value, low, high}]}]; a gap between layers stays a gap.
+function linePlot(series, { ranked, readout, label }) {
+  const { width, height, left, right, top, bottom } = PLOT;
+  const scale = ranked ? 100 : 1;
+  const all = series.flatMap((one) => one.points);
+  const ends = all.flatMap((p) => (state.bands && p.low !== null ? [p.value, p.low, p.high] : [p.value])).map((v) => v * scale);
+  let [low, high] = [Math.min(...ends), Math.max(...ends)];
+  if (low === high) [low, high] = [low - 1, high + 1];
+  const margin = (high - low) * 0.05;
+  [low, high] = [low - margin, high + margin];
+  const depth = Math.max(...series.map((one) => one.depth));
+  const place = (one, layer) => (state.relative ? layer / one.depth : layer);
+  const [first, last] = state.relative ? [0, 1] : [1, Math.max(depth, 2)];
+  const x = (v) => left + (width - left - right) * (v - first) / (last - first);
+  const y = (v) => height - bottom - (height - top - bottom) * (v * scale - low) / (high - low);
+  const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", tabindex: 0, role: "group", "aria-roledescription": "layer curves", "aria-label": `${label}. Left and right arrow keys read the layers.` });
+  for (const tick of niceTicks(low, high, 5)) {
+    svg.append(s("line", { x1: left, x2: width - right, y1: y(tick / scale), y2: y(tick / scale), class: "grid" }),
+      s("text", { x: left - 5, y: y(tick / scale) + 3.5, "text-anchor": "end" }, Number(tick.toPrecision(6))));
+  }
+  const marks = state.relative ? [0, 0.25, 0.5, 0.75, 1] : niceTicks(1, depth, 11).filter((v) => Number.isInteger(v));
+  for (const tick of marks) svg.append(s("text", { x: x(tick), y: height - bottom + 14, "text-anchor": "middle" }, tick));
+  svg.append(s("line", { x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, class: "axis" }),
+    s("text", { x: width - right, y: height - 1, "text-anchor": "end" }, state.relative ? "layer / depth" : "layer"));
+  const xy = (one, layer, v) => `${x(place(one, layer)).toFixed(1)},${y(v).toFixed(1)}`;
+  for (const one of series) {
+    const runs = [];
+    for (const p of one.points) {
+      const run = runs.at(-1);
+      if (run && run.at(-1).layer === p.layer - 1) run.push(p);
+      else runs.push([p]);
+    }
+    const group = s("g", { class: colour(one.encoder) });
+    for (const run of runs) {
+      const banded = run.filter((p) => p.low !== null);
+      if (state.bands && banded.length > 1) {
+        group.append(s("path", { class: "band", d: "M" + [...banded.map((p) => xy(one, p.layer, p.high)), ...banded.reverse().map((p) => xy(one, p.layer, p.low))].join("L") + "z" }));
+      }
+      group.append(s("path", { class: "line", "stroke-dasharray": dash(one.encoder), d: "M" + run.map((p) => xy(one, p.layer, p.value)).join("L") }));
+    }
+    for (const p of one.points) {
+      group.append(mark(markOf(one.encoder), Number(x(place(one, p.layer)).toFixed(1)), Number(y(p.value).toFixed(1)), 2.3));
+      if (p.layer === one.best) group.append(s("circle", { cx: x(place(one, p.layer)), cy: y(p.value), r: 5.5, class: "best" }));
+    }
+    svg.append(group);
+  }
+  const rule = s("line", { y1: top, y2: height - bottom, class: "rule", visibility: "hidden" });
+  svg.append(rule);
+  const stops = [...new Set(series.flatMap((one) => one.points.map((p) => place(one, p.layer))))].sort((a, b) => a - b);
+  let current = -1;
+  const show = (i) => {
+    current = i;
+    rule.setAttribute("visibility", i < 0 ? "hidden" : "visible");
+    if (i < 0) return readout.replaceChildren(...legendLines(series));
+    const stop = stops[i];
+    rule.setAttribute("x1", x(stop));
+    rule.setAttribute("x2", x(stop));
+    const lines = series.map((one) => [one, one.points.find((p) => place(one, p.layer) === stop)]).filter(([, p]) => p)
+      .sort((a, b) => b[1].value - a[1].value);
+    readout.replaceChildren(...lines.map(([one, p]) => h("li", {}, swatch(one.encoder), h("span", { class: "name" }, data.encoders[one.encoder].label),
+      h("span", { class: "num" }, `layer ${p.layer}: ${numberText(p.value, ranked)}`, p.low === null ? null : h("span", { class: "ci" }, ` ${numberText(p.low, ranked)}–${numberText(p.high, ranked)}`)))));
+  };
+  const nearest = (event) => {
+    const box = svg.getBoundingClientRect();
+    const at = (event.clientX - box.left) / box.width * width;
+    return stops.reduce((found, v, i) => (Math.abs(x(v) - at) < Math.abs(x(stops[found]) - at) ? i : found), 0);
+  };
+  svg.addEventListener("pointermove", (e) => show(nearest(e)));
+  svg.addEventListener("pointerdown", (e) => show(nearest(e)));
+  svg.addEventListener("pointerleave", () => { if (document.activeElement !== svg) show(-1); });
+  svg.addEventListener("blur", () => show(-1));
+  svg.addEventListener("keydown", (e) => {
+    const moves = { ArrowLeft: Math.max(current - 1, 0), ArrowRight: Math.min(current + 1, stops.length - 1), Home: 0, End: stops.length - 1, Escape: -1 };
+    if (!(e.key in moves)) return;
+    e.preventDefault();
+    show(moves[e.key]);
+    say([...readout.children].map((li) => li.textContent).join("; "));
+  });
+  show(-1);
+  return svg;
+}
+function legendLines(series) {
+  return series.map((one) => h("li", {}, swatch(one.encoder), h("span", { class: "name" }, data.encoders[one.encoder].label),
+    one.best === null ? null : h("span", { class: "num ci" }, `best ${one.best} of ${one.depth}`)));
+}
+function seriesOf(results, metric, headline) {
+  return results.map((r) => ({
+    encoder: r.encoder, depth: r.depth, best: metric === headline ? r.best : null, result: r,
+    points: r.layers.map((layer) => at(r, metric, layer)).filter(Boolean),
+  })).filter((one) => one.points.length);
+}
+function curvePanel(benchmark, results, metrics, { title, sub, metric = null }) {
+  const info = data.benchmarks[benchmark];
+  let current = metric || state.metrics?.[info.label] || info.headline;
+  const readout = h("ul", { class: "readout" });
+  const holder = h("div");
+  const draw = () => {
+    const series = seriesOf(results, current, info.headline);
+    holder.replaceChildren(series.length ? linePlot(series, { ranked: info.ranked, readout, label: `${info.label}, ${current}` }) : h("p", { class: "note" }, "Not measured."));
+  };
+  const pick = metrics.length > 1 ? h("select", { "aria-label": `Metric of ${info.label}`, onchange: (e) => {
+    current = e.target.value;
+    (state.metrics ||= {})[info.label] = current;
+    draw();
+  } }, ...metrics.map((m) => h("option", { value: m, selected: m === current }, m))) : null;
+  const csv = copyButton("CSV", () => csvText([["encoder", "benchmark", "metric", "layer", "value", "low95", "high95", "n", "record"],
+    ...seriesOf(results, current, info.headline).flatMap((one) => one.points.map((p) => [data.encoders[one.encoder].label, info.label, current, p.layer, p.value, p.low, p.high, p.n, one.result.key]))]));
+  csv.setAttribute("aria-label", `Copy ${info.label} as CSV`);
+  const panel = h("article", { class: "panel" }, h("header", {}, h("div", {}, h("h3", {}, title), h("span", { class: "sub" }, sub)), h("span", { class: "row" }, pick, csv)), holder, readout);
+  draw();
+  return panel;
+}
+function unitText(results) {
+  const info = data.benchmarks[results[0].benchmark];
+  const curve = results[0].metrics[info.headline];
+  return curve.unit ? `${curve.units.toLocaleString("en")} ${curve.unit}` : "";
+}
+function buildCurves() {
+  if (!data.results.some((r) => data.benchmarks[r.benchmark].ranked)) return;
+  const body = section("curves", "Layer curves", "Bands are 95% intervals over test items, of each encoder by itself: two bands that overlap may still differ in a paired test. A ring marks the best layer, which is selected on test. Point at a curve, or reach it with Tab and use the arrow keys, to read a layer.");
+  const panels = h("div", { class: "panels" });
+  body.append(h("div", { class: "tools" },
+    choice("Horizontal axis", [[false, "Layer"], [true, "Layer / depth"]], () => state.relative, (v) => { state.relative = v; }),
+    choice("Bands", [[true, "Bands"], [false, "No bands"]], () => state.bands, (v) => { state.bands = v; })), panels);
+  drawers.push(() => {
+    const results = shownResults(true);
+    const benchmarks = [...new Set(results.map((r) => r.benchmark))].sort((a, b) => a - b);
+    panels.replaceChildren(...benchmarks.map((b) => {
+      const of = results.filter((r) => r.benchmark === b);
+      const info = data.benchmarks[b];
+      return curvePanel(b, of, info.metrics, { title: shortLabel(info), sub: `${info.task} · ${info.protocol.split("/")[1]} · ${unitText(of)}` });
+    }));
+    if (!benchmarks.length) panels.append(h("p", { class: "note" }, "Nothing fits the filters above."));
+  });
+}
