@@ -68,22 +68,24 @@ def collect(records: Iterable[tuple[Path, Record]]) -> Data:
             f"Expected result records to report on, found none{limited}. Run an evaluation first, or "
             "name the folder of the results with --results."
         )
-    places: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path, record in kept:
-        if record["key"] in places:
+        if record["key"] in files:
             raise DataError(
-                f"{places[record['key']]} and {path} are records of the same measurement. Keep one."
+                f"{files[record['key']]} and {path} are records of the same measurement. Keep one."
             )
-        places[record["key"]] = path
+        files[record["key"]] = path
     labels = _labels(kept)
     kept.sort(key=lambda pair: (*labels[pair[1]["key"]], pair[1]["key"]))
     encoders = _encoders(kept, labels)
     benchmarks = _benchmarks(kept, labels)
+    places = _places(encoders, {key: encoder for key, (_, encoder) in labels.items()})
+    columns = _places(benchmarks, {key: benchmark for key, (benchmark, _) in labels.items()})
     pool = Pool()
     results = [
         {
-            "encoder": [e["label"] for e in encoders].index(labels[record["key"]][1]),
-            "benchmark": [b["label"] for b in benchmarks].index(labels[record["key"]][0]),
+            "encoder": places[record["key"]],
+            "benchmark": columns[record["key"]],
             **_result(path, record, pool),
         }
         for path, record in kept
@@ -93,8 +95,8 @@ def collect(records: Iterable[tuple[Path, Record]]) -> Data:
         "encoders": encoders,
         "benchmarks": benchmarks,
         "results": results,
-        "matrices": matrices(kept, _index(labels, encoders)),
-        "maps": maps(kept, _index(labels, encoders)),
+        "matrices": matrices(kept, places, [e["label"] for e in encoders]),
+        "maps": maps(kept, places),
         "pool": pool.values,
     }
 
@@ -115,11 +117,10 @@ def _labels(records: Sequence[tuple[Path, Record]]) -> dict[str, tuple[str, str]
     return dict(zip(heads["key"], zip(columns, rows, strict=True), strict=True))
 
 
-def _index(
-    labels: Mapping[str, tuple[str, str]], encoders: Sequence[Mapping[str, Any]]
-) -> dict[str, int]:
-    names = [encoder["label"] for encoder in encoders]
-    return {key: names.index(encoder) for key, (_, encoder) in labels.items()}
+def _places(entries: Sequence[Data], labels: Mapping[str, str]) -> dict[str, int]:
+    """Key of a record -> place of the entry with its label."""
+    order = {entry["label"]: place for place, entry in enumerate(entries)}
+    return {key: order[label] for key, label in labels.items()}
 
 
 def _about(records: Sequence[tuple[Path, Record]], *, num_limited: int) -> Data:
@@ -166,15 +167,34 @@ def _benchmarks(
                 "protocol": f"{protocol['id']}@{protocol['version']}",
                 "headline": record["headline"],
                 "ranked": record.get("ranked", True),
+                "parameters": record["protocol"]["parameters"],
                 "metrics": [],
             },
         )
         for layer in record["layers"].values():
             entry["metrics"] += [m for m in layer["metrics"] if m not in entry["metrics"]]
-    for entry in benchmarks.values():
+    found = [benchmarks[label] for label in sorted(benchmarks)]
+    for entry in found:
         # A row of a matrix is no curve; `matrices` shows them.
         entry["metrics"] = [m for m in entry["metrics"] if not m.startswith("cka/layer")]
-    return [benchmarks[label] for label in sorted(benchmarks)]
+        entry["differs"] = _differences(entry, found)
+    for entry in found:
+        del entry["parameters"]
+    return found
+
+
+def _differences(benchmark: Data, benchmarks: Sequence[Data]) -> str:
+    """The parameters in which a benchmark differs from others of its task and data."""
+    same = [
+        other["parameters"]
+        for other in benchmarks
+        if all(other[k] == benchmark[k] for k in ("task", "dataset", "variant", "protocol"))
+    ]
+    return ", ".join(
+        f"{name.replace('_', ' ')} {json.dumps(value)}"
+        for name, value in benchmark["parameters"].items()
+        if any(other.get(name) != value for other in same)
+    )
 
 
 def _result(path: Path, record: Record, pool: Pool) -> Data:

@@ -36,7 +36,7 @@ def cost(record: Record) -> dict[str, Any]:
         forward = f"{group}/forward" if group else "forward"
         split = group or (next(iter(record["dataset"]["splits"])) if _one_split(record) else "")
         size = record["dataset"]["splits"].get(split)
-        if forward in inside and size is not None:
+        if inside.get(forward, 0.0) > 0 and size is not None:
             images += size
             passing += sum(whole) or inside[forward]
     return {

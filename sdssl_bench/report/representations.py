@@ -14,31 +14,32 @@ GRID = 1000
 
 
 def matrices(
-    records: Sequence[tuple[Path, Record]], encoders: Mapping[str, int]
+    records: Sequence[tuple[Path, Record]], encoders: Mapping[str, int], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One per record that holds CKA between layers.
 
     Args:
         records: with their paths.
         encoders: key of a record -> place of its encoder.
+        labels: of the encoders.
 
     Returns:
         "rows" and "columns" are layers; "values" [rows][columns], null where it is not defined;
         "against" names the other encoder, or is null within one.
     """
     found = []
+    who = {_identity(one["model"]): labels[encoders[one["key"]]] for _, one in records}
     for _, record in records:
         layers = sorted(map(int, record["layers"]))
         entries = [record["layers"][str(layer)] for layer in layers]
         names = sorted({m for entry in entries for m in entry["metrics"] if m.startswith(PREFIX)})
         if not names:
             continue
-        notes = entries[-1]["notes"]
         found.append(
             {
                 "key": record["key"],
                 "encoder": encoders[record["key"]],
-                "against": notes.get("against"),
+                "against": _other(record, who, entries[-1]["notes"]),
                 "dataset": _dataset(record),
                 "estimator": record["protocol"]["resolved"].get("cka", {}).get("estimator"),
                 "n": entries[-1]["n"],
@@ -99,6 +100,20 @@ def maps(
             }
         )
     return found
+
+
+def _other(
+    record: Record, who: Mapping[tuple[str, ...], str], notes: Mapping[str, Any]
+) -> str | None:
+    """The encoder of the columns as the report calls it; None where it is that of the rows."""
+    model = record["protocol"]["resolved"].get("against")
+    if model is None:
+        return None
+    return who.get(_identity(model), str(notes.get("against", "another encoder")))
+
+
+def _identity(model: Mapping[str, Any]) -> tuple[str, ...]:
+    return (model["weights_sha256"], model["network"], model["norm"], model["arch"])
 
 
 def _placed(points: Any) -> Any:

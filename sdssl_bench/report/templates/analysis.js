@@ -15,8 +15,8 @@ function buildDescriptions() {
     for (const b of [...new Set(results.map((r) => r.benchmark))].filter((i) => data.benchmarks[i].task !== "cka")) {
       const info = data.benchmarks[b];
       const of = results.filter((r) => r.benchmark === b);
-      body.append(h("p", { class: "group" }, info.label), h("div", { class: "panels" },
-        ...info.metrics.map((metric) => curvePanel(b, of, [metric], { metric, title: metric.replaceAll("_", " "), sub: info.protocol }))));
+      body.append(h("p", { class: "group" }, info.label, h("span", { class: "note" }, ` ${info.protocol}${info.differs ? ", " + info.differs : ""}`)), h("div", { class: "panels" },
+        ...info.metrics.map((metric) => curvePanel(b, of, [metric], { metric, title: metric.replaceAll("_", " "), sub: GLOSSES[metric] || "" }))));
     }
     if (!results.length) body.append(h("p", { class: "note" }, "Nothing fits the filters above."));
   });
@@ -86,6 +86,19 @@ function buildMatrices() {
     panels.replaceChildren(...shown.map((m) => heatMap(m, low)));
   });
 }
+const GLOSSES = {
+  alignment: "distance^γ of two views of an image",
+  uniformity: "log mean exp(−t d²) over pairs, nats",
+  negative_alignment: "distance^γ of different images",
+  R: "negative alignment / alignment",
+  uniformity_ratio: "−uniformity / alignment",
+  rankme: "effective rank of the features",
+  effective_rank: "effective rank of centred features",
+  silhouette: "of classes, in the features",
+  "tsne/silhouette": "of classes, in the map",
+  "tsne/purity": "own class among nearest points of the map",
+  "tsne/divergence": "Kullback-Leibler divergence of the map",
+};
 const CLASSES = ["#0077bb", "#ee7733", "#009988", "#cc3311", "#33bbee", "#ee3377", "#999933", "#aa4499", "#888888", "#ddaa33"];
 function buildMaps() {
   if (!data.maps.length) return;

@@ -62,7 +62,8 @@ function plain(value) {
   if (value === null || value === undefined) return "";
   return Number(value.toPrecision(4)).toString();
 }
-const numberText = (value, ranked) => (ranked ? percent(value) : plain(value));
+const minus = (text) => String(text).replace(/^-/, "\u2212");
+const numberText = (value, ranked) => minus(ranked ? percent(value) : plain(value));
 const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many || one + "s"}`;
 function seconds(value) {
   if (value < 90) return `${value.toFixed(value < 10 ? 2 : 1)} s`;

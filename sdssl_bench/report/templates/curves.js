@@ -1,5 +1,5 @@
 // Layer curves with bands: small multiples, one per benchmark, all chosen encoders in each.
-const PLOT = { width: 340, height: 210, left: 38, right: 10, top: 10, bottom: 26 };
+const PLOT = { width: 340, height: 210, left: 38, right: 10, top: 10, bottom: 30 };
 function niceTicks(low, high, most) {
   const raw = (high - low) / most || 1;
   const base = 10 ** Math.floor(Math.log10(raw));
@@ -26,12 +26,12 @@ function linePlot(series, { ranked, readout, label }) {
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", tabindex: 0, role: "group", "aria-roledescription": "layer curves", "aria-label": `${label}. Left and right arrow keys read the layers.` });
   for (const tick of niceTicks(low, high, 5)) {
     svg.append(s("line", { x1: left, x2: width - right, y1: y(tick / scale), y2: y(tick / scale), class: "grid" }),
-      s("text", { x: left - 5, y: y(tick / scale) + 3.5, "text-anchor": "end" }, Number(tick.toPrecision(6))));
+      s("text", { x: left - 5, y: y(tick / scale) + 3.5, "text-anchor": "end" }, minus(Number(tick.toPrecision(6)))));
   }
   const marks = state.relative ? [0, 0.25, 0.5, 0.75, 1] : niceTicks(1, depth, 11).filter((v) => Number.isInteger(v));
   for (const tick of marks) svg.append(s("text", { x: x(tick), y: height - bottom + 14, "text-anchor": "middle" }, tick));
   svg.append(s("line", { x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, class: "axis" }),
-    s("text", { x: width - right, y: height - 1, "text-anchor": "end" }, state.relative ? "layer / depth" : "layer"));
+    s("text", { x: width - right, y: height - 4, "text-anchor": "end" }, state.relative ? "layer / depth" : "layer"));
   const xy = (one, layer, v) => `${x(place(one, layer)).toFixed(1)},${y(v).toFixed(1)}`;
   for (const one of series) {
     const runs = [];
@@ -138,7 +138,7 @@ function buildCurves() {
     panels.replaceChildren(...benchmarks.map((b) => {
       const of = results.filter((r) => r.benchmark === b);
       const info = data.benchmarks[b];
-      return curvePanel(b, of, info.metrics, { title: shortLabel(info), sub: `${info.task} · ${info.protocol.split("/")[1]} · ${unitText(of)}` });
+      return curvePanel(b, of, info.metrics, { title: shortLabel(info), sub: [info.task, info.protocol.split("/")[1], unitText(of), info.differs].filter(Boolean).join(" · ") });
     }));
     if (!benchmarks.length) panels.append(h("p", { class: "note" }, "Nothing fits the filters above."));
   });

@@ -43,7 +43,7 @@ function layerTable(result, shownLayer, ranked) {
   const near = (m) => (m.includes("/") ? m.slice(0, m.lastIndexOf("/")) : "") === group;
   const names = [headline, ...Object.keys(result.metrics).filter((m) => m !== headline && near(m))].slice(0, 6);
   return h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "All layers" }, h("table", {},
-    h("thead", {}, h("tr", {}, h("th", { scope: "col" }, "layer"), ...names.map((m) => h("th", { scope: "col" }, m)), h("th", { scope: "col" }, "95% interval"), h("th", { scope: "col" }, "n"), h("th", { scope: "col", class: "text" }, "scored (UTC)"))),
+    h("thead", {}, h("tr", {}, h("th", { scope: "col", class: "text" }, "layer"), ...names.map((m) => h("th", { scope: "col" }, m)), h("th", { scope: "col" }, "95% interval"), h("th", { scope: "col" }, "n"), h("th", { scope: "col", class: "text" }, "scored (UTC)"))),
     h("tbody", {}, ...result.layers.map((layer, i) => {
       const cell = at(result, headline, layer);
       return h("tr", { class: layer === shownLayer ? "shown" : null }, h("th", { scope: "row" }, String(layer) + (layer === result.best ? " (best on test)" : "")),

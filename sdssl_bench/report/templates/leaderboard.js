@@ -67,7 +67,7 @@ function sortHeader(table, column, text, { sub = null, isText = false, swatchOf 
     const again = document.querySelector(`[data-table="${table}"] [data-sort="${CSS.escape(column)}"]`);
     if (again) again.focus();
     say(`Sorted by ${text}, ${state.sort[table].down ? "descending" : "ascending"}`);
-  } }, sub ? h("span", { class: "sub" }, sub) : null, swatchOf === null ? null : swatch(swatchOf), text, " ", h("span", { class: "arrow", "aria-hidden": "true" }, active ? (sort.down ? "▾" : "▴") : "▿")));
+  } }, sub ? h("span", { class: "sub" }, sub) : null, swatchOf === null ? null : swatch(swatchOf), text, "\u00a0", h("span", { class: "arrow", "aria-hidden": "true" }, active ? (sort.down ? "▾" : "▴") : "▿")));
   return header;
 }
 
@@ -97,7 +97,7 @@ function matrixTable(results) {
     const info = data.benchmarks[key];
     head.append(swap
       ? sortHeader("matrix", encoderName(key), encoderName(key), { sub: `${data.encoders[key].arch}, covers ${coverage(key)} of ${benchmarks.length}`, swatchOf: key })
-      : sortHeader("matrix", info.label, shortLabel(info), { sub: `${info.task} · ${info.headline}` }));
+      : sortHeader("matrix", info.label, shortLabel(info), { sub: `${info.task} · ${info.headline}${info.differs ? " · " + info.differs : ""}` }));
   }
   if (!swap) head.append(sortHeader("matrix", "coverage", "Coverage"));
   const body = h("tbody");
@@ -105,7 +105,7 @@ function matrixTable(results) {
     const tr = h("tr", {});
     if (swap) {
       const info = data.benchmarks[row];
-      tr.append(h("th", { scope: "row" }, h("span", { class: "sub small" }, `${info.task} · ${info.headline}`), h("br"), shortLabel(info)));
+      tr.append(h("th", { scope: "row" }, h("span", { class: "sub small" }, `${info.task} · ${info.headline}`), h("br"), shortLabel(info), info.differs ? h("span", { class: "sub small" }, h("br"), info.differs) : null));
     } else tr.append(h("th", { scope: "row" }, swatch(row), encoderName(row), h("br"), h("span", { class: "sub small" }, data.encoders[row].arch)));
     for (const key of columnKeys) {
       const result = pair(row, key);

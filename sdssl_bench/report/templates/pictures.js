@@ -2,7 +2,7 @@
 function buildPictures() {
   for (const [kind, title, note] of [
     ["strip", "DAVIS strips", "Frames from left to right, layers from top to bottom; the first row is the annotation."],
-    ["gallery", "Retrieval galleries", "The query first, then the images found for it, best first: right ones framed green, wrong ones red, junk grey. Galleries show the queries that went worst."],
+    ["gallery", "Galleries", "Retrieval and copy detection: the query first, then the images found for it, best first; right ones framed green, wrong ones red, junk grey. The queries are those that went worst."],
   ]) {
     const pictures = (data.pictures || []).filter((p) => p.kind === kind);
     if (!pictures.length) continue;
