@@ -21,7 +21,7 @@ const h = (tag, attributes, ...children) => fill(document.createElement(tag), at
 const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
 const byId = (id) => document.getElementById(id);
 
-// Text at `place` is read when a section is drawn, so that one state serves all of them.
+// What the reader chose; sections read it when they are drawn.
 const state = {
   encoders: new Set(data.encoders.keys()),
   tasks: new Set(data.benchmarks.map((b) => b.task)),
