@@ -8,6 +8,7 @@ records give the same data, in whatever order they are read.
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from sdssl_bench.leaderboard import column_labels, row_labels, tidy
 from sdssl_bench.report.cost import cost
 from sdssl_bench.report.representations import maps, matrices
 from sdssl_bench.results import Record, canonical_json
+from sdssl_bench.standings import standings
 from sdssl_bench.uncertainty import Interval, layer_interval
 
 CONFIDENCE = 0.95
@@ -81,11 +83,13 @@ def collect(records: Iterable[tuple[Path, Record]]) -> Data:
     benchmarks = _benchmarks(kept, labels)
     places = _places(encoders, {key: encoder for key, (_, encoder) in labels.items()})
     columns = _places(benchmarks, {key: benchmark for key, (benchmark, _) in labels.items()})
+    ranks = standings(pair for pair in kept if pair[1].get("ranked", True))
     pool = Pool()
     results = [
         {
             "encoder": places[record["key"]],
             "benchmark": columns[record["key"]],
+            "standing": asdict(ranks[record["key"]]) if record["key"] in ranks else None,
             **_result(path, record, pool),
         }
         for path, record in kept

@@ -2,12 +2,18 @@
 function intervalText(cell) {
   return cell.low === null ? "no interval" : `${percent(cell.low)}–${percent(cell.high)}`;
 }
+function rankText(standing) {
+  if (!standing) return null;
+  return `rank ${standing.first === standing.last ? standing.first : `${standing.first}–${standing.last}`} of ${standing.models}`;
+}
 function beside(result) {
-  if (state.view === "last") return null;
+  if (state.view === "last") return rankText(result.standing);
   const cell = chosen(result);
   const last = at(result, data.benchmarks[result.benchmark].headline, result.depth);
   return `layer ${cell.layer} · last ${last ? percent(last.value) : "not scored"}`;
 }
+// Better than every other encoder of the benchmark, by the paired tests of the last layer.
+const isFirst = (r) => state.view === "last" && r.standing !== null && r.standing.last === 1;
 function sparkline(result, range) {
   const metric = data.benchmarks[result.benchmark].headline;
   const [width, height, pad] = [84, 18, 3];
@@ -42,7 +48,7 @@ function cellButton(result, range) {
   return h("button", {
     type: "button", class: "cell", onclick: () => showDetails(result, cell.layer),
     "aria-label": `${name}: ${percent(cell.value)}, interval ${intervalText(cell)}${extra ? ", " + extra : ""}; details`,
-  }, h("span", { class: "v" }, percent(cell.value)), h("span", { class: "ci" }, intervalText(cell)),
+  }, h("span", { class: isFirst(result) ? "v first" : "v" }, percent(cell.value)), h("span", { class: "ci" }, intervalText(cell)),
     extra ? h("span", { class: "sub" }, extra) : null, sparkline(result, range));
 }
 const hole = () => h("div", { class: "hole" }, h("span", { "aria-hidden": "true" }, "–"), h("span", { class: "visually-hidden" }, "not measured"));
@@ -153,9 +159,9 @@ function boardCsv(shown) {
     const info = data.benchmarks[r.benchmark];
     const last = at(r, info.headline, r.depth);
     return [data.encoders[r.encoder].label, info.label, info.protocol, info.headline, VIEWS[state.view].name + (state.view === "best" ? " (selected on test)" : ""),
-      cell?.layer, cell?.value, cell?.low, cell?.high, last?.value, cell?.n, r.key];
+      cell?.layer, cell?.value, cell?.low, cell?.high, last?.value, r.standing?.first, r.standing?.last, r.standing?.models, cell?.n, r.key];
   }));
-  return csvText([["encoder", "benchmark", "protocol", "metric", "view", "layer", "value", "low95", "high95", "last_layer_value", "n", "record"], ...rows]);
+  return csvText([["encoder", "benchmark", "protocol", "metric", "view", "layer", "value", "low95", "high95", "last_layer_value", "last_layer_rank_from", "last_layer_rank_to", "ranked", "n", "record"], ...rows]);
 }
 function boardLatex(shown) {
   const cellText = (cell) => {
@@ -165,9 +171,10 @@ function boardLatex(shown) {
     const ends = value.low === null ? "" : ` {\\scriptsize [${percent(value.low)}, ${percent(value.high)}]}`;
     const last = state.view === "last" ? null : at(result, data.benchmarks[result.benchmark].headline, result.depth);
     const layer = state.view === "last" ? "" : ` {\\scriptsize at ${value.layer}, last ${last ? percent(last.value) : "--"}}`;
-    return percent(value.value) + ends + layer;
+    const score = percent(value.value);
+    return (isFirst(result) ? `\\textbf{${score}}` : score) + ends + layer;
   };
-  const texts = shown.columns.length - shown.table[0]?.filter(Array.isArray).length || 1;
+  const texts = shown.columns.length - (shown.table[0] || []).filter(Array.isArray).length;
   return [
     `% ${VIEWS[state.view].caption} x100, 95% intervals in brackets. -- is not measured.`,
     "% needs \\usepackage{booktabs}",
@@ -193,7 +200,7 @@ function buildLeaderboard() {
     caption);
   const table = h("table", { id: "board" });
   body.append(h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, table));
-  body.append(h("p", { class: "note" }, "x100 · below each number its 95% interval over test items (images, queries or sequences; not over training seeds) and its curve over the layers · a dash was not measured; nothing is averaged over benchmarks · no cell is bold: whether a difference is more than chance is a paired test on the same items, sdssl-bench compare · a cell opens where its number comes from."));
+  body.append(h("p", { class: "note" }, "x100 · below each number its 95% interval over test items (images, queries or sequences; not over training seeds) and its curve over the layers · a dash was not measured; nothing is averaged over benchmarks · ranks are those an encoder may have among all of the report with this benchmark, by paired tests of the last layers on the same items (Holm, 5%); bold is only what is first beyond doubt; sdssl-bench compare tells more · a cell opens where its number comes from."));
   drawers.push(() => {
     const results = shownResults(true);
     shown = state.layout === "matrix" ? matrixTable(results) : listTable(results);
