@@ -1,4 +1,4 @@
-"""Chromium, headless, driven through the DevTools protocol over two pipes: nothing to install but Chromium."""
+"""Chromium, headless, driven through the DevTools protocol over two pipes: needs nothing but Chromium."""
 
 import base64
 import json
@@ -151,7 +151,10 @@ class Browser:
         bad = []
         for event in self.events:
             method, values = event.get("method"), event.get("params", {})
-            console = method == "Runtime.consoleAPICalled" and values["type"] in ("error", "warning")
+            console = method == "Runtime.consoleAPICalled" and values["type"] in (
+                "error",
+                "warning",
+            )
             if console or method in ("Runtime.exceptionThrown", "Log.entryAdded"):
                 bad.append(values)
         return bad

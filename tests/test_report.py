@@ -25,7 +25,9 @@ from sdssl_bench.results import Record, ResultStore
 from sdssl_bench.uncertainty import layer_interval
 from stored_results import knn_layer, store
 
-HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028 & \"quoted\" 'too' <!--"
+HOSTILE = (
+    "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028 & \"quoted\" 'too' <!--"
+)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +112,9 @@ def test_the_layer_chosen_on_validation_is_not_chosen_on_test(data: dict[str, An
 
 def test_holes_stay_holes(data: dict[str, Any]) -> None:
     dino = [e["label"] for e in data["encoders"]].index("dino")
-    tasks = {data["benchmarks"][r["benchmark"]]["task"] for r in data["results"] if r["encoder"] == dino}
+    tasks = {
+        data["benchmarks"][r["benchmark"]]["task"] for r in data["results"] if r["encoder"] == dino
+    }
     assert "davis" not in tasks
     pairs = {(r["encoder"], r["benchmark"]) for r in data["results"]}
     assert len(pairs) == len(data["results"]) < len(data["encoders"]) * len(data["benchmarks"])
@@ -308,7 +312,10 @@ def test_seconds_add_up_and_rates_are_of_recorded_passes() -> None:
         "test/load": 0.5, "test/forward": 0.5, "test/total": 1.0, "search": 0.25,
     }  # fmt: skip
     record = {**head(), "environments": [_environment()]}
-    record["layers"] = {"1": {**entry(0.5), "seconds": seconds}, "2": {**entry(0.5), "seconds": {"search": 0.5}}}  # fmt: skip
+    record["layers"] = {
+        "1": entry(0.5, seconds=seconds),
+        "2": entry(0.5, seconds={"search": 0.5}),
+    }
     found = cost(record)
     assert found["total"] == pytest.approx(5.75)
     assert sum(found["phases"].values()) == pytest.approx(found["total"])

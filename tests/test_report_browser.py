@@ -1,7 +1,6 @@
 """The report in a real browser: it opens from disk, works by mouse and by keyboard, and stays silent."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,10 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     items = {"tsne/points": points, "tsne/target": np.arange(20) % 2}
     described = {
         layer: (
-            {"uniformity": -float(layer), **{f"cka/layer{n:02d}": 0.5 + 0.1 * n for n in (1, 2, 3)}},
+            {
+                "uniformity": -float(layer),
+                **{f"cka/layer{n:02d}": 0.5 + 0.1 * n for n in (1, 2, 3)},
+            },
             items,
         )
         for layer in (1, 2, 3)
@@ -43,7 +45,14 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> str:
     data = collect(ResultStore(root))
     source = "data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAA="
     data["pictures"] = [
-        {"kind": "strip", "caption": HOSTILE, "width": 1, "height": 1, "original": "", "source": source}
+        {
+            "kind": "strip",
+            "caption": HOSTILE,
+            "width": 1,
+            "height": 1,
+            "original": "",
+            "source": source,
+        }
     ]
     path = root / "report" / "index.html"
     path.parent.mkdir()
@@ -158,7 +167,9 @@ def test_a_gap_between_layers_is_a_gap_in_the_curve(browser: Browser) -> None:
 def test_the_best_view_says_selected_on_test_and_shows_the_last_layer(browser: Browser) -> None:
     click(browser, "[data-value=best]")
     assert "selected on test" in browser.run("document.querySelector('#board-note').textContent")
-    texts = browser.run("[...document.querySelectorAll('#board .cell .sub')].map(e => e.textContent)")
+    texts = browser.run(
+        "[...document.querySelectorAll('#board .cell .sub')].map(e => e.textContent)"
+    )
     assert texts
     assert all("last" in text and "layer" in text for text in texts)
 
@@ -217,7 +228,10 @@ def test_arrow_keys_read_a_curve(browser: Browser) -> None:
 
 
 def test_the_pointer_reads_a_curve_and_a_matrix(browser: Browser) -> None:
-    for section, expected in (("#curves .plot", "layer 2:"), ("#cka .heat", "layers 2 and 2: 0.700")):
+    for section, expected in (
+        ("#curves .plot", "layer 2:"),
+        ("#cka .heat", "layers 2 and 2: 0.700"),
+    ):
         box = browser.run(
             f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); "
             "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })"
@@ -233,7 +247,9 @@ def test_the_pointer_reads_a_curve_and_a_matrix(browser: Browser) -> None:
 def test_another_metric_is_drawn_and_kept(browser: Browser) -> None:
     first = "document.querySelector('#curves .panel:nth-child(3) select')"
     before = browser.run(f"{first}.closest('.panel').querySelector('.line').getAttribute('d')")
-    browser.run(f"(s => {{ s.value = 'k20/top5'; s.dispatchEvent(new Event('change')); }})({first})")
+    browser.run(
+        f"(s => {{ s.value = 'k20/top5'; s.dispatchEvent(new Event('change')); }})({first})"
+    )
     after = browser.run(f"{first}.closest('.panel').querySelector('.line').getAttribute('d')")
     assert before != after
     click(browser, "#curves [data-value=false]")
@@ -288,7 +304,10 @@ def contrast(browser: Browser, selector: str) -> float:
     )
 
     def luminance(rgb: list[float]) -> float:
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in (v / 255 for v in rgb)]
+        linear = [
+            c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4
+            for c in (v / 255 for v in rgb)
+        ]
         return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
     light, dark = sorted(map(luminance, browser.run(code)), reverse=True)
@@ -316,7 +335,9 @@ def test_nothing_scrolls_sideways_on_a_phone(browser: Browser) -> None:
     try:
         assert browser.run("document.documentElement.scrollWidth") <= 360
         click(browser, "#board .cell")
-        assert browser.run("document.querySelector('#details').getBoundingClientRect().width") <= 360
+        assert (
+            browser.run("document.querySelector('#details').getBoundingClientRect().width") <= 360
+        )
         assert browser.run(
             "document.querySelector('#details > div').scrollWidth"
             " <= document.querySelector('#details').clientWidth"

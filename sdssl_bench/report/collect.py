@@ -6,7 +6,6 @@ records give the same data, in whatever order they are read.
 """
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -18,14 +17,11 @@ from sdssl_bench import __version__
 from sdssl_bench.errors import DataError
 from sdssl_bench.leaderboard import column_labels, row_labels, tidy
 from sdssl_bench.report.cost import cost
+from sdssl_bench.report.curves import CONFIDENCE, best_layer, curve_of
 from sdssl_bench.report.representations import maps, matrices
 from sdssl_bench.results import Record, canonical_json
 from sdssl_bench.standings import standings
-from sdssl_bench.uncertainty import Interval, layer_interval
 
-CONFIDENCE = 0.95
-DECIMALS = 6
-"""Of the numbers on the page: of fractions, so four of percent."""
 LONG_NOTE = 1500
 """Characters of a layer's note above which the page refers to the record."""
 
@@ -128,9 +124,7 @@ def _places(entries: Sequence[Data], labels: Mapping[str, str]) -> dict[str, int
 
 
 def _about(records: Sequence[tuple[Path, Record]], *, num_limited: int) -> Data:
-    times = [
-        entry["scored_at"] for _, record in records for entry in record["layers"].values()
-    ]
+    times = [entry["scored_at"] for _, record in records for entry in record["layers"].values()]
     return {
         "sdssl_bench": __version__,
         "records": len(records),
@@ -206,7 +200,7 @@ def _result(path: Path, record: Record, pool: Pool) -> Data:
     entries = [record["layers"][str(layer)] for layer in layers]
     names = dict.fromkeys(m for entry in entries for m in entry["metrics"])
     metrics = {
-        name: _curve(path, record, name, layers=layers)
+        name: curve_of(path, record, name, layers=layers)
         for name in names
         if not name.startswith("cka/layer")
     }
@@ -225,60 +219,14 @@ def _result(path: Path, record: Record, pool: Pool) -> Data:
         "n": [entry["n"] for entry in entries],
         "skipped": max(sum(split["count"] for split in one.values()) for one in skipped),
         "metrics": metrics,
-        "best": _best(record, record["headline"]),
-        "best_on_val": _best(record, f"val/{record['headline']}"),
+        "best": best_layer(record, record["headline"]),
+        "best_on_val": best_layer(record, f"val/{record['headline']}"),
         "cost": cost(record),
         "scored_at": [entry["scored_at"] for entry in entries],
         "environment": [entry["environment"] for entry in entries],
         "notes": [pool.add(_short(entry["notes"])) for entry in entries],
         "provenance": provenance,
     }
-
-
-def _best(record: Record, metric: str) -> int | None:
-    """The earliest of the layers with the highest score; None where no layer has this metric."""
-    if not record.get("ranked", True):
-        return None
-    scores = {
-        int(layer): entry["metrics"][metric]
-        for layer, entry in record["layers"].items()
-        if metric in entry["metrics"]
-    }
-    return min(scores, key=lambda layer: (-scores[layer], layer), default=None)
-
-
-def _curve(path: Path, record: Record, name: str, *, layers: Sequence[int]) -> Data:
-    """Values and interval ends of one metric, [layers] each, and what the interval is over."""
-    values: list[float | None] = []
-    intervals: list[Interval | None] = []
-    for layer in layers:
-        entry = record["layers"][str(layer)]
-        value = entry["metrics"].get(name)
-        if value is not None and not math.isfinite(value):
-            raise DataError(
-                f"{path}, layer {layer}: {name} is {value}. Delete the record and run it again."
-            )
-        values.append(None if value is None else round(value, DECIMALS))
-        intervals.append(None if value is None else _interval(path, record, layer, name))
-    curve: Data = {"value": values}
-    known = [one for one in intervals if one is not None]
-    if known:
-        curve["low"] = [None if one is None else round(one.low, DECIMALS) for one in intervals]
-        curve["high"] = [None if one is None else round(one.high, DECIMALS) for one in intervals]
-        curve["unit"], curve["units"] = known[-1].unit, known[-1].n
-        curve["method"] = known[-1].method
-    return curve
-
-
-def _interval(path: Path, record: Record, layer: int, name: str) -> Interval | None:
-    if record.get("ranked", True):
-        return layer_interval(record, path, layer, name, confidence=CONFIDENCE)
-    entry = record["layers"][str(layer)]
-    error = entry["notes"].get("standard_errors", {}).get(name)
-    if error is None:
-        return None
-    value, half = entry["metrics"][name], 1.959964 * error
-    return Interval(value, value - half, value + half, error, entry["n"], "images", "normal")
 
 
 def _short(notes: Mapping[str, Any]) -> Data:

@@ -1,14 +1,13 @@
-"""The report as one HTML file: data, style and script inside, nothing loaded from anywhere.
+r"""The report as one HTML file: data, style and script inside, nothing loaded from anywhere.
 
 Names and notes in records are hostile input. They reach the page in two ways only: escaped by the template,
-and as JSON in a script element that is no script, with <, > and & written as \\u escapes, from which
+and as JSON in a script element that is no script, with <, > and & written as \u escapes, from which
 the page makes text nodes. A content security policy allows the one script and the one style by digest.
 """
 
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.resources import files
@@ -152,7 +151,7 @@ def _counts(data: Data) -> str:
     return text + "."
 
 
-def _plain_rows(data: Data) -> list[Mapping[str, str]]:
+def _plain_rows(data: Data) -> list[dict[str, str]]:
     """The headline numbers for readers without JavaScript."""
     rows = []
     for result in data["results"]:
