@@ -52,6 +52,8 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         for path in (ROOT / folder).rglob("*.py")
     } | {"sdssl_bench/py.typed", "sdssl_bench/record.schema.json"}
     expected |= {f"sdssl_bench/reference/{name}.csv" for name in ("paper", "published")}
+    templates = (ROOT / "sdssl_bench" / "report" / "templates").iterdir()
+    expected |= {f"sdssl_bench/report/templates/{path.name}" for path in templates}
     assert expected <= set(wheel.namelist())
 
 

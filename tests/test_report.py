@@ -3,6 +3,8 @@
 import html
 import json
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from sdssl_bench.results import Record, ResultStore
 from sdssl_bench.uncertainty import layer_interval
 from stored_results import knn_layer, store
 
+ROOT = Path(__file__).resolve().parents[1]
 HOSTILE = (
     "</script><script>alert(1)</script><img src=x onerror=alert(2)>\u2028 & \"quoted\" 'too' <!--"
 )
@@ -435,6 +438,18 @@ def test_the_command_writes_one_file(folder: Path, tmp_path: Path) -> None:
     assert len(found["pictures"]) == 1
     assert b"<title>Ours</title>" in content
     assert "index.html" in done.output
+
+
+def test_the_report_needs_no_torch(folder: Path, tmp_path: Path) -> None:
+    arguments = ["report", "-r", str(folder), "-o", str(tmp_path), "--figures", str(tmp_path)]
+    code = (
+        "import sys; from sdssl_bench.cli import app\n"
+        f"try: app({arguments!r})\n"
+        "except SystemExit as stop: assert not stop.code, stop.code\n"
+        "assert not {'torch', 'torchvision', 'timm'} & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_command_refuses_an_empty_folder(tmp_path: Path) -> None:
