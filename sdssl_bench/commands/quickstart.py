@@ -34,6 +34,7 @@ def quickstart(
     """
     from sdssl_bench import checkpoints, datasets, tasks
     from sdssl_bench.commands.leaderboard import leaderboard
+    from sdssl_bench.commands.report import report
     from sdssl_bench.commands.running import run_all
     from sdssl_bench.datasets import roxford_rparis
     from sdssl_bench.datasets.mini import make_mini
@@ -42,12 +43,12 @@ def quickstart(
 
     out = out.expanduser()
     data, results = out / "data", out / "results"
-    typer.echo(f"1/4 miniature datasets from photographs of scikit-image -> {data}")
+    typer.echo(f"1/5 miniature datasets from photographs of scikit-image -> {data}")
     make_mini(data)  # leaves an intact copy alone, mends a damaged one
     for preset in PRESETS:
-        typer.echo(f"2/4 pretraining {preset}, half a minute -> {out / preset}")
+        typer.echo(f"2/5 pretraining {preset}, half a minute -> {out / preset}")
         _pretrain(preset, data, out / preset)
-    typer.echo("3/4 k-NN, linear, DAVIS, retrieval and copy detection, all layers of both encoders")
+    typer.echo("3/5 k-NN, linear, DAVIS, retrieval and copy detection, all layers of both encoders")
     # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
     views = {"imsize_oxford": "96", "imsize_paris": "96"}
     with Progress() as progress:
@@ -74,10 +75,13 @@ def quickstart(
             )
             if code:
                 raise typer.Exit(code)
-    typer.echo("4/4 leaderboard")
+    typer.echo("4/5 leaderboard")
     leaderboard(results=results, csv=out / "leaderboard.csv", view="best")
+    typer.echo("5/5 report")
+    report(results=[results], out=out / "report")
     typer.echo(
         f"\ndata         {data}\nrecords      {results / 'runs'}\nleaderboard  {out / 'leaderboard.csv'}\n"
+        f"report       {out / 'report' / 'index.html'}\n"
         "\nNext, with a checkpoint of yours:\n"
         f"  sdssl-bench doctor --ckpt CHECKPOINT\n"
         f"  sdssl-bench run --task knn --dataset all --data-root {data} --ckpt CHECKPOINT --all-layers"
