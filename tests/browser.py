@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,9 +23,14 @@ _START = (
 )
 
 
+@lru_cache
 def chromium() -> str | None:
-    """Path of the browser, None if there is none."""
-    return next(filter(None, map(shutil.which, NAMES)), None)
+    """Path of the browser, None if there is none that starts."""
+    for path in filter(None, map(shutil.which, NAMES)):
+        # Some systems put a script in its place that tells how to install it.
+        if subprocess.run([path, "--version"], capture_output=True).returncode == 0:
+            return path
+    return None
 
 
 class Browser:

@@ -18,7 +18,9 @@ def report(
     results: Annotated[
         list[Path] | None,
         typer.Option(
-            "--results", "-r", help="Results folder; may be given several times. Default: results."
+            "--results",
+            "-r",
+            help="Results folder; may be repeated. Default: $SDSSL_BENCH_RESULTS, then results.",
         ),
     ] = None,
     task: Annotated[

@@ -9,7 +9,7 @@ function buildDescriptions() {
   const benchmarks = data.benchmarks.filter((b) => !b.ranked && b.metrics.length && b.task !== "cka");
   if (!benchmarks.length) return;
   const body = section("analysis", "Alignment, uniformity, rank", "Descriptions, not scores: none is better high or low by itself. In the first layers [CLS] is nearly constant, so alignment is near 0 and the ratios explode. Bands are 1.96 standard errors either way, where the record has them.");
-  drawers.push(() => {
+  drawers.set("analysis", () => {
     const results = shownResults(false);
     body.replaceChildren();
     for (const b of [...new Set(results.map((r) => r.benchmark))].filter((i) => data.benchmarks[i].task !== "cka")) {
@@ -79,8 +79,8 @@ function buildMatrices() {
   let low = Math.max(0, floor);
   const panels = h("div", { class: "panels" });
   const legend = h("span", { class: "note" });
-  body.append(h("div", { class: "tools" }, choice("Colour scale", [[low, `${low.toFixed(2)} to 1`], ...(low > 0 ? [[0, "0 to 1"]] : [])], () => low, (v) => { low = v; }), legend), panels);
-  drawers.push(() => {
+  body.append(h("div", { class: "tools" }, choice("Colour scale", [[low, `${low.toFixed(2)} to 1`], ...(low > 0 ? [[0, "0 to 1"]] : [])], () => low, (v) => { low = v; }, "cka"), legend), panels);
+  drawers.set("cka", () => {
     const shown = data.matrices.filter((m) => state.encoders.has(m.encoder) && data.results.some((r) => r.key === m.key && matches(r) && shownBenchmark(data.benchmarks[r.benchmark])));
     legend.replaceChildren(`${low.toFixed(2)} `, s("svg", { width: 140, height: 12, "aria-hidden": "true" }, ...Array.from({ length: 70 }, (_, i) => s("rect", { x: 2 * i, width: 2, height: 12, fill: viridis(i / 69) }))), " 1");
     panels.replaceChildren(...shown.map((m) => heatMap(m, low)));
@@ -103,7 +103,7 @@ const CLASSES = ["#0077bb", "#ee7733", "#009988", "#cc3311", "#33bbee", "#ee3377
 function buildMaps() {
   if (!data.maps.length) return;
   const body = section("tsne", "t-SNE maps", "A picture, not a measurement: distances between groups say nothing. Silhouette and the purity of the nearest neighbours stand beside each. A class is picked out by its button.");
-  drawers.push(() => {
+  drawers.set("tsne", () => {
     body.replaceChildren();
     for (const map of data.maps) {
       const result = data.results.find((r) => r.key === map.key);

@@ -34,9 +34,10 @@ const state = {
   bands: true,
   sort: {},
 };
-const drawers = [];
-function redraw() {
-  for (const draw of drawers) draw();
+// Section -> what draws it anew.
+const drawers = new Map();
+function redraw(...names) {
+  for (const [name, draw] of drawers) if (!names.length || names.includes(name)) draw();
 }
 
 function shownBenchmark(benchmark) {
@@ -66,9 +67,9 @@ const minus = (text) => String(text).replace(/^-/, "\u2212");
 const numberText = (value, ranked) => minus(ranked ? percent(value) : plain(value));
 const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many || one + "s"}`;
 function seconds(value) {
-  if (value < 90) return `${value.toFixed(value < 10 ? 2 : 1)} s`;
-  if (value < 5400) return `${(value / 60).toFixed(1)} min`;
-  return `${(value / 3600).toFixed(1)} h`;
+  if (value < 90) return `${value.toFixed(value < 10 ? 2 : 1)}\u00a0s`;
+  if (value < 5400) return `${(value / 60).toFixed(1)}\u00a0min`;
+  return `${(value / 3600).toFixed(1)}\u00a0h`;
 }
 
 // What one metric of a result is at a layer; null where it was not measured.
@@ -153,13 +154,14 @@ function latexText(text) {
   const special = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" };
   return String(text).replace(/[\\~^&%$#_{}]/g, (c) => special[c] || "\\" + c).replace(/[\r\n]+/g, " ");
 }
-function choice(label, options, get, set) {
+// Buttons of which one is chosen; `sections` show what depends on it.
+function choice(label, options, get, set, ...sections) {
   const group = h("span", { class: "choice", role: "group", "aria-label": label });
   for (const [value, name] of options) {
     group.append(h("button", { type: "button", "data-value": String(value), "aria-pressed": String(get() === value), onclick: () => {
       set(value);
       for (const b of group.children) b.setAttribute("aria-pressed", String(b.dataset.value === String(get())));
-      redraw();
+      redraw(...sections);
     } }, name));
   }
   return group;

@@ -20,11 +20,11 @@ const COST = [
   ["device", "Device", (r) => r.cost.device, true],
 ];
 function buildCost() {
-  const body = section("cost", "Cost", "Wall-clock seconds of all layers of a result together, by kind of work; the layers share their passes through the encoder. Images per second are those of the passes, where the record tells them; a run that found features stored, or was interrupted, paid less than it shows here or shows no rate.");
+  const body = section("cost", "Cost", "Wall-clock seconds of all layers of a result together, by kind of work; the layers share their passes through the encoder. Images per second are those of the passes through the encoder. A run that found its features stored shows none; one that was interrupted and went on shows its last part only, so its rate is too high.");
   body.append(h("p", {}, ...KINDS.map(([name], i) => h("span", { class: "key" }, h("i", { class: `f${i}` }), name))));
   const table = h("table", { "data-table": "cost" });
   body.append(h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Cost, scrolls sideways" }, table));
-  drawers.push(() => {
+  drawers.set("cost", () => {
     const results = [...shownResults(true), ...shownResults(false)];
     const rows = sorted(results, state.sort.cost, (r, name) => COST.find(([key]) => key === name)[2](r));
     const most = Math.max(...results.map((r) => r.cost.total), 1e-9);

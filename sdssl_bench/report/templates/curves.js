@@ -130,9 +130,9 @@ function buildCurves() {
   const body = section("curves", "Layer curves", "Bands are 95% intervals over test items, of each encoder by itself: two bands that overlap may still differ in a paired test. A ring marks the best layer, which is selected on test. Point at a curve, or reach it with Tab and use the arrow keys, to read a layer.");
   const panels = h("div", { class: "panels" });
   body.append(h("div", { class: "tools" },
-    choice("Horizontal axis", [[false, "Layer"], [true, "Layer / depth"]], () => state.relative, (v) => { state.relative = v; }),
-    choice("Bands", [[true, "Bands"], [false, "No bands"]], () => state.bands, (v) => { state.bands = v; })), panels);
-  drawers.push(() => {
+    choice("Horizontal axis", [[false, "Layer"], [true, "Layer / depth"]], () => state.relative, (v) => { state.relative = v; }, "curves", "analysis"),
+    choice("Bands", [[true, "Bands"], [false, "No bands"]], () => state.bands, (v) => { state.bands = v; }, "curves", "analysis")), panels);
+  drawers.set("curves", () => {
     const results = shownResults(true);
     const benchmarks = [...new Set(results.map((r) => r.benchmark))].sort((a, b) => a - b);
     panels.replaceChildren(...benchmarks.map((b) => {

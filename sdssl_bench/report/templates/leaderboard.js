@@ -69,7 +69,7 @@ function sortHeader(table, column, text, { sub = null, isText = false, swatchOf 
   const header = h("th", { scope: "col", class: isText ? "text" : null, "aria-sort": active ? (sort.down ? "descending" : "ascending") : "none" });
   header.append(h("button", { type: "button", "data-sort": column, onclick: () => {
     state.sort[table] = { column, down: active ? !sort.down : !isText };
-    redraw();
+    redraw(table === "cost" ? "cost" : "leaderboard");
     const again = document.querySelector(`[data-table="${table}"] [data-sort="${CSS.escape(column)}"]`);
     if (again) again.focus();
     say(`Sorted by ${text}, ${state.sort[table].down ? "descending" : "ascending"}`);
@@ -190,18 +190,18 @@ function buildLeaderboard() {
   const views = Object.entries(VIEWS).filter(([key]) => key !== "val" || data.results.some((r) => r.best_on_val !== null));
   const swap = h("button", { type: "button", class: "quiet", id: "swap", onclick: () => {
     state.swapped = !(shown.columns[0] === "benchmark");
-    redraw();
+    redraw("leaderboard");
   } }, "Swap rows and columns");
   body.append(
     h("div", { class: "tools" },
-      choice("Layer shown", views.map(([key, view]) => [key, key === "best" ? "Best layer (selected on test)" : view.name]), () => state.view, (v) => { state.view = v; }),
-      choice("Layout", [["matrix", "Table"], ["list", "List"]], () => state.layout, (v) => { state.layout = v; }), swap,
+      choice("Layer shown", views.map(([key, view]) => [key, key === "best" ? "Best layer (selected on test)" : view.name]), () => state.view, (v) => { state.view = v; }, "leaderboard"),
+      choice("Layout", [["matrix", "Table"], ["list", "List"]], () => state.layout, (v) => { state.layout = v; }, "leaderboard"), swap,
       h("span", { class: "end" }, copyButton("Copy CSV", () => boardCsv(shown)), copyButton("Copy LaTeX", () => boardLatex(shown)))),
     caption);
   const table = h("table", { id: "board" });
   body.append(h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, table));
   body.append(h("p", { class: "note" }, "x100 · below each number its 95% interval over test items (images, queries or sequences; not over training seeds) and its curve over the layers · a dash was not measured; nothing is averaged over benchmarks · ranks are those an encoder may have among all of the report with this benchmark, by paired tests of the last layers on the same items (Holm, 5%); bold is only what is first beyond doubt; sdssl-bench compare tells more · a cell opens where its number comes from."));
-  drawers.push(() => {
+  drawers.set("leaderboard", () => {
     const results = shownResults(true);
     shown = state.layout === "matrix" ? matrixTable(results) : listTable(results);
     swap.hidden = state.layout !== "matrix";
