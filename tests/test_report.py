@@ -329,8 +329,14 @@ def test_seconds_add_up_and_rates_are_of_recorded_passes() -> None:
 
 def test_features_that_were_stored_have_no_rate() -> None:
     record = {**head(), "environments": [_environment()]}
-    record["layers"] = {"1": {**entry(0.5), "seconds": {"train/total": 0.01, "forward": 0.0}}}
+    record["layers"] = {"1": entry(0.5, seconds={"train/total": 0.01})}
     assert cost(record)["rate"] is None
+    # DAVIS has one split, and a forward phase even where all sequences were finished before.
+    record["dataset"] = {**record["dataset"], "splits": {"val": 1999}}
+    record["layers"] = {"1": entry(0.5, seconds={"forward": 0.0, "total": 0.01})}
+    assert cost(record)["rate"] is None
+    record["layers"] = {"1": entry(0.5, seconds={"forward": 10.0, "total": 19.99})}
+    assert cost(record)["rate"] == 100.0
 
 
 def analysis_record(root: Path, **changes: Any) -> tuple[Path, Record]:

@@ -227,21 +227,34 @@ def test_arrow_keys_read_a_curve(browser: Browser) -> None:
     assert "layer 2:" not in browser.run(read)
 
 
-def test_the_pointer_reads_a_curve_and_a_matrix(browser: Browser) -> None:
-    for section, expected in (
-        ("#curves .plot", "layer 2:"),
-        ("#cka .heat", "layers 2 and 2: 0.700"),
-    ):
-        box = browser.run(
-            f"(e => {{ e.scrollIntoView({{block: 'center', behavior: 'instant'}}); "
-            "const b = e.getBoundingClientRect(); return [b.x, b.y, b.width, b.height]; })"
-            f"(document.querySelector('{section}'))"
-        )
-        across = 0.535 if "curves" in section else 24 / 88 + 30 / 88
-        down = 0.4 if "curves" in section else 36 / 96
-        browser.move(box[0] + box[2] * across, box[1] + box[3] * down)
-        readout = f"document.querySelector('{section}').closest('.panel').querySelector('.readout')"
-        assert expected in browser.run(f"{readout}.textContent")
+def centre(browser: Browser, element: str) -> tuple[float, float]:
+    x, y = browser.run(
+        f"(e => {{ e.closest('.panel').scrollIntoView({{block: 'center', behavior: 'instant'}}); "
+        f"const b = e.getBoundingClientRect(); return [b.x + b.width / 2, b.y + b.height / 2]; }})({element})"
+    )
+    return x, y
+
+
+def test_the_pointer_reads_a_curve(browser: Browser) -> None:
+    browser.move(*centre(browser, "document.querySelector('#curves .plot')"))
+    assert "layer 2:" in browser.run("document.querySelector('#curves .readout').textContent")
+    browser.move(0, 0)
+    assert "layer 2:" not in browser.run("document.querySelector('#curves .readout').textContent")
+
+
+def test_the_pointer_reads_the_cell_of_a_matrix_between_its_labels(browser: Browser) -> None:
+    labels = "[...document.querySelectorAll('#cka .heat text')]"
+    _, y = centre(browser, f"{labels}.find(t => t.textContent === '3')")  # a row
+    x, _ = centre(browser, f"{labels}.filter(t => t.textContent === '1')[1]")  # a column
+    browser.move(x, y)
+    readout = browser.run("document.querySelector('#cka .readout').textContent")
+    assert readout == "layers 3 and 1: 0.600"
+    colour = browser.run(f"document.elementFromPoint({x}, {y}).getAttribute('fill')")
+    assert colour == browser.run(
+        "document.querySelectorAll('#cka .heat rect')[6].getAttribute('fill')"
+    )
+    # Layer 1 at the bottom, as in the paper.
+    assert y < centre(browser, f"{labels}.find(t => t.textContent === '1')")[1]
 
 
 def test_another_metric_is_drawn_and_kept(browser: Browser) -> None:
