@@ -26,7 +26,7 @@ from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.encoder import LayerFeatures, everything
 from sdssl_bench.errors import UsageError
 from sdssl_bench.features import extract
-from sdssl_bench.leaderboard import VIEWS, tidy, wide
+from sdssl_bench.leaderboard import tidy, wide
 from sdssl_bench.results import ResultStore, read_items, stable_view
 from sdssl_bench.task import RunContext
 from test_analysis_cka import literal
@@ -320,8 +320,9 @@ def test_descriptions_are_in_the_tidy_csv_and_in_no_view(
     assert set(frame["task"]) == {"analysis", "knn", "cka"}
     assert set(frame[frame["headline"]]["task"]) == {"knn"}
     assert frame[frame["metric"] == "uniformity"]["value"].lt(0).all()
-    for view in VIEWS:
+    for view in ("layers", "best", "last"):
         assert list(wide(frame, view).columns) == ["knn cifar10 (mini)"]
+    assert wide(frame, "val").empty  # k-NN holds no images out of train
 
 
 def test_a_limited_run_says_so_and_stays_out_of_tables(

@@ -48,7 +48,9 @@ def quickstart(
     for preset in PRESETS:
         typer.echo(f"2/5 pretraining {preset}, half a minute -> {out / preset}")
         _pretrain(preset, data, out / preset)
-    typer.echo("3/5 k-NN, linear, DAVIS, retrieval and copy detection, all layers of both encoders")
+    typer.echo(
+        "3/5 k-NN, linear, DAVIS, retrieval, copy detection and analysis, all layers of both encoders"
+    )
     # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
     views = {"imsize_oxford": "96", "imsize_paris": "96"}
     with Progress() as progress:
@@ -67,6 +69,7 @@ def quickstart(
                         for name in roxford_rparis.NAMES
                     ),
                     (tasks.load("copydays", None, {"imsize": "64"}), "copydays"),
+                    (tasks.load("analysis"), "cifar10"),
                 ],
                 range(1, encoder.depth + 1),
                 ctx=ctx,
