@@ -30,6 +30,7 @@ from sdssl_bench.davis import write_mask  # noqa: E402
 from sdssl_bench.propagation import Context, Rule, unit  # noqa: E402
 from sdssl_bench.segmentation import Segmenter  # noqa: E402
 from sdssl_bench.task import RunContext  # noqa: E402
+from sdssl_bench.threads import Crew  # noqa: E402
 
 RULE = Rule()
 CONTEXT, WIDTH, CHANNELS = 8, 384, 3
@@ -59,9 +60,10 @@ def frame(args: argparse.Namespace) -> None:
                 features, keys, torch.stack(known), mask=mask, topk=RULE.topk, temperature=0.1
             )
             dense.append(clock() - started)
-            started = clock()
-            found = context.step(features)
-            ours.append(clock() - started)
+            with Crew("cpu") as crew:
+                started = clock()
+                found = context.step(features, crew)
+                ours.append(clock() - started)
             difference = max(difference, float((found - expected).abs().max()))
             context.recent.clear()
             for t in range(1, CONTEXT):
@@ -122,8 +124,6 @@ def memory(args: argparse.Namespace) -> None:
         filled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         features = segmenter._forward([np.zeros((*size, 3), np.uint8)], "clip")
         features = {layer: maps[0] for layer, maps in features.items()}
-        from sdssl_bench.threads import Crew
-
         with Crew("cpu") as crew:
             segmenter._masks(contexts, features, size, size, crew=crew)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
