@@ -147,6 +147,21 @@ def test_norms_make_different_records_and_only_the_last_layer_agrees(
     assert len({json.dumps(r["layers"]["3"]["metrics"]) for r in records.values()}) == 1
 
 
+def test_a_stored_result_that_was_changed_does_not_stop_the_others(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    cli(*run("--layers", "3"))
+    path, record = only_record(tmp_path / "results")
+    record["layers"]["3"]["metrics"]["k20/top1"] = 0.123
+    path.write_text(json.dumps(record))
+    both = ["run", "-t", "knn", "-d", "cifar10,pets", "-c", CKPT, "-j", "0", "--layers", "3"]
+    result = cli(*both, code=3)
+    assert "the stored k20/top1 is 0.123" in result.output
+    assert "1 of 2 failed" in result.output
+    found = {one["dataset"]["name"]: one["layers"] for _, one in ResultStore(tmp_path / "results")}
+    assert list(found["pets"]) == ["3"]
+
+
 def test_limited_runs_say_so_and_stay_out_of_the_leaderboard(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:

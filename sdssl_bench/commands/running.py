@@ -12,7 +12,7 @@ from sdssl_bench.encoder import Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
 from sdssl_bench.parameters import parse_value
 from sdssl_bench.results import ResultStore
-from sdssl_bench.runner import record_head, run
+from sdssl_bench.runner import Outcome, record_head, run
 from sdssl_bench.tables import layer_table, show
 from sdssl_bench.task import RunContext, Task
 from sdssl_bench.uncertainty import record_intervals
@@ -219,24 +219,27 @@ def run_all(
             outcome = run(
                 encoder, task, name, layers=layers, ctx=ctx, store=store, overwrite=overwrite
             )
+            if is_main_process():
+                _show(task, outcome, layers, store.path(outcome.record))
         except UserError as error:
             if len(pairs) == 1:
                 raise
             failures.append(error)
             if is_main_process():
                 typer.echo(f"error: {task.name} on {name}: {error}", err=True)
-            continue
-        if is_main_process():
-            path = store.path(outcome.record)
-            intervals = record_intervals(outcome.record, path)
-            show(layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals))
-            # A task with more to show than its layers has a method `tables`.
-            more = getattr(task, "tables", lambda record, path: ())
-            for table in more(outcome.record, path):
-                show(table)
-            typer.echo(f"record: {path}")
     if not failures:
         return 0
     if is_main_process():
         typer.echo(f"{len(failures)} of {len(pairs)} failed, the others are stored.", err=True)
     return DataError.exit_code if all(isinstance(e, DataError) for e in failures) else 1
+
+
+def _show(task: Task, outcome: Outcome, layers: Sequence[int], path: Path) -> None:
+    """Print a result: the layers with their intervals, what else the task shows, and its file."""
+    intervals = record_intervals(outcome.record, path)
+    show(layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals))
+    # A task with more to show than its layers has a method `tables`.
+    more = getattr(task, "tables", lambda record, path: ())
+    for table in more(outcome.record, path):
+        show(table)
+    typer.echo(f"record: {path}")
