@@ -4,9 +4,10 @@ spread   root mean square distance of unit features from their mean; 0 all equal
 RankMe   exp of the entropy of the normalised singular values (Garrido et al. 2023), 1..min(N, D)
 """
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from sdssl_bench.analysis.rank import rankme, singular_values
 
 LEAST_SPREAD = 0.02
 LEAST_RANK = 2.0
@@ -19,10 +20,9 @@ def spread(features: Tensor) -> float:
 
 
 def rank_me(features: Tensor) -> float:
-    """Effective rank of [N, D] features."""
-    singular = torch.linalg.svdvals(features.float())
-    share = singular / singular.sum().clamp(min=1e-12) + 1e-7
-    return float(torch.exp(-(share * share.log()).sum()))
+    """RankMe of [N, D] features; 1 if they are all zero."""
+    values = singular_values(features.float().cpu().numpy())
+    return rankme(values) if values.any() else 1.0
 
 
 def alarm(features: Tensor) -> tuple[dict[str, float], str | None]:

@@ -60,8 +60,13 @@ def view_pair(kind: str, *, size: int, crop_min: float) -> tuple[View, View]:
 
 def sample_seed(seed: int, epoch: int, item: int) -> int:
     """Seed of a sample's views in an epoch."""
-    digest = blake2b(f"{seed}/{epoch}/{item}".encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big")
+    return text_seed(f"{seed}/{epoch}/{item}")
+
+
+def text_seed(text: str) -> int:
+    """A seed that is a function of a text; file names that are no UTF-8 are texts too."""
+    content = text.encode("utf-8", "surrogateescape")
+    return int.from_bytes(blake2b(content, digest_size=7).digest(), "big")
 
 
 @contextmanager

@@ -20,16 +20,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.analysis import layer_scores, pairs, samples
 from sdssl_bench.analysis.panels import Panel, write_panels
+from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.features import extract
+from sdssl_bench.features import FeatureBank, extract
 from sdssl_bench.tables import similarity_table
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
@@ -147,38 +148,25 @@ class Task:
     ) -> Iterator[LayerScores]:
         whole = replace(ctx, limit=None)  # the sample is limited already
         steps = preprocess(self.transform, encoder.input_size)
-        plain = extract(
-            encoder,
-            data.images,
-            range(1, encoder.depth + 1),
-            poolings=(self.pooling,),
-            preprocess=steps,
-            ctx=whole,
-        )
-        further = None
-        if data.further is not None:
-            further = extract(
-                encoder,
-                data.further,
-                layers,
-                poolings=(self.pooling,),
-                preprocess=steps,
-                ctx=whole,
+
+        def features(images: ImageSet, wanted: Sequence[int], steps: Any = steps) -> FeatureBank:
+            return extract(
+                encoder, images, wanted, poolings=(self.pooling,), preprocess=steps, ctx=whole
             )
-        views = [
-            extract(
-                encoder,
+
+        plain = features(data.images, range(1, encoder.depth + 1))
+        further = None if data.further is None else features(data.further, layers)
+        first, second = (
+            features(
                 pairs.NamedImages.of(data.images, split=f"{data.images.split} view {view.number}"),
                 layers,
-                poolings=(self.pooling,),
-                preprocess=cast(Any, view),
-                ctx=whole,
+                view,
             )
             for view in pairs.views(self.views, size=encoder.input_size, seed=ctx.seed)
-        ]
+        )
         if not is_main_process():
             return
-        banks = layer_scores.Banks(data, plain, further, (views[0], views[1]), self.pooling)
+        banks = layer_scores.Banks(data, plain, further, (first, second), self.pooling)
         seconds = banks.seconds()
         started = time.perf_counter()
         similarity = layer_scores.similarity(

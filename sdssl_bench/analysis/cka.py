@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+LAYER_METRIC = "cka/layer"
+"""How names of metrics begin that hold the CKA with a layer; its number follows."""
 MIN_IMAGES = 4
 """The unbiased HSIC divides by n - 3."""
 
@@ -38,6 +40,15 @@ class Similarity:
 
     values: NDArray[np.float64]
     standard_errors: NDArray[np.float64]
+
+
+def metric_name(layer: int) -> str:
+    """Name of the metric that holds the CKA with a layer.
+
+    >>> metric_name(7)
+    'cka/layer07'
+    """
+    return f"{LAYER_METRIC}{layer:02d}"
 
 
 def random_batches(count: int, size: int, *, seed: int) -> list[NDArray[np.int64]]:

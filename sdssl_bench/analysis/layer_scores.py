@@ -107,17 +107,19 @@ class CkaRow:
 
     def metrics(self) -> dict[str, float]:
         """Name such as "cka/layer07" -> value, where defined."""
-        return {metric_name(j): value for j, value in self.values.items() if not np.isnan(value)}
+        return {
+            cka.metric_name(j): value for j, value in self.values.items() if not np.isnan(value)
+        }
 
     def errors(self) -> dict[str, float]:
         """The same names -> standard error, where there is one."""
         kept = {j: self.standard_errors[j] for j in self.values}
-        return {metric_name(j): error for j, error in kept.items() if not np.isnan(error)}
+        return {cka.metric_name(j): error for j, error in kept.items() if not np.isnan(error)}
 
     def undefined(self) -> dict[str, str]:
         """The same names -> why there is no value."""
         return {
-            metric_name(j): "the features of one of the two layers are constant"
+            cka.metric_name(j): "the features of one of the two layers are constant"
             for j, value in self.values.items()
             if np.isnan(value)
         }
@@ -144,15 +146,6 @@ class LayerSimilarity:
             dict(zip(self.second, self.found.values[i].tolist(), strict=True)),
             dict(zip(self.second, self.found.standard_errors[i].tolist(), strict=True)),
         )
-
-
-def metric_name(layer: int) -> str:
-    """Name of the metric that holds the CKA with a layer.
-
-    >>> metric_name(7)
-    'cka/layer07'
-    """
-    return f"cka/layer{layer:02d}"
 
 
 def check_estimator(estimator: str, batch: int) -> None:

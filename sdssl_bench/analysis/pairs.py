@@ -5,7 +5,6 @@ are not blurred, as in pretraining: nothing would be left of them (protocols 7.3
 """
 
 from dataclasses import dataclass, fields
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,16 @@ from torch import Tensor
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.transforms import NATIVE_MAX_SIZE
 from sdssl_bench.probes.augment import random_box
-from sdssl_bench.views import JITTER, SOLARIZE_FROM, View, draw, recolour, to_tensor, view_pair
+from sdssl_bench.views import (
+    JITTER,
+    SOLARIZE_FROM,
+    View,
+    draw,
+    recolour,
+    text_seed,
+    to_tensor,
+    view_pair,
+)
 
 KINDS = ("auto", "mocov3", "small")
 CROP_MIN = 0.08
@@ -61,8 +69,7 @@ class OneView:
     def __call__(self, item: Item) -> Tensor:
         """The view of one image."""
         image, name = item
-        text = f"{self.seed}/{self.number}/{name}".encode("utf-8", "surrogateescape")
-        seed = int.from_bytes(blake2b(text, digest_size=7).digest(), "big")
+        seed = text_seed(f"{self.seed}/{self.number}/{name}")
         rng, generator = np.random.default_rng(seed), torch.Generator().manual_seed(seed)
         crop = image.crop(random_box(image.size, (self.view.crop_min, 1.0), rng))
         crop = crop.resize((self.view.size, self.view.size), Image.Resampling.BILINEAR)
