@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.significance import SLACK, Difference, Floats, aligned, coins
-from sdssl_bench.uncertainty import expanded_tail
+from sdssl_bench.uncertainty import percentile_bounds
 from sdssl_bench.units import Units
 
 RESELECTIONS = 2_000
@@ -109,8 +109,7 @@ def best_layer_test(
     gaps = np.concatenate([groups.gaps(groups.resampled(part, generator)) for part in parts])
     low, high = -1.0, 1.0
     if len(one) > 1:
-        tail = expanded_tail(len(one), confidence)
-        low, high = map(float, np.quantile(gaps, [tail, 1 - tail]))
+        low, high = percentile_bounds(gaps, len(one), confidence)
     mean_a, mean_b = ((groups.count * groups.weights) @ scores for scores in (groups.a, groups.b))
     best_a, best_b = float(mean_a.max()), float(mean_b.max())
     if list(a) == list(b):

@@ -11,11 +11,10 @@ from pathlib import Path
 from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.explanation import Setting, obstacles
-from sdssl_bench.results import Record, ResultStore, read_record
+from sdssl_bench.results import Record, ResultStore, Stored, read_record
 from sdssl_bench.significance import Difference, holm, paired_test
+from sdssl_bench.tables import variant_mark
 from sdssl_bench.units import Units, layer_units
-
-Stored = tuple[Path, Record]
 
 
 @dataclass(frozen=True)
@@ -67,8 +66,7 @@ class Benchmark:
 def benchmark_name(record: Record) -> str:
     """Task, dataset and, unless official, its variant."""
     data = record["dataset"]
-    variant = "" if data["variant"] in ("official", "folder") else f" ({data['variant']})"
-    return f"{record['task']} {data['name']}{variant}"
+    return f"{record['task']} {data['name']}{variant_mark(data['variant'])}"
 
 
 def find_records(text: str, results: Path) -> list[Stored]:

@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.paper_tables import FRAMEWORKS, Stored
+from sdssl_bench.paper_tables import FRAMEWORKS
 from sdssl_bench.reproduction import ABLATION, Checkpoint, command
+from sdssl_bench.results import Stored
 
 SWEEP = ("0", "0.2", "0.4", "0.6", "0.8", "1", "1.2", "1.4")
 """Weights of L_pred in the authors' configurations; protocols 7.6. 1 is the preset."""

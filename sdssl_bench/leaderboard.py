@@ -11,8 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from sdssl_bench.results import Record
-from sdssl_bench.tables import percent
+from sdssl_bench.results import Record, Stored
+from sdssl_bench.tables import percent, variant_mark
 from sdssl_bench.uncertainty import layer_interval
 
 COLUMNS = (
@@ -32,7 +32,7 @@ BENCHMARK = [
 ]  # fmt: skip
 
 
-def tidy(records: Iterable[tuple[Path, Record]], *, uncertainty: bool = False) -> pd.DataFrame:
+def tidy(records: Iterable[Stored], *, uncertainty: bool = False) -> pd.DataFrame:
     """One row per model x task x dataset x layer x metric; values are fractions.
 
     Sorted by model, task, dataset and layer, whatever order the files were written in. Records
@@ -150,7 +150,7 @@ def row_labels(frame: pd.DataFrame) -> "pd.Series[str]":
 
 def column_labels(frame: pd.DataFrame) -> "pd.Series[str]":
     """The benchmark of each row of a tidy frame, named so that what must not be compared differs."""
-    mark = frame["variant"].map(lambda v: "" if v in ("official", "folder") else f" ({v})")
+    mark = frame["variant"].map(variant_mark)
     return _labels(frame, frame["task"] + " " + frame["dataset"] + mark, BENCHMARK)
 
 

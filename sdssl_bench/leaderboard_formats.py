@@ -9,7 +9,7 @@ import pandas as pd
 
 from sdssl_bench.leaderboard import coverage, wide
 from sdssl_bench.paper_tables import Column
-from sdssl_bench.reported import CONTRADICTION, PaperCell, Published
+from sdssl_bench.reported import CONTRADICTION, PaperCell, Published, method_name
 from sdssl_bench.shaped import Cell, Row, Shaped
 from sdssl_bench.standings import Standing
 from sdssl_bench.tables import percent
@@ -83,7 +83,7 @@ def _reported(
         if (one.task, one.dataset) in shown and one.variant in ("baseline", "SD")
     ]
     rows = [
-        [f"{'SD-' if one.variant == 'SD' else ''}{one.framework} †", one.arch, one.task, one.dataset,
+        [f"{method_name(one.framework, one.variant)} †", one.arch, one.task, one.dataset,
          one.metric, percent(one.value), one.layer, one.source, one.remark]
         for one in of_paper
     ] + [

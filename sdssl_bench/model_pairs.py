@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.paper_tables import FRAMEWORKS, Stored
+from sdssl_bench.paper_tables import FRAMEWORKS
+from sdssl_bench.results import Stored
 
 
 @dataclass(frozen=True)

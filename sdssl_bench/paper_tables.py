@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.results import Record
-
-Stored = tuple[Path, Record]
+from sdssl_bench.results import Record, Stored, best_layer
+from sdssl_bench.uncertainty import Interval, layer_interval
 
 FRAMEWORKS = {"SimCLR": "simclr", "BYOL": "byol", "MoCo v3": "mocov3"}
 """The paper's names -> the names of presets of pretraining."""
@@ -35,6 +34,8 @@ METRICS = {
     "finetune": ("best_epoch_on_test/top1", "top1"),
 }
 """The paper's "accuracy" is plain top-1 in its code."""
+HELD = {"J-Mean": "J&F-Mean", "F-Mean": "J&F-Mean"}
+"""Shown at the best layer of another metric, not chosen or tested by themselves."""
 DATASETS = {
     "cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "flowers": "Flowers", "pets": "Pets", "cub": "CUB",
     "aircraft": "Aircraft", "cars": "Cars", "dogs": "Dogs", "nabirds": "NABirds",
@@ -198,6 +199,43 @@ def cell_record(
             if metric in stored:
                 return path, record, metric
     return None
+
+
+@dataclass(frozen=True)
+class Number:
+    """What a record holds for a cell.
+
+    Attributes:
+        value: a fraction.
+        interval: its 95 % interval over test items; None where it has none.
+        layer: where it was found.
+    """
+
+    value: float
+    interval: Interval | None
+    layer: int
+
+
+def number_at(path: Path, record: Record, metric: str, layer: str) -> Number | None:
+    """The number of a cell; None if its layer was not scored.
+
+    Args:
+        path: of the record.
+        record: from `cell_record`, as is `metric`.
+        metric: name of the metric.
+        layer: "last", "best" (chosen by the metric that `HELD` names, if any) or a number.
+
+    Raises:
+        DataError: if per-item scores are missing or do not give the stored number.
+    """
+    if layer == "best":
+        number = best_layer(record, HELD.get(metric, metric))
+    else:
+        number = record["model"]["depth"] if layer == "last" else int(layer)
+    if number is None or str(number) not in record["layers"]:
+        return None
+    value = record["layers"][str(number)]["metrics"][metric]
+    return Number(value, layer_interval(record, path, number, metric), number)
 
 
 def _distractors(record: Record) -> tuple[int, int]:

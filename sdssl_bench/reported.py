@@ -82,6 +82,15 @@ class Published:
     status: str
 
 
+def method_name(framework: str, variant: str) -> str:
+    """The paper's name of a method.
+
+    >>> method_name("BYOL", "SD"), method_name("BYOL", "baseline")
+    ('SD-BYOL', 'BYOL')
+    """
+    return f"SD-{framework}" if variant == "SD" else framework
+
+
 def reference_folder() -> Path:
     """Where the files lie: in the package when installed, in results/reference/ of a checkout.
 

@@ -16,11 +16,12 @@ from sdssl_bench.paper_tables import (
     LAYOUTS,
     METRICS,
     Column,
-    Stored,
     cell_record,
+    number_at,
 )
 from sdssl_bench.reported import PaperCell, paper_cells
-from sdssl_bench.uncertainty import Interval, layer_interval
+from sdssl_bench.results import Stored
+from sdssl_bench.uncertainty import Interval
 
 TABLES = tuple(range(1, 8))
 ABLATION = ("--recipe", "code", "--stop-epoch", "100")
@@ -41,7 +42,6 @@ ABLATIONS: Mapping[tuple[str, str], tuple[bool, tuple[str, ...]]] = {
 """(table, variant) -> whether it is an SD- model, further flags of pretraining; protocols 7.6."""
 HALF_DIGIT = 0.0005
 """The paper prints one decimal of a percentage."""
-HELD = {"J-Mean": "J&F-Mean", "F-Mean": "J&F-Mean"}
 
 
 @dataclass(frozen=True)
@@ -169,18 +169,10 @@ def outcome(one: Wanted, records: Sequence[Stored], names: Mapping[str, str]) ->
     if found is None:
         return Outcome(one)
     path, record, metric = found
-    layers = record["layers"]
-    if one.column.layer == "best":
-        chosen = HELD.get(metric, metric)
-        layer = max(map(int, layers), key=lambda n: (layers[str(n)]["metrics"][chosen], -n))
-    else:
-        last = one.column.layer == "last"
-        layer = record["model"]["depth"] if last else int(one.column.layer)
-    if str(layer) not in layers:
+    number = number_at(path, record, metric, one.column.layer)
+    if number is None:
         return Outcome(one)
-    value = layers[str(layer)]["metrics"][metric]
-    interval = layer_interval(record, path, layer, metric)
-    return Outcome(one, value, interval, layer, str(path))
+    return Outcome(one, number.value, number.interval, number.layer, str(path))
 
 
 def check_names(names: Mapping[str, str], table: Sequence[Wanted]) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,8 @@ VOLATILE = ("scored_at", "seconds")
 """Fields of a layer that differ between two runs of the same thing."""
 
 Record = dict[str, Any]
+Stored = tuple[Path, Record]
+"""A record with its file, beside which the per-item scores lie."""
 
 
 def canonical_json(value: Any) -> str:
@@ -51,8 +53,45 @@ def record_key(record: Mapping[str, Any]) -> str:
     How the model file was called and where it lay are no part of it.
     """
     parts = {name: record[name] for name in IDENTITY}
-    parts["model"] = {k: v for k, v in record["model"].items() if k not in ("uri", "name")}
+    parts["model"] = model_identity(record["model"])
     return digest(parts)[:16]
+
+
+def model_identity(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a record's model that could change a number: neither its name nor its place."""
+    return {k: v for k, v in model.items() if k not in ("uri", "name")}
+
+
+def select(
+    records: Iterable[Stored],
+    *,
+    tasks: Collection[str] = (),
+    datasets: Collection[str] = (),
+    models: Collection[str] = (),
+) -> list[Stored]:
+    """The records of these tasks, datasets and models, by name; no names choose all."""
+    return [
+        (path, record)
+        for path, record in records
+        if all(
+            not names or name in names
+            for name, names in (
+                (record["task"], tasks),
+                (record["dataset"]["name"], datasets),
+                (record["model"]["name"], models),
+            )
+        )
+    ]
+
+
+def best_layer(record: Mapping[str, Any], metric: str) -> int | None:
+    """The earliest of the layers with the highest value; None where no layer has this metric."""
+    values = {
+        int(layer): entry["metrics"][metric]
+        for layer, entry in record["layers"].items()
+        if metric in entry["metrics"]
+    }
+    return min(values, key=lambda layer: (-values[layer], layer), default=None)
 
 
 def slug(text: str) -> str:

@@ -11,15 +11,13 @@ from dataclasses import dataclass, replace
 from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.errors import UsageError
 from sdssl_bench.model_pairs import Pair
-from sdssl_bench.paper_tables import FRAMEWORKS, Column, Layout, Stored, cell_record
-from sdssl_bench.reported import CONTRADICTION, paper_cells
+from sdssl_bench.paper_tables import FRAMEWORKS, HELD, Column, Layout, cell_record, number_at
+from sdssl_bench.reported import CONTRADICTION, method_name, paper_cells
+from sdssl_bench.results import Stored
 from sdssl_bench.significance import Difference, holm, paired_test
-from sdssl_bench.uncertainty import layer_interval
 from sdssl_bench.units import Units, layer_units
 
 ALPHA = 0.05
-HELD = ("J-Mean", "F-Mean")
-"""Shown at the best layer of J&F-Mean, not chosen or tested by themselves."""
 
 
 @dataclass(frozen=True)
@@ -149,19 +147,14 @@ def _cell(
     if found is None:
         return Cell()
     (path, record), metric = found
-    layers = record["layers"]
-    chosen = "J&F-Mean" if metric in HELD else metric
-    if column.layer == "best":
-        layer = max(map(int, layers), key=lambda n: (layers[str(n)]["metrics"][chosen], -n))
-    else:
-        layer = record["model"]["depth"]
-    if str(layer) not in layers:
+    number = number_at(path, record, metric, column.layer)
+    if number is None:
         return Cell()
-    interval = layer_interval(record, path, layer, metric)
+    ends = number.interval
     return Cell(
-        value=layers[str(layer)]["metrics"][metric],
-        half=None if interval is None else (interval.high - interval.low) / 2,
-        layer=layer if column.layer == "best" else None,
+        value=number.value,
+        half=None if ends is None else (ends.high - ends.low) / 2,
+        layer=number.layer if column.layer == "best" else None,
     )
 
 
@@ -215,10 +208,9 @@ def _paper_rows(layout: Layout, columns: Sequence[Column]) -> list[tuple[Row, ..
                 )
                 for column in columns
             ]  # fmt: skip
-            label = f"{'SD-' if variant == 'SD' else ''}{framework}"
             rows.append(
                 Row(
-                    label,
+                    method_name(framework, variant),
                     True,
                     tuple(
                         Cell()

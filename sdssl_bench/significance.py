@@ -13,21 +13,16 @@ Holm (1979) makes p values of many layers and tasks hold together. Best layers: 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import UsageError
 from sdssl_bench.uncertainty import (
-    FEW,
-    MANY,
-    RESAMPLES,
-    expanded_tail,
-    ratio_se,
-    resample_counts,
+    equal_strata_items,
+    normal_quantile,
+    ratio_bounds,
     stratified_variance,
-    student_quantile,
 )
 from sdssl_bench.units import Units
 
@@ -204,7 +199,7 @@ def paired_proportions(
     plus, minus, total = only_b + 0.5, only_a + 0.5, n + 2
     centre = (plus - minus) / total
     spread = math.sqrt(plus + minus - (plus - minus) ** 2 / total) / total
-    half = NormalDist().inv_cdf((1 + confidence) / 2) * spread
+    half = normal_quantile(confidence) * spread
     found = (only_b - only_a) / n
     return max(-1.0, min(found, centre - half)), min(1.0, max(found, centre + half))
 
@@ -215,28 +210,20 @@ def _stratified_bounds(
     """Normal interval with the variance within classes; see `uncertainty` for the degenerate case."""
     difference, variance = float(steps @ units.weights), stratified_variance(steps, units.strata)
     if variance > 0:
-        half = NormalDist().inv_cdf((1 + confidence) / 2) * math.sqrt(variance)
+        half = normal_quantile(confidence) * math.sqrt(variance)
     else:
-        counts = np.bincount(units.strata)
-        effective = len(counts) ** 2 / float((1 / counts).sum())
-        half = paired_proportions(0, 0, effective, confidence)[1]
+        half = paired_proportions(0, 0, equal_strata_items(units.strata), confidence)[1]
     return max(-1.0, difference - half), min(1.0, difference + half)
 
 
 def _bootstrap_bounds(
     units: Units, steps: Floats, confidence: float, seed: int
 ) -> tuple[float, float]:
-    n, difference = len(steps), float(steps @ units.weights)
-    if n < 2:
+    difference = float(steps @ units.weights)
+    if len(steps) < 2:
         return -1.0, 1.0
-    if not FEW <= n <= MANY:
-        half = student_quantile(n, confidence) * ratio_se(steps, units.sizes)
-        return max(-1.0, difference - half), min(1.0, difference + half)
-    counts = resample_counts(n, RESAMPLES, seed)
-    means = (counts @ steps) / (counts @ units.sizes)
-    tail = expanded_tail(n, confidence)
-    low, high = map(float, np.quantile(means, [tail, 1 - tail]))
-    return low, high
+    low, high, _, _ = ratio_bounds(difference, steps, units.sizes, confidence=confidence, seed=seed)
+    return max(-1.0, low), min(1.0, high)
 
 
 def coins(count: NDArray[np.int64], draws: int, generator: np.random.Generator) -> Floats:

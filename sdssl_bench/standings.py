@@ -9,14 +9,11 @@ model and all that cannot be told from it; the next group begins with the best m
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.results import Record
+from sdssl_bench.results import Record, Stored
 from sdssl_bench.significance import holm, paired_test
 from sdssl_bench.units import Units, layer_units
-
-Stored = tuple[Path, Record]
 
 
 @dataclass(frozen=True)

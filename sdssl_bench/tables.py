@@ -128,24 +128,33 @@ def similarity_table(record: Mapping[str, Any], *, title: str) -> "RenderableTyp
     from rich.console import Group
     from rich.table import Table
 
-    prefix = "cka/layer"
+    from sdssl_bench.analysis.cka import LAYER_METRIC
+
     rows = {int(layer): entry["metrics"] for layer, entry in record["layers"].items()}
-    columns = sorted({m for found in rows.values() for m in found if m.startswith(prefix)})
+    columns = sorted({m for found in rows.values() for m in found if m.startswith(LAYER_METRIC)})
     table = Table(header_style="bold")
-    for name in ("layer", *(str(int(one.removeprefix(prefix))) for one in columns)):
+    for name in ("layer", *(str(int(one.removeprefix(LAYER_METRIC))) for one in columns)):
         table.add_column(name, justify="right")
     for layer, found in rows.items():
         table.add_row(str(layer), *(percent(found[c]) if c in found else "" for c in columns))
     return Group(title, table)
 
 
+def variant_mark(variant: str) -> str:
+    """What stands behind the name of data that are not the whole official set.
+
+    >>> variant_mark("official"), variant_mark("partial")
+    ('', ' (partial)')
+    """
+    return "" if variant in ("official", "folder") else f" ({variant})"
+
+
 def record_title(record: Mapping[str, Any]) -> str:
     """What a table's numbers are: protocol, data, model, and everything unusual about them."""
     model, data, protocol = record["model"], record["dataset"], record["protocol"]
-    variant = "" if data["variant"] in ("official", "folder") else f" ({data['variant']})"
     parts = [
         f"{protocol['id']}@{protocol['version']}",
-        f"{data['name']}{variant}",
+        f"{data['name']}{variant_mark(data['variant'])}",
         f"{model['name']} [{model['network']}, norm {model['norm']}]",
     ]
     if not model["pretrained"]:

@@ -100,7 +100,7 @@ def layer_interval(
     value = float(entry["metrics"][name])
     stored = entry["notes"].get("standard_errors", {})
     if name in stored:
-        se, half = float(stored[name]), _normal(confidence) * float(stored[name])
+        se, half = float(stored[name]), normal_quantile(confidence) * float(stored[name])
         return Interval(value, value - half, value + half, se, entry["n"], "images", "jackknife")
     if units is not None:
         found = interval(units, confidence=confidence, seed=seed)
@@ -146,20 +146,51 @@ def interval(units: Units, *, confidence: float = 0.95, seed: int = 0) -> Interv
         low, high = score_interval(units.value, n, confidence)
         low = -high if units.signed else low
         return Interval(units.value, low, high, 0.0, n, units.kind, "wilson")
+    low, high, se, method = ratio_bounds(
+        units.value, units.scores, units.sizes, confidence=confidence, seed=seed
+    )
+    low, high = max(-1.0 if units.signed else 0.0, low), min(1.0, high)
+    return Interval(units.value, low, high, se, n, units.kind, method)
+
+
+def ratio_bounds(
+    value: float,
+    scores: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    *,
+    confidence: float,
+    seed: int,
+) -> tuple[float, float, float, str]:
+    """Interval of sum(scores) / sum(sizes) over two independent units or more.
+
+    Args:
+        value: the ratio.
+        scores: [n] sums of the units, of one model or differences of two.
+        sizes: [n] members of the units.
+        confidence: of the interval.
+        seed: of the bootstrap.
+
+    Returns:
+        Lower end, upper end, standard error, and "student" or "bootstrap"; see this module.
+    """
+    n = len(scores)
     if not FEW <= n <= MANY:
-        se = ratio_se(units.scores, units.sizes)
+        se = ratio_se(scores, sizes)
         half = student_quantile(n, confidence) * se
-        low, high = (
-            max(-1.0 if units.signed else 0.0, units.value - half),
-            min(1.0, units.value + half),
-        )
-        return Interval(units.value, low, high, se, n, units.kind, "student")
+        return value - half, value + half, se, "student"
     counts = resample_counts(n, RESAMPLES, seed)
-    means = (counts @ units.scores) / (counts @ units.sizes)
-    se = float(means.std(ddof=1)) * math.sqrt(n / (n - 1))
+    means = (counts @ scores) / (counts @ sizes)
+    low, high = percentile_bounds(means, n, confidence)
+    return low, high, float(means.std(ddof=1)) * math.sqrt(n / (n - 1)), "bootstrap"
+
+
+def percentile_bounds(
+    resampled: NDArray[np.float64], n: int, confidence: float
+) -> tuple[float, float]:
+    """Ends of the expanded percentile interval from resamples of n units (Hesterberg 2015)."""
     tail = expanded_tail(n, confidence)
-    low, high = map(float, np.quantile(means, [tail, 1 - tail]))
-    return Interval(units.value, low, high, se, n, units.kind, "bootstrap")
+    low, high = map(float, np.quantile(resampled, [tail, 1 - tail]))
+    return low, high
 
 
 def _wilson(value: float, n: int, confidence: float) -> Interval:
@@ -169,11 +200,9 @@ def _wilson(value: float, n: int, confidence: float) -> Interval:
 
 def _stratified(units: Units, confidence: float) -> Interval:
     value, variance = units.value, stratified_variance(units.scores, units.strata)
-    counts = np.bincount(units.strata)
-    if variance > 0:
+    effective = equal_strata_items(units.strata)
+    if variance > 0:  # not every class is wholly right or wholly wrong
         effective = value * (1 - value) / variance
-    else:  # every class is wholly right or wholly wrong: as if all had the same accuracy
-        effective = len(counts) ** 2 / float((1 / counts).sum())
     low, high = score_interval(value, effective, confidence)
     n, se = len(units), math.sqrt(variance)
     return Interval(value, low, high, se, n, units.kind, "wilson-stratified")
@@ -197,6 +226,16 @@ def stratified_variance(scores: NDArray[np.float64], strata: NDArray[np.int64]) 
     return float((within / counts).sum()) / len(counts) ** 2
 
 
+def equal_strata_items(strata: NDArray[np.int64]) -> float:
+    """Items of one sample that tell as much as these strata would if all had the same mean.
+
+    >>> equal_strata_items(np.array([0, 0, 1, 1]))
+    4.0
+    """
+    counts = np.bincount(strata)
+    return len(counts) ** 2 / float((1 / counts).sum())
+
+
 def ratio_se(scores: NDArray[np.float64], sizes: NDArray[np.float64]) -> float:
     """Standard error of sum(scores) / sum(sizes) over independent units, by linearisation.
 
@@ -214,14 +253,14 @@ def score_interval(value: float, n: float, confidence: float) -> tuple[float, fl
     >>> [round(end, 4) for end in score_interval(0.9, 10, 0.95)]
     [0.5958, 0.9821]
     """
-    z2 = _normal(confidence) ** 2
+    z2 = normal_quantile(confidence) ** 2
     centre = (value + z2 / (2 * n)) / (1 + z2 / n)
     half = math.sqrt(z2 * (value * (1 - value) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     # Rounding may leave the ends a hair inside a value of exactly 0 or 1.
     return max(0.0, min(value, centre - half)), min(1.0, max(value, centre + half))
 
 
-def _normal(confidence: float) -> float:
+def normal_quantile(confidence: float) -> float:
     """Half-width of the normal interval in standard errors."""
     return NormalDist().inv_cdf((1 + confidence) / 2)
 

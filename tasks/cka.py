@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.analysis import layer_scores, samples
+from sdssl_bench.analysis.cka import LAYER_METRIC
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
 from sdssl_bench.features import FeatureBank, extract
+from sdssl_bench.results import model_identity
 from sdssl_bench.runner import model_entry
 from sdssl_bench.tables import similarity_table
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
@@ -84,13 +86,9 @@ class Task:
         """
         other = _other(ctx)
         assert other.info is not None
-        # As in a record's key: a name or a path makes no difference.
-        entry = {
-            k: v for k, v in model_entry(other, other.info).items() if k not in ("uri", "name")
-        }
         return {
             "transform": preprocess(self.transform, encoder.input_size).describe(),
-            "against": entry,
+            "against": model_identity(model_entry(other, other.info)),
             "against_transform": preprocess(self.transform, other.input_size).describe(),
             "cka": layer_scores.describe_estimator(self.estimator, len(data.rows), self.batch),
         }
@@ -149,7 +147,7 @@ class Task:
         if not metrics:
             raise TaskError(f"Layer {layer} has constant features, so CKA says nothing of it.")
         best = max(metrics, key=lambda name: metrics[name])
-        notes["most_similar_layer"] = int(best.removeprefix("cka/layer"))
+        notes["most_similar_layer"] = int(best.removeprefix(LAYER_METRIC))
         metrics = {"most_similar": metrics[best], **metrics}
         if undefined:
             notes["undefined"] = undefined

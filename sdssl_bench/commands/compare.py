@@ -10,16 +10,11 @@ from sdssl_bench.commands import options as opt
 WORSE = 4
 """Exit code of --fail-if-worse."""
 
-Results = Annotated[
-    Path,
-    typer.Option("--results", help="Where models are looked up.", envvar="SDSSL_BENCH_RESULTS"),
-]
-
 
 def compare(
     a: Annotated[str, typer.Argument(help="Record, folder of records, or name of a model.")],
     b: Annotated[str, typer.Argument(help="Likewise; the sentences speak of B against A.")],
-    results: Results = Path("results"),
+    results: opt.Results = Path("results"),
     at: Annotated[
         str,
         typer.Option(help="Layer the sentences and the exit code go by: last, best or a number."),

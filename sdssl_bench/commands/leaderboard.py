@@ -40,12 +40,8 @@ def leaderboard(
     select_on_val: Annotated[
         bool, typer.Option("--select-on-val", help="The same as --view val.")
     ] = False,
-    task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")
-    ] = None,
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
-    ] = None,
+    task: opt.OnlyTasks = None,
+    dataset: opt.OnlyDatasets = None,
     pair: Annotated[
         list[str] | None,
         typer.Option(
@@ -62,7 +58,7 @@ def leaderboard(
     """
     from sdssl_bench.errors import DataError, UsageError
     from sdssl_bench.leaderboard import VIEWS, coverage, tidy, wide
-    from sdssl_bench.results import ResultStore
+    from sdssl_bench.results import ResultStore, select
     from sdssl_bench.standings import standings
     from sdssl_bench.tables import frame_table, show
 
@@ -71,14 +67,8 @@ def leaderboard(
     if not uncertainty and (markdown or latex):
         raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
     store = ResultStore(results.expanduser())
-    tasks, datasets = opt.comma_list(task or []), opt.comma_list(dataset or [])
-    records = [
-        (path, record)
-        for path, record in store
-        if record["task"] in (tasks or [record["task"]])
-        and record["dataset"]["name"] in (datasets or [record["dataset"]["name"]])
-        and record["limited"] is None
-    ]
+    wanted = select(store, tasks=opt.comma_list(task or []), datasets=opt.comma_list(dataset or []))
+    records = [(path, record) for path, record in wanted if record["limited"] is None]
     if not records:
         raise DataError(
             f"Expected result records under {store.runs}, found none that may enter a leaderboard. "

@@ -28,11 +28,9 @@ def multi_exit(
     within: Annotated[
         float, typer.Option(help="Points below the last layer that count as none.")
     ] = 1.0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    batch_size: Annotated[
-        str, typer.Option("--batch-size", "-b", help="Images per pass, or auto.")
-    ] = "auto",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "float32",
+    batch_size: opt.BatchSize = "auto",
     network: opt.Network = None,
     arch: opt.Arch = None,
     heads: opt.Heads = None,

@@ -29,6 +29,13 @@ DataRoot = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Results folder.", envvar="SDSSL_BENCH_RESULTS")
 ]
+Results = Annotated[
+    Path, typer.Option("--results", help="Stored results.", envvar="SDSSL_BENCH_RESULTS")
+]
+OnlyTasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")]
+OnlyDatasets = Annotated[
+    list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
+]
 CacheDir = Annotated[
     Path | None,
     typer.Option(
@@ -38,6 +45,11 @@ CacheDir = Annotated[
         show_default=False,
     ),
 ]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+Dtype = Annotated[
+    str, typer.Option(help="Forward pass in float32, bfloat16 or float16 (autocast).")
+]
+BatchSize = Annotated[str, typer.Option("--batch-size", "-b", help="Images per pass, or auto.")]
 Network = Annotated[
     str | None,
     typer.Option(

@@ -23,12 +23,8 @@ def report(
             help="Results folder; may be repeated. Default: $SDSSL_BENCH_RESULTS, then results.",
         ),
     ] = None,
-    task: Annotated[
-        list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")
-    ] = None,
-    dataset: Annotated[
-        list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
-    ] = None,
+    task: opt.OnlyTasks = None,
+    dataset: opt.OnlyDatasets = None,
     model: Annotated[
         list[str] | None, typer.Option("--model", "-m", help="Only these models, by name.")
     ] = None,
@@ -55,20 +51,19 @@ def report(
     from sdssl_bench.report import page
     from sdssl_bench.report.collect import collect
     from sdssl_bench.report.pictures import add_pictures
-    from sdssl_bench.results import ResultStore, write_atomic
+    from sdssl_bench.results import ResultStore, select, write_atomic
     from sdssl_bench.tables import size
 
     folders = results or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]
-    wanted = {
-        name: set(opt.comma_list(values))
-        for name, values in (("task", task), ("dataset", dataset), ("model", model))
-        if values
-    }
     records = [
-        (path, record)
+        one
         for folder in folders
-        for path, record in ResultStore(folder.expanduser())
-        if all(_name(record, field) in names for field, names in wanted.items())
+        for one in select(
+            ResultStore(folder.expanduser()),
+            tasks=opt.comma_list(task or []),
+            datasets=opt.comma_list(dataset or []),
+            models=opt.comma_list(model or []),
+        )
     ]
     data = collect(records)
     heading = title or page.TITLE
@@ -90,7 +85,3 @@ def report(
 
         written = write_figures(data, figures.expanduser())
         typer.echo(f"wrote {len(written)} figures to {figures.expanduser()}, each as PDF and SVG")
-
-
-def _name(record: dict[str, dict[str, str]], field: str) -> object:
-    return record["task"] if field == "task" else record[field]["name"]

@@ -16,10 +16,7 @@ if TYPE_CHECKING:
 def reproduce(
     table: Annotated[int | None, typer.Option(help="Table of the SDSSL paper, 1 to 7.")] = None,
     figure: Annotated[int | None, typer.Option(help="Figure of the paper, 3 to 9.")] = None,
-    results: Annotated[
-        Path,
-        typer.Option("--results", help="Stored results.", envvar="SDSSL_BENCH_RESULTS"),
-    ] = Path("results"),
+    results: opt.Results = Path("results"),
     model: Annotated[
         list[str] | None,
         typer.Option(help="RUN=NAME: the model that a run of the table has in the results."),

@@ -41,16 +41,12 @@ def run(
     heads: opt.Heads = None,
     patch_size: opt.PatchSize = None,
     img_size: opt.ImgSize = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    dtype: Annotated[
-        str, typer.Option(help="Forward pass in float32, bfloat16 or float16 (autocast).")
-    ] = "float32",
+    device: opt.Device = "auto",
+    dtype: opt.Dtype = "float32",
     bank_dtype: Annotated[
         str, typer.Option(help="Stored features: float32, or float16 at half the disk.")
     ] = "float32",
-    batch_size: Annotated[
-        str, typer.Option("--batch-size", "-b", help="Images per pass, or auto.")
-    ] = "auto",
+    batch_size: opt.BatchSize = "auto",
     num_workers: Annotated[
         int | None, typer.Option("--num-workers", "-j", min=0, help="Image-loading processes.")
     ] = None,

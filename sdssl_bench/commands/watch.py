@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from sdssl_bench.commands import options as opt
+
 FINAL = "encoder.safetensors"
 """Written last: when it is there and scored, the run is over."""
 
@@ -22,7 +24,7 @@ def watch(
     out: Annotated[
         Path | None, typer.Option("--out", "-o", help="Records; default RUN_DIR/results.")
     ] = None,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: opt.Device = "auto",
     every: Annotated[float, typer.Option("--every", help="Seconds between looks.")] = 30.0,
     once: Annotated[
         bool, typer.Option("--once", help="Score what is there and stop, do not wait.")

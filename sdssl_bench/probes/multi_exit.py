@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.errors import DataError
+from sdssl_bench.results import best_layer
 
 if TYPE_CHECKING:
     from sdssl_bench.encoder import Encoder
@@ -68,20 +69,19 @@ def exit_report(record: Mapping[str, Any], *, within: float = POINT) -> ExitRepo
             f"{record['dataset']['name']} lacks {', '.join(map(str, missing))}. Run it with --all-layers."
         )
     curve = {layer: float(stored[layer][headline]) for layer in range(1, depth + 1)}
-    validation = [metrics.get(f"val/{headline}") for _, metrics in sorted(stored.items())]
+    validation = f"val/{headline}"
+    validated = all(validation in metrics for metrics in stored.values())
+    best = best_layer(record, headline)
+    assert best is not None
     return ExitReport(
         metric=headline,
         curve=curve,
-        best=_highest(list(curve.values())),
-        best_on_validation=None if None in validation else _highest(validation),
+        best=best,
+        best_on_validation=best_layer(record, validation) if validated else None,
         area=area(list(curve.values())),
         within=within,
         earliest=next(n for n, v in curve.items() if v >= curve[depth] - within - ROUNDING),
     )
-
-
-def _highest(values: Sequence[Any]) -> int:
-    return values.index(max(values)) + 1
 
 
 def area(values: Sequence[float]) -> float:

@@ -14,12 +14,13 @@ from typing import Any
 import pandas as pd
 
 from sdssl_bench import __version__
+from sdssl_bench.analysis.cka import LAYER_METRIC
 from sdssl_bench.errors import DataError
 from sdssl_bench.leaderboard import column_labels, row_labels, tidy
 from sdssl_bench.report.cost import cost
-from sdssl_bench.report.curves import CONFIDENCE, best_layer, curve_of
+from sdssl_bench.report.curves import CONFIDENCE, curve_of
 from sdssl_bench.report.representations import maps, matrices
-from sdssl_bench.results import Record, canonical_json
+from sdssl_bench.results import Record, Stored, best_layer, canonical_json
 from sdssl_bench.standings import standings
 
 LONG_NOTE = 1500
@@ -44,7 +45,7 @@ class Pool:
         return self._places[text]
 
 
-def collect(records: Iterable[tuple[Path, Record]]) -> Data:
+def collect(records: Iterable[Stored]) -> Data:
     """What the page and the figures show.
 
     Args:
@@ -101,7 +102,7 @@ def collect(records: Iterable[tuple[Path, Record]]) -> Data:
     }
 
 
-def _labels(records: Sequence[tuple[Path, Record]]) -> dict[str, tuple[str, str]]:
+def _labels(records: Sequence[Stored]) -> dict[str, tuple[str, str]]:
     """Key of a record -> (benchmark, encoder), as the leaderboard names them."""
     frame = tidy(records)
     headlines = {record["key"]: record["headline"] for _, record in records}
@@ -123,7 +124,7 @@ def _places(entries: Sequence[Data], labels: Mapping[str, str]) -> dict[str, int
     return {key: order[label] for key, label in labels.items()}
 
 
-def _about(records: Sequence[tuple[Path, Record]], *, num_limited: int) -> Data:
+def _about(records: Sequence[Stored], *, num_limited: int) -> Data:
     times = [entry["scored_at"] for _, record in records for entry in record["layers"].values()]
     return {
         "sdssl_bench": __version__,
@@ -136,9 +137,7 @@ def _about(records: Sequence[tuple[Path, Record]], *, num_limited: int) -> Data:
     }
 
 
-def _encoders(
-    records: Sequence[tuple[Path, Record]], labels: Mapping[str, tuple[str, str]]
-) -> list[Data]:
+def _encoders(records: Sequence[Stored], labels: Mapping[str, tuple[str, str]]) -> list[Data]:
     encoders: dict[str, Data] = {}
     for _, record in records:
         model, label = record["model"], labels[record["key"]][1]
@@ -149,9 +148,7 @@ def _encoders(
     return [encoders[label] for label in sorted(encoders)]
 
 
-def _benchmarks(
-    records: Sequence[tuple[Path, Record]], labels: Mapping[str, tuple[str, str]]
-) -> list[Data]:
+def _benchmarks(records: Sequence[Stored], labels: Mapping[str, tuple[str, str]]) -> list[Data]:
     benchmarks: dict[str, Data] = {}
     for _, record in records:
         label, protocol = labels[record["key"]][0], record["protocol"]
@@ -174,7 +171,7 @@ def _benchmarks(
     found = [benchmarks[label] for label in sorted(benchmarks)]
     for entry in found:
         # A row of a matrix is no curve; `matrices` shows them.
-        entry["metrics"] = [m for m in entry["metrics"] if not m.startswith("cka/layer")]
+        entry["metrics"] = [m for m in entry["metrics"] if not m.startswith(LAYER_METRIC)]
         entry["differs"] = _differences(entry, found)
     for entry in found:
         del entry["parameters"]
@@ -202,7 +199,7 @@ def _result(path: Path, record: Record, pool: Pool) -> Data:
     metrics = {
         name: curve_of(path, record, name, layers=layers)
         for name in names
-        if not name.startswith("cka/layer")
+        if not name.startswith(LAYER_METRIC)
     }
     provenance = {
         "protocol": pool.add(record["protocol"]),
@@ -212,6 +209,7 @@ def _result(path: Path, record: Record, pool: Pool) -> Data:
         "environments": [pool.add(one) for one in record["environments"]],
     }
     skipped = [entry["notes"].get("skipped_images", {}) for entry in entries]
+    ranked = record.get("ranked", True)
     return {
         "key": record["key"],
         "depth": record["model"]["depth"],
@@ -219,8 +217,8 @@ def _result(path: Path, record: Record, pool: Pool) -> Data:
         "n": [entry["n"] for entry in entries],
         "skipped": max(sum(split["count"] for split in one.values()) for one in skipped),
         "metrics": metrics,
-        "best": best_layer(record, record["headline"]),
-        "best_on_val": best_layer(record, f"val/{record['headline']}"),
+        "best": best_layer(record, record["headline"]) if ranked else None,
+        "best_on_val": best_layer(record, f"val/{record['headline']}") if ranked else None,
         "cost": cost(record),
         "scored_at": [entry["scored_at"] for entry in entries],
         "environment": [entry["environment"] for entry in entries],

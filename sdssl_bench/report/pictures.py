@@ -74,26 +74,24 @@ def _bytes(entry: dict[str, Any]) -> int:
 
 
 def _strips(folder: Path) -> Iterator[Picture]:
-    paths = sorted(folder.glob("*.png"))
-    if not paths:
-        raise DataError(
-            f"Expected DAVIS strips (*.png) in {folder}, found none. Name the folder given to "
-            "'sdssl-bench run --task davis --strips'."
-        )
-    for path in paths:
+    for path in _files(folder, "*.png", "DAVIS strips", "--task davis --strips"):
         yield Picture("strip", path, f"{path.stem} ({folder.name})")
 
 
 def _galleries(folder: Path) -> Iterator[Picture]:
-    paths = sorted(folder.glob("layer*/*.png"))
-    if not paths:
-        raise DataError(
-            f"Expected galleries (layerNN/*.png) in {folder}, found none. Name the folder given to "
-            "'sdssl-bench run --gallery'."
-        )
-    for path in paths:
+    for path in _files(folder, "layer*/*.png", "galleries", "--gallery"):
         layer = path.parent.name.removeprefix("layer").lstrip("0")
         yield Picture("gallery", path, f"layer {layer}: {path.stem} ({folder.name})")
+
+
+def _files(folder: Path, pattern: str, what: str, option: str) -> list[Path]:
+    paths = sorted(folder.glob(pattern))
+    if not paths:
+        raise DataError(
+            f"Expected {what} ({pattern}) in {folder}, found none. Name the folder given to "
+            f"'sdssl-bench run {option}'."
+        )
+    return paths
 
 
 def _by_layer(pictures: list[Picture]) -> list[Picture]:

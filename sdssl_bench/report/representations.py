@@ -1,20 +1,19 @@
 """CKA matrices and t-SNE maps out of the records of the tasks `analysis` and `cka`."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sdssl_bench.results import Record, read_items
+from sdssl_bench.analysis.cka import LAYER_METRIC
+from sdssl_bench.results import Record, Stored, read_items
 
-PREFIX = "cka/layer"
 GRID = 1000
 """Positions of a map's points along its longer side."""
 
 
 def matrices(
-    records: Sequence[tuple[Path, Record]], encoders: Mapping[str, int], labels: Sequence[str]
+    records: Sequence[Stored], encoders: Mapping[str, int], labels: Sequence[str]
 ) -> list[dict[str, Any]]:
     """One per record that holds CKA between layers.
 
@@ -32,7 +31,9 @@ def matrices(
     for _, record in records:
         layers = sorted(map(int, record["layers"]))
         entries = [record["layers"][str(layer)] for layer in layers]
-        names = sorted({m for entry in entries for m in entry["metrics"] if m.startswith(PREFIX)})
+        names = sorted(
+            {m for entry in entries for m in entry["metrics"] if m.startswith(LAYER_METRIC)}
+        )
         if not names:
             continue
         found.append(
@@ -44,7 +45,7 @@ def matrices(
                 "estimator": record["protocol"]["resolved"].get("cka", {}).get("estimator"),
                 "n": entries[-1]["n"],
                 "rows": layers,
-                "columns": [int(name.removeprefix(PREFIX)) for name in names],
+                "columns": [int(name.removeprefix(LAYER_METRIC)) for name in names],
                 "values": [
                     [_rounded(entry["metrics"].get(name)) for name in names] for entry in entries
                 ],
@@ -53,9 +54,7 @@ def matrices(
     return found
 
 
-def maps(
-    records: Sequence[tuple[Path, Record]], encoders: Mapping[str, int]
-) -> list[dict[str, Any]]:
+def maps(records: Sequence[Stored], encoders: Mapping[str, int]) -> list[dict[str, Any]]:
     """One per record that holds t-SNE maps; arguments as for `matrices`.
 
     Returns:
