@@ -6,7 +6,12 @@ from pathlib import Path
 import pytest
 
 # Set before torch is imported anywhere: workers of pytest-xdist and launched processes share few cores.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else "2")
+# Workers inherit what the process that started them has set here, so they replace it: teams of threads
+# that outnumber the cores wait for each other ten times longer than they compute.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 
