@@ -143,10 +143,15 @@ def read_record(path: Path) -> Record:
     Raises:
         DataError: if the file is no complete record of this version.
     """
-    advice = "Delete the file and run that evaluation again."
+    advice = "If it is a record, move it away and run that evaluation again."
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except OSError as error:
+        raise DataError(
+            f"Expected a result record in {path}, found: {error.strerror or error}. Name a file "
+            "whose path 'sdssl-bench run' printed."
+        ) from error
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise DataError(f"Expected a result record in {path}, found: {error}. {advice}") from error
     if not isinstance(record, dict):
         raise DataError(f"Expected a result record in {path}, found another JSON value. {advice}")

@@ -121,6 +121,11 @@ def test_foreign_json_is_refused(tmp_path: Path, text: str) -> None:
         read_record(path)
 
 
+def test_a_missing_record_is_told_without_advice_to_move_it(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"No such file or directory\. Name a file"):
+        read_record(tmp_path / "x.json")
+
+
 def test_non_finite_metrics_are_never_written(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     with pytest.raises(ValueError, match="JSON compliant"):
