@@ -10,11 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from sdssl_bench.affinities import Rule
 from sdssl_bench.datasets.davis import Video
 from sdssl_bench.davis.folders import first_annotation
 from sdssl_bench.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, LayerFeatures
 from sdssl_bench.errors import TaskError
-from sdssl_bench.propagation import Context, Rule
+from sdssl_bench.propagation import Context
 from sdssl_bench.threads import Crew
 from sdssl_bench.video import (
     Size,

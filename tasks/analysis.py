@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.analysis import layer_scores, pairs, samples
+from sdssl_bench.analysis import layer_scores, layer_similarity, pairs, samples
 from sdssl_bench.analysis.panels import Panel, write_panels
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.transforms import preprocess
@@ -92,7 +92,7 @@ class Task:
             raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
         if self.views not in pairs.KINDS:
             raise UsageError(did_you_mean("kind of views", self.views, pairs.KINDS))
-        layer_scores.check_estimator(self.cka, self.cka_batch)
+        layer_similarity.check_estimator(self.cka, self.cka_batch)
         if self.num_images < samples.MIN_IMAGES:
             raise UsageError(f"num_images is at least {samples.MIN_IMAGES}: {self.num_images}.")
         if not (self.gamma > 0 and self.t > 0 and self.perplexity > 1):
@@ -123,7 +123,7 @@ class Task:
         return {
             "transform": preprocess(self.transform, encoder.input_size).describe(),
             "views": [view.describe() for view in seen],
-            "cka": layer_scores.describe_estimator(self.cka, len(data.rows), self.cka_batch),
+            "cka": layer_similarity.describe_estimator(self.cka, len(data.rows), self.cka_batch),
         }
 
     def headline(self, data: samples.Sample) -> str:
@@ -169,7 +169,7 @@ class Task:
         banks = layer_scores.Banks(data, plain, further, (first, second), self.pooling)
         seconds = banks.seconds()
         started = time.perf_counter()
-        similarity = layer_scores.similarity(
+        similarity = layer_similarity.similarity(
             banks.all_layers(),
             None,
             estimator=self.cka,

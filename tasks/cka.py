@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.analysis import layer_scores, samples
+from sdssl_bench.analysis import layer_scores, layer_similarity, samples
 from sdssl_bench.analysis.cka import LAYER_METRIC
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.distributed import is_main_process
@@ -61,7 +61,7 @@ class Task:
     def __post_init__(self) -> None:
         if self.pooling not in POOLINGS:
             raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
-        layer_scores.check_estimator(self.estimator, self.batch)
+        layer_similarity.check_estimator(self.estimator, self.batch)
         if self.num_images < samples.MIN_IMAGES:
             raise UsageError(f"num_images is at least {samples.MIN_IMAGES}: {self.num_images}.")
 
@@ -90,7 +90,7 @@ class Task:
             "transform": preprocess(self.transform, encoder.input_size).describe(),
             "against": model_identity(model_entry(other, other.info)),
             "against_transform": preprocess(self.transform, other.input_size).describe(),
-            "cka": layer_scores.describe_estimator(self.estimator, len(data.rows), self.batch),
+            "cka": layer_similarity.describe_estimator(self.estimator, len(data.rows), self.batch),
         }
 
     def headline(self, data: samples.Sample) -> str:
@@ -116,7 +116,7 @@ class Task:
         first, second = (
             {layer: bank.features(layer, self.pooling) for layer in bank.layers} for bank in banks
         )
-        found = layer_scores.similarity(
+        found = layer_similarity.similarity(
             first, second, estimator=self.estimator, batch=self.batch, seed=ctx.seed
         )
         seconds["cka"] = time.perf_counter() - started
@@ -137,7 +137,7 @@ class Task:
     def _score(
         self,
         layer: int,
-        found: layer_scores.LayerSimilarity,
+        found: layer_similarity.LayerSimilarity,
         banks: Sequence[FeatureBank],
         other: str,
     ) -> LayerScores:

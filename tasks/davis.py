@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from sdssl_bench import distributed
+from sdssl_bench.affinities import SHAPES, Rule
 from sdssl_bench.datasets import davis
 from sdssl_bench.datasets.davis import DavisData
 from sdssl_bench.davis import (
@@ -31,7 +32,6 @@ from sdssl_bench.davis import (
 from sdssl_bench.davis.tables import sequence_table
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.propagation import SHAPES, Rule
 from sdssl_bench.segmentation import Settings
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
 from sdssl_bench.video_scores import VideoScorer

@@ -19,7 +19,7 @@ from typer.testing import CliRunner, Result
 import sdssl_bench
 from fakes import FakeEncoder, Pixels, expected_cls, plain_images
 from sdssl_bench import tasks
-from sdssl_bench.analysis import layer_scores, samples
+from sdssl_bench.analysis import cka, layer_scores, samples
 from sdssl_bench.cli import app
 from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.datasets.mini import make_mini
@@ -127,7 +127,7 @@ def test_records_hold_what_the_definitions_give_on_the_cached_features(
     assert record["ranked"] is False
     features = cached_features(tmp_path / "cache")
     assert set(features) == {"test", "test view 1", "test view 2"}
-    batches = layer_scores.cka.random_batches(len(features["test"][0]), 30, seed=0)
+    batches = cka.random_batches(len(features["test"][0]), 30, seed=0)
     for i, entry in enumerate(record["layers"].values()):
         metrics, items = entry["metrics"], read_items(path, i + 1)
         for j in range(3):
@@ -261,7 +261,7 @@ def test_two_encoders_of_different_depth_and_width_compare_both_ways(
     one, two = (only_record(tmp_path / name)[1] for name in ("one", "two"))
     assert matrix(one).shape == (3, 2)
     np.testing.assert_allclose(matrix(one), matrix(two).T, rtol=1e-12)
-    batches = layer_scores.cka.random_batches(100, 256, seed=0)
+    batches = cka.random_batches(100, 256, seed=0)
     banks = {len(f): f for f in cached_features_by_encoder(tmp_path / "cache")}
     expected = [[literal(x, y, batches) for y in banks[2]] for x in banks[3]]
     np.testing.assert_allclose(matrix(one), expected, rtol=1e-8)

@@ -77,7 +77,7 @@ def test_script_folders_shadow_no_module(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [*CORE, *TASKS, *PRETRAIN], ids=lambda p: str(p.relative_to(ROOT)))
 def test_files_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 300
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from davis_twins import dense_propagation, window_mask
-from sdssl_bench.propagation import Context, Rule, propagate, unit
+from sdssl_bench.affinities import Rule
+from sdssl_bench.propagation import Context, propagate, unit
 from sdssl_bench.threads import Crew
 from sdssl_bench.video import to_mask
 
