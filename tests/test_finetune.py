@@ -1,5 +1,6 @@
 """Fine-tuning end to end on miniature data: the recipe, who chooses, kill and resume."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.probes.finetuning import Tuning
 from sdssl_bench.probes.tunable import Tunable, level_of, parameter_groups
+from sdssl_bench.progress import Progress
 from sdssl_bench.task import LayerScores, RunContext
 from tiny_model import build
 
@@ -66,6 +68,19 @@ def test_the_epoch_is_chosen_on_validation_and_test_is_read_once(
     assert {"top1", "top5", "mean_per_class"} <= set(scores.metrics)
     assert scores.metrics["top1"] == scores.items["correct"].mean()
     assert scores.n == len(scores.items["correct"]) == 100
+
+
+def test_epochs_tell_loss_and_validation(encoder: Encoder, ctx: RunContext) -> None:
+    said = io.StringIO()
+    (scores,) = run(encoder, replace(ctx, progress=Progress(stream=said)), layers=(2,))
+    lines = [line for line in said.getvalue().splitlines() if ": loss " in line]
+    curve = scores.notes["curve"]
+    best = max(range(4), key=curve["val/top1"].__getitem__)
+    assert len(lines) == 4
+    assert lines[-1] == (
+        f"layer 2, epoch 4 of 4: loss {curve['train_loss'][-1]:.3f}, val top1 "
+        f"{100 * curve['val/top1'][-1]:.1f}, best {100 * curve['val/top1'][best]:.1f} in epoch {best + 1}"
+    )
 
 
 def test_the_papers_way_is_labelled_best_on_test(encoder: Encoder, ctx: RunContext) -> None:

@@ -1,5 +1,6 @@
 """The linear probe end to end on miniature data: protocols, choices, divergence, kill and resume."""
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import replace
@@ -17,14 +18,16 @@ from sdssl_bench import api, datasets, tasks
 from sdssl_bench.backbones import ResNetEncoder
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.encoder import Encoder
-from sdssl_bench.errors import TaskError, UsageError
+from sdssl_bench.errors import DataError, TaskError, UsageError
 from sdssl_bench.features import extract
 from sdssl_bench.probes.heads import Heads
 from sdssl_bench.probes.logreg import Solution, Solver
 from sdssl_bench.probes.logreg_choice import Probe
 from sdssl_bench.probes.sgd_probe import Trainer, Watched
+from sdssl_bench.probes.state import TrainingState
 from sdssl_bench.probes.sweep import GRID
 from sdssl_bench.probes.val_split import validation_mask
+from sdssl_bench.progress import Progress
 from sdssl_bench.results import stable_view
 from sdssl_bench.task import LayerScores, RunContext
 from tiny_model import build
@@ -259,6 +262,30 @@ def test_a_killed_training_goes_on_and_ends_the_same(
         assert one.metrics == other.metrics
         assert one.notes == other.notes
     assert not list((ctx.cache_dir / "training").glob("*.pt"))
+
+
+def test_epochs_tell_where_they_are(encoder: Encoder, ctx: RunContext) -> None:
+    said = io.StringIO()
+    ctx = replace(ctx, progress=Progress(stream=said))
+    scores = run(
+        encoder, ctx, "mocov3", {**SHORT, "lr": "0.1,1", "features": "cls,mean"}, layers=(2,)
+    )
+    curve = max(head["val"] for head in scores[0].notes["val_of_heads"])
+    lines = [line for line in said.getvalue().splitlines() if "val top1 by layer 2: " in line]
+    assert [line.split(":")[0] for line in lines] == [f"epoch {n} of 4" for n in range(1, 5)]
+    values = [float(part.split(": ")[1]) for part in lines[-1].split("layer ")[1].split("  ")]
+    assert max(values) == pytest.approx(100 * curve, abs=0.051)
+    assert "  2 mean: " in lines[-1]
+
+
+def test_a_damaged_saved_training_is_named(tmp_path: Path) -> None:
+    state = TrainingState(tmp_path, "linear-cifar10", {"seed": 0})
+    assert state.load() is None
+    state.save({"epochs": 3})
+    assert state.load() == {"epochs": 3}
+    state.path.write_bytes(state.path.read_bytes()[:-100])
+    with pytest.raises(DataError, match=rf"{state.path.name}.*Delete it"):
+        state.load()
 
 
 def test_workers_and_batches_do_not_move_a_score(encoder: Encoder, ctx: RunContext) -> None:

@@ -130,6 +130,7 @@ class Trainer:
         if saved is not None:
             self.heads.load(saved["heads"])
             curves, first = Curves(**saved["curves"]), int(saved["epochs"])
+            self._say(f"training goes on after epoch {first} of {self.recipe.epochs}")
         with placed(self.encoder, self.device):
             for epoch in range(first, self.recipe.epochs):
                 loss = self.epoch(epoch)
@@ -140,11 +141,23 @@ class Trainer:
                 curves.mean_per_class.append(
                     [[g.metrics()["mean_per_class"] for g in one] for one in graded]
                 )
+                best = [max(rates) for rates in curves.top1[-1]]
+                names = [
+                    f"{layer}{'' if kind == 'cls' else f' {kind}'}" for layer, kind in self.inputs
+                ]
+                self._say(
+                    f"epoch {epoch + 1} of {self.recipe.epochs}: {watch.split} top1 by layer "
+                    + "  ".join(f"{n}: {100 * v:.1f}" for n, v in zip(names, best, strict=True))
+                )
                 if state.due():
                     state.save(
                         {"heads": self.heads.state(), "curves": vars(curves), "epochs": epoch + 1}
                     )
         return curves
+
+    def _say(self, text: str) -> None:
+        if self.ctx.progress is not None and process_index() == 0:
+            self.ctx.progress.message(text)
 
     def epoch(self, epoch: int) -> Tensor:
         """One epoch of steps; [I, R] mean training loss."""
@@ -229,6 +242,7 @@ class Watched:
     """A split whose features do not change: scored whole after an epoch, by any head.
 
     Attributes:
+        split: "val" or "test".
         bank: its features.
         rows: which rows of the bank.
         inputs: as of the trainer.
@@ -236,6 +250,7 @@ class Watched:
         whole: whether every class must occur.
     """
 
+    split: str
     bank: FeatureBank
     rows: NDArray[np.int64]
     inputs: Sequence[Input]

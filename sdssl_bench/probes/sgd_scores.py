@@ -60,6 +60,7 @@ def score_layers(
         for split, images in splits.items()
     }
     test = Watched(
+        "test",
         banks["test"],
         all_rows(banks["test"]),
         inputs,
@@ -71,7 +72,7 @@ def score_layers(
         bank = banks["train"]
         mask = validation_mask(data.train, bank.indices, fraction=val_fraction)
         indices = bank.indices[~mask]
-        watch = Watched(bank, np.flatnonzero(mask), inputs, data.train.num_classes, False)
+        watch = Watched("val", bank, np.flatnonzero(mask), inputs, data.train.num_classes, False)
     trainer = Trainer(encoder, data.train, indices, inputs, rates, recipe, ctx)
     state = TrainingState(
         ctx.cache_dir,

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from sdssl_bench.distributed import is_main_process
+from sdssl_bench.errors import DataError
 from sdssl_bench.results import digest, slug, write_atomic
 
 SAVE_SECONDS = 20.0
@@ -31,10 +32,20 @@ class TrainingState:
         self._last = time.monotonic()
 
     def load(self) -> dict[str, Any] | None:
-        """The state to go on from, None at the start. Tensors, numbers, lists and dicts only."""
+        """The state to go on from, None at the start. Tensors, numbers, lists and dicts only.
+
+        Raises:
+            DataError: if the file cannot be read.
+        """
         if not self.path.exists():
             return None
-        state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception as error:  # torch raises what zip, pickle and its own reader raise
+            raise DataError(
+                f"Expected a saved training in {self.path}, found a file that cannot be read "
+                f"({type(error).__name__}). Delete it: the training then starts again."
+            ) from error
         return state
 
     def due(self) -> bool:

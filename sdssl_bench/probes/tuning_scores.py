@@ -132,6 +132,7 @@ def _train(
             ranks, rows, bad = saved["kept"]
             rows = rows.numpy()
             kept = (_regrade(ranks.numpy(), rows, job), rows, bad)
+        _say(tuning, f"goes on after epoch {len(history.train_loss)} of {job.recipe.epochs}")
     for epoch in range(len(history.train_loss), job.recipe.epochs):
         history.train_loss.append(tuning.epoch(epoch))
         if len(job.watched):
@@ -148,6 +149,7 @@ def _train(
                     kept = reading
                 else:
                     best = tuning.weights()
+        _say(tuning, _state_of(history, job))
         if state.due():
             state.save(
                 {
@@ -158,6 +160,25 @@ def _train(
                 }
             )
     return history, best, kept
+
+
+def _say(tuning: Tuning, text: str) -> None:
+    if tuning.ctx.progress is not None and is_main_process():
+        tuning.ctx.progress.message(f"layer {tuning.layer}, {text}")
+
+
+def _state_of(history: History, job: Job) -> str:
+    """The last epoch in one line: loss, and the watched headline beside its best."""
+    text = (
+        f"epoch {len(history.train_loss)} of {job.recipe.epochs}: loss {history.train_loss[-1]:.3f}"
+    )
+    if history.best < 0:
+        return text
+    values = getattr(history, job.data.headline)
+    return (
+        f"{text}, {job.select} {job.data.headline} {100 * values[-1]:.1f}, best "
+        f"{100 * values[history.best]:.1f} in epoch {history.best + 1}"
+    )
 
 
 def _tensors(kept: tuple[Graded, NDArray[np.int64], list[str]]) -> tuple[Tensor, Tensor, list[str]]:
