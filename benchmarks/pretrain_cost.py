@@ -6,10 +6,16 @@ Prints, for both: seconds per step by phase (median), peak memory on a GPU, para
 the ratios beside the paper's (+8.6 % time with parallel heads, under +6 % memory, ViT-B/16); and how
 far the step is from this machine's matrix-product rate. On a CPU the batch is small, so the optimizer,
 whose cost does not depend on it, weighs more than on a GPU; it is shown apart for that reason.
+
+    python benchmarks/pretrain_cost.py --arch vit_b16 --batch 64 --peak
+
+measures instead of time the peak resident memory of each in a process of its own, on a CPU.
 """
 
 import argparse
+import resource
 import statistics
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -87,6 +93,29 @@ def matmul_rate(device: str, precision: str) -> float:
     return 2 * size**3 / best
 
 
+def peak_memory(preset: str, options: argparse.Namespace) -> int:
+    """Bytes that two steps take in a process of their own; AdamW's state exists in the second."""
+    command = [sys.executable, __file__, "--peak-of", preset, "--batch", str(options.batch)]
+    command += ["--precision", options.precision]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def two_steps(preset: str, options: argparse.Namespace) -> None:
+    """Prints by how many bytes the peak of this process exceeds what the libraries take."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    contender = Contender(preset, "cpu", options.precision)
+    size = contender.model.student.input_size
+    views = torch.randn(2, options.batch, 3, size, size)
+    for _ in range(2):
+        contender.step(views)
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def more(a: float, b: float) -> str:
+    """By how much b exceeds a."""
+    return f"{100 * (b / a - 1):+.2f} %"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--arch", default="vit_s16")
@@ -94,8 +123,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--precision", default="no", choices=("no", "bf16"))
+    parser.add_argument("--peak", action="store_true", help="measure memory on a CPU, not time")
+    parser.add_argument("--peak-of", help=argparse.SUPPRESS)
     options = parser.parse_args()
     torch.manual_seed(0)
+    if options.peak_of:
+        two_steps(options.peak_of, options)
+        return
+    if options.peak:
+        presets = [f"{sd}mocov3_{options.arch}" for sd in ("", "sd_")]
+        peaks = [peak_memory(preset, options) for preset in presets]
+        for preset, peak in zip(presets, peaks, strict=True):
+            estimate = cost(resolve(preset)).memory(options.batch)
+            print(
+                f"{preset:22} batch {options.batch}: peak {peak / 2**30:.2f} GiB resident "
+                f"({estimate / 2**30:.2f} estimated)"
+            )
+        print(f"memory    {more(*peaks)} (paper under +6 %)")
+        return
     contenders = [
         Contender(f"{sd}mocov3_{options.arch}", options.device, options.precision)
         for sd in ("", "sd_")
@@ -126,9 +171,6 @@ def main() -> None:
             + (f", peak {contender.peak / 2**30:.2f} GiB" if contender.peak else "")
         )
     (plain, plain_cost), (distilled, distilled_cost) = rows
-
-    def more(a: float, b: float) -> str:
-        return f"{100 * (b / a - 1):+.2f} %"
 
     without = [m["forward"] + m["backward"] for m in (plain, distilled)]
     print(f"time      {more(plain['step'], distilled['step'])} (paper +8.6 % with parallel heads)")
