@@ -58,8 +58,13 @@ def record_key(record: Mapping[str, Any]) -> str:
 
 
 def model_identity(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a record's model that could change a number: neither its name nor its place."""
-    return {k: v for k, v in model.items() if k not in ("uri", "name")}
+    """The part of a record's model that could change a number.
+
+    Neither its name and place nor how its head count is known: 6 heads are 6 heads, inferred or given.
+    """
+    kept = {k: v for k, v in model.items() if k not in ("uri", "name")}
+    details = model.get("details", {})
+    return {**kept, "details": {k: v for k, v in details.items() if k != "heads_source"}}
 
 
 def select(

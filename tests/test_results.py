@@ -92,6 +92,14 @@ def test_where_the_weights_lay_does_not_change_the_key(change: dict) -> None:
     assert head(**change)["key"] == head()["key"]
 
 
+def test_how_the_head_count_is_known_does_not_change_the_key() -> None:
+    given, inferred, other = (
+        head(model__details={"heads": heads, "heads_source": source})["key"]
+        for heads, source in ((6, "--heads"), (6, "as in DINO"), (12, "--heads"))
+    )
+    assert given == inferred != other
+
+
 def test_an_edited_record_is_refused(tmp_path: Path) -> None:
     store = ResultStore(tmp_path)
     path = store.path(add(store, 1))
