@@ -10,6 +10,7 @@ from sdssl_bench.backbones import VITS
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.sdssl import SDSSL
+from sdssl_bench.rounding import percent
 
 FINAL = "encoder.safetensors"
 """The finished run's encoder; `sdssl-bench watch` ends when it is there."""
@@ -57,6 +58,6 @@ def knn_records(
     for record in records:
         metric = record["headline"]
         scores = {layer: e["metrics"][metric] for layer, e in record["layers"].items()}
-        text = " ".join(f"{layer}:{100 * v:.1f}" for layer, v in scores.items())
+        text = " ".join(f"{layer}:{percent(v)}" for layer, v in scores.items())
         name = record["dataset"]["name"]
         yield {"knn": scores, "metric": metric}, f"k-NN {name} by layer {text}"

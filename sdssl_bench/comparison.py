@@ -11,7 +11,7 @@ from pathlib import Path
 from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.explanation import Setting, obstacles
-from sdssl_bench.results import Record, ResultStore, Stored, read_record
+from sdssl_bench.results import Record, Stored, read_all, read_record
 from sdssl_bench.significance import Difference, holm, paired_test
 from sdssl_bench.tables import variant_mark
 from sdssl_bench.units import Units, layer_units
@@ -69,12 +69,12 @@ def benchmark_name(record: Record) -> str:
     return f"{record['task']} {data['name']}{variant_mark(data['variant'])}"
 
 
-def find_records(text: str, results: Path) -> list[Stored]:
+def find_records(text: str, folders: Sequence[Path]) -> list[Stored]:
     """The records that a user names.
 
     Args:
-        text: a record's file, a folder of records, or the name of a model in `results`.
-        results: results folder.
+        text: a record's file, a folder of records, or the name of a model in `folders`.
+        folders: results folders.
 
     Raises:
         UsageError: if it is none of these.
@@ -89,11 +89,12 @@ def find_records(text: str, results: Path) -> list[Stored]:
         if not files:
             raise DataError(f"Expected result records under {folder}, found none.")
         return _scores([(file, read_record(file)) for file in files])
-    stored = _scores(ResultStore(results))
+    stored = _scores(read_all(folders))
     found = [one for one in stored if one[1]["model"]["name"] == text]
     if not found:
         known = {record["model"]["name"] for _, record in stored}
-        where = f" It is no file or folder either. Models are looked for in {results} (--results)."
+        places = ", ".join(map(str, folders))
+        where = f" It is no file or folder either. Models are looked for in {places} (--results)."
         raise UsageError(did_you_mean("model", text, known) + where)
     return found
 

@@ -3,8 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.comparison import Benchmark, Outcome
+from sdssl_bench.rounding import percent, points
 from sdssl_bench.significance import Difference
-from sdssl_bench.tables import percent
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -50,15 +50,6 @@ def difference_table(benchmark: Benchmark, *, alpha: float) -> "Table":
             *cells, ", ".join(text for text in (verdict and f"B {verdict}", note) if text)
         )
     return table
-
-
-def points(difference: float) -> str:
-    """A difference of fractions in points, always with its sign.
-
-    >>> points(0.0151), points(0.0)
-    ('+1.5', '+0.0')
-    """
-    return f"{round(100 * difference, 1) + 0.0:+.1f}"  # + 0.0 turns -0.0 into 0.0
 
 
 def _layers_of(name: str, difference: Difference) -> str:

@@ -12,7 +12,8 @@ from typing import Any
 import pandas as pd
 
 from sdssl_bench.results import Record, Stored
-from sdssl_bench.tables import percent, variant_mark
+from sdssl_bench.rounding import percent
+from sdssl_bench.tables import variant_mark
 from sdssl_bench.uncertainty import layer_interval
 
 COLUMNS = (

@@ -10,9 +10,9 @@ import pandas as pd
 from sdssl_bench.leaderboard import coverage, wide
 from sdssl_bench.paper_tables import Column
 from sdssl_bench.reported import CONTRADICTION, PaperCell, Published, method_name
+from sdssl_bench.rounding import percent
 from sdssl_bench.shaped import Cell, Row, Shaped
 from sdssl_bench.standings import Standing
-from sdssl_bench.tables import percent
 
 INTRODUCTION = """# Leaderboard
 

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from sdssl_bench.comparison_text import points
 from sdssl_bench.reproduction import Outcome
-from sdssl_bench.tables import percent
+from sdssl_bench.rounding import percent, points
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -270,3 +270,30 @@ class ResultStore:
         """All records with their paths, in path order."""
         for path in sorted(self.runs.glob("**/*.json")):
             yield path, read_record(path)
+
+
+def read_all(folders: Iterable[Path]) -> list[Stored]:
+    """The records of several results folders.
+
+    Raises:
+        DataError: if a folder holds no results, or two hold the same result.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    records: list[Stored] = []
+    for folder in folders:
+        store = ResultStore(folder.expanduser())
+        if not store.runs.is_dir():
+            raise DataError(
+                f"Expected result records under {store.runs}, found no such folder. Run an evaluation "
+                "first, or name another folder with --results."
+            )
+        for path, record in store:
+            evaluation = record["model"]["name"], record["key"]
+            if evaluation in found:
+                raise DataError(
+                    f"{path} and {found[evaluation]} are the same evaluation of "
+                    f"{record['model']['name']}. Name one of their folders, or move one of them away."
+                )
+            found[evaluation] = path
+            records.append((path, record))
+    return records

@@ -4,6 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from sdssl_bench.rounding import percent
+
 if TYPE_CHECKING:
     import pandas
     from rich.console import RenderableType
@@ -26,15 +28,6 @@ def show(renderable: "RenderableType") -> None:
     width = None if sys.stdout.isatty() else 200
     # No markup: names of models hold brackets.
     Console(width=width, highlight=False, markup=False).print(renderable)
-
-
-def percent(value: float) -> str:
-    """A fraction x100 with one decimal.
-
-    >>> percent(0.6844)
-    '68.4'
-    """
-    return f"{100 * value:.1f}"
 
 
 def bar(value: float, best: float) -> str:

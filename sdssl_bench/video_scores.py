@@ -18,6 +18,7 @@ from sdssl_bench.distributed import gather_objects, resolve_device
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import UserError
 from sdssl_bench.features.identity import key_of, structure_digest
+from sdssl_bench.rounding import percent
 from sdssl_bench.segmentation import FrameMasks, Segmenter, Settings
 from sdssl_bench.task import RunContext
 
@@ -234,7 +235,7 @@ class _Writer:
         if self.strips:
             rows = {"annotation": self.rows["annotation"]}
             for layer, score in scores.items():
-                rows[f"layer {layer}\nJ&F {100 * score:.1f}"] = self.rows[f"layer {layer}"]
+                rows[f"layer {layer}\nJ&F {percent(score)}"] = self.rows[f"layer {layer}"]
             picture = strip(rows, self.shown, title=f"{self.video.name}, {self.model}")
             write_strip(self._picture(), picture)
         for stamp, files in self.stamps:

@@ -34,6 +34,7 @@ from sdssl_bench.image_loading import ImageJob
 from sdssl_bench.neighbors import top_k
 from sdssl_bench.results import digest
 from sdssl_bench.revisited import RevisitedScores, score_layer
+from sdssl_bench.rounding import percent
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
 
 
@@ -267,7 +268,7 @@ class Task:
                 ctx.artifacts["gallery"] / f"layer{layer:02d}",
                 Gallery(
                     name=f"{place + 1:02d}-{truth.queries[index]}",
-                    title=f"{truth.queries[index]}  M AP {100 * ap[query]:.1f}",
+                    title=f"{truth.queries[index]}  M AP {percent(ap[query])}",
                     query=data.data.queries.root / data.data.queries.names[index],
                     files=[files[row] for row in found[place]],
                     scores=similarity[place].tolist(),

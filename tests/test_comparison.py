@@ -45,7 +45,7 @@ def run(*arguments: object) -> Any:
 
 
 def test_every_layer_the_last_and_the_best_are_tested(root: Path) -> None:
-    pairs, left_out = pair(find_records("dino", root), find_records("sd_dino", root))
+    pairs, left_out = pair(find_records("dino", [root]), find_records("sd_dino", [root]))
     (knn, retrieval), without = compare(pairs)
     assert (left_out, without) == ([], [])
     assert list(knn.layers) == [1, 2, 3]
@@ -61,7 +61,7 @@ def test_every_layer_the_last_and_the_best_are_tested(root: Path) -> None:
 
 
 def test_each_family_is_adjusted_over_all_benchmarks(root: Path) -> None:
-    benchmarks, _ = compare(pair(find_records("dino", root), find_records("sd_dino", root))[0])
+    benchmarks, _ = compare(pair(find_records("dino", [root]), find_records("sd_dino", [root]))[0])
     single = [one for b in benchmarks for one in b.layers.values()]
     assert [one.adjusted for one in single] == holm([one.difference.p for one in single])
     last = [one.last for one in benchmarks if one.last is not None]
@@ -72,7 +72,7 @@ def test_each_family_is_adjusted_over_all_benchmarks(root: Path) -> None:
 
 
 def test_the_best_layers_are_tested_with_their_choice_inside(root: Path) -> None:
-    pairs, _ = pair(find_records("dino", root), find_records("sd_dino", root))
+    pairs, _ = pair(find_records("dino", [root]), find_records("sd_dino", [root]))
     (knn, _), _ = compare(pairs)
     (path_a, a), (path_b, b) = pairs[0]
     units = [
@@ -127,14 +127,14 @@ def test_json_holds_all_that_was_found(root: Path) -> None:
 
 
 def test_records_and_folders_are_named_by_path(root: Path, tmp_path_factory: Any) -> None:
-    records = find_records("dino", root)
-    assert find_records(str(records[0][0]), root) == [records[0]]
-    assert len(find_records(str(root), root)) == 4
-    assert len(find_records(str(records[0][0].parent), root)) == 2
+    records = find_records("dino", [root])
+    assert find_records(str(records[0][0]), [root]) == [records[0]]
+    assert len(find_records(str(root), [root])) == 4
+    assert len(find_records(str(records[0][0].parent), [root])) == 2
     with pytest.raises(UsageError, match="Did you mean 'dino'"):
-        find_records("dinoo", root)
+        find_records("dinoo", [root])
     with pytest.raises(DataError, match="found none"):
-        find_records(str(tmp_path_factory.mktemp("empty")), root)
+        find_records(str(tmp_path_factory.mktemp("empty")), [root])
 
 
 @pytest.mark.parametrize(
@@ -163,10 +163,10 @@ def test_other_protocols_and_data_are_refused_by_name(
 
 
 def test_another_task_is_refused(root: Path) -> None:
-    files = [path for path, _ in find_records("dino", root)]
+    files = [path for path, _ in find_records("dino", [root])]
     with pytest.raises(UsageError, match="the other side has no result of knn"):
-        pair([s for s in find_records("dino", root) if s[0] == files[0]],
-             [s for s in find_records("sd_dino", root) if s[1]["task"] == "retrieval"])  # fmt: skip
+        pair([s for s in find_records("dino", [root]) if s[0] == files[0]],
+             [s for s in find_records("sd_dino", [root]) if s[1]["task"] == "retrieval"])  # fmt: skip
 
 
 def test_what_has_no_partner_is_listed_and_the_rest_compared(root: Path) -> None:
@@ -201,7 +201,7 @@ def test_metrics_without_items_cannot_be_compared(tmp_path: Path) -> None:
 
 
 def test_scores_that_were_changed_are_refused(root: Path) -> None:
-    path = find_records("dino", root)[0][0]
+    path = find_records("dino", [root])[0][0]
     items_path(path).unlink()
     assert run("dino", "sd_dino", "--results", root).exit_code == 3
 

@@ -16,6 +16,7 @@ from sdssl_bench.cli import app
 from sdssl_bench.davis import read_mask, score_sequence, summarise, voc_palette, write_mask
 from sdssl_bench.davis.folders import read_sequences, score_folders
 from sdssl_bench.errors import DataError
+from sdssl_bench.rounding import percent
 
 SHAPES = {"goat": (7, 2, (40, 64)), "dog": (5, 1, (48, 36)), "pigs": (6, 3, (36, 36))}
 
@@ -107,7 +108,7 @@ def test_the_table_shows_every_object_and_the_total(folders: Path) -> None:
     total = scores_of(folders)["J&F-Mean"]
     assert "pigs_3" in shown
     assert "3 sequences, 6 objects" in shown
-    assert f"{100 * total:.1f}" in shown
+    assert percent(total) in shown
 
 
 def truncate(path: Path) -> None:

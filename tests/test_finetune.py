@@ -17,6 +17,7 @@ from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.probes.finetuning import Tuning
 from sdssl_bench.probes.tunable import Tunable, level_of, parameter_groups
 from sdssl_bench.progress import Progress
+from sdssl_bench.rounding import percent
 from sdssl_bench.task import LayerScores, RunContext
 from tiny_model import build
 
@@ -79,7 +80,7 @@ def test_epochs_tell_loss_and_validation(encoder: Encoder, ctx: RunContext) -> N
     assert len(lines) == 4
     assert lines[-1] == (
         f"layer 2, epoch 4 of 4: loss {curve['train_loss'][-1]:.3f}, val top1 "
-        f"{100 * curve['val/top1'][-1]:.1f}, best {100 * curve['val/top1'][best]:.1f} in epoch {best + 1}"
+        f"{percent(curve['val/top1'][-1])}, best {percent(curve['val/top1'][best])} in epoch {best + 1}"
     )
 
 

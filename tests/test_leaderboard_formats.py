@@ -87,12 +87,12 @@ def test_intervals_can_be_left_out_where_items_are_not_at_hand(root: Path, tmp_p
     shutil.copytree(root, tmp_path / "copy")
     for path, _ in ResultStore(tmp_path / "copy"):
         items_path(path).unlink()
-    assert run("--out", tmp_path / "copy").exit_code == 3
+    assert run("--results", tmp_path / "copy").exit_code == 3
     csv = tmp_path / "x.csv"
-    done = run("--out", tmp_path / "copy", "--no-uncertainty", "--csv", csv)
+    done = run("--results", tmp_path / "copy", "--no-uncertainty", "--csv", csv)
     assert done.exit_code == 0, done.output
     assert pd.read_csv(csv)["low"].isna().all()
-    refused = run("--out", tmp_path / "copy", "--no-uncertainty", "--latex", tmp_path)
+    refused = run("--results", tmp_path / "copy", "--no-uncertainty", "--latex", tmp_path)
     assert refused.exit_code == 2
 
 

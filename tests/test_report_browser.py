@@ -1,6 +1,7 @@
 """The report in a real browser: it opens from disk, works by mouse and by keyboard, and stays silent."""
 
 from collections.abc import Iterator
+from importlib import resources
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from example_results import results
 from sdssl_bench.report import page
 from sdssl_bench.report.collect import collect
 from sdssl_bench.results import ResultStore
+from sdssl_bench.rounding import percent
 from stored_results import knn_layer, store
 
 pytestmark = pytest.mark.skipif(chromium() is None, reason="needs Chromium")
@@ -104,6 +106,15 @@ def test_the_page_shows_every_section_and_hostile_names_as_text(browser: Browser
     assert HOSTILE in browser.run("document.querySelector('#filters').textContent")
     assert browser.run("document.querySelectorAll('script').length") == 2
     assert browser.run("document.querySelectorAll('img').length") == 1
+
+
+def test_the_page_rounds_as_tables_do(browser: Browser) -> None:
+    counts = [(right, n) for n in (400, 800, 2000) for right in range(n + 1)]
+    fractions = [right / n for right, n in counts] + [-0.0005, -0.00049, -1.0]
+    script = (resources.files("sdssl_bench.report") / "templates" / "base.js").read_text()
+    source = script[script.index("function percent(") : script.index("function plain(")]
+    found = browser.run(f"(() => {{ {source} return {fractions}.map(percent); }})()")
+    assert found == [percent(value) for value in fractions]
 
 
 def test_columns_sort_both_ways_and_holes_stay_last(browser: Browser) -> None:

@@ -20,6 +20,7 @@ from sdssl_bench.errors import DataError
 from sdssl_bench.results import (
     ResultStore,
     items_path,
+    read_all,
     read_items,
     read_record,
     record_key,
@@ -132,6 +133,18 @@ def test_foreign_json_is_refused(tmp_path: Path, text: str) -> None:
 def test_a_missing_record_is_told_without_advice_to_move_it(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"No such file or directory\. Name a file"):
         read_record(tmp_path / "x.json")
+
+
+def test_several_folders_are_read_as_one_and_nothing_twice(tmp_path: Path) -> None:
+    one, two = ResultStore(tmp_path / "one"), ResultStore(tmp_path / "two")
+    add(one, 1)
+    add(two, 1, dataset__fingerprint="e" * 64)
+    folders = [tmp_path / "one", tmp_path / "two"]
+    assert read_all(folders) == [*one, *two]
+    with pytest.raises(DataError, match="the same evaluation of dino"):
+        read_all([*folders, tmp_path / "one"])
+    with pytest.raises(DataError, match=r"three.*no such folder"):
+        read_all([*folders, tmp_path / "three"])
 
 
 def test_non_finite_metrics_are_never_written(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from sdssl_bench.cli import app
 from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.errors import UsageError
 from sdssl_bench.results import ResultStore, read_items, stable_view
+from sdssl_bench.rounding import percent
 from tiny_model import build
 
 SCHEMA = json.loads((Path(sdssl_bench.__file__).parent / "record.schema.json").read_text())
@@ -74,7 +75,7 @@ def test_all_layers_are_scored_stored_and_shown(cli: Callable[..., Result], tmp_
         classes = [correct[items["target"] == c].mean() for c in np.unique(items["target"])]
         assert entry["metrics"]["k20/mean_per_class"] == pytest.approx(np.mean(classes))
         assert entry["n"] == len(correct) == record["dataset"]["splits"]["test"]
-        assert f"{100 * entry['metrics']['k20/top1']:.1f}" in result.output
+        assert percent(entry["metrics"]["k20/top1"]) in result.output
 
 
 def test_a_mini_photograph_set_is_learnable(cli: Callable[..., Result], tmp_path: Path) -> None:

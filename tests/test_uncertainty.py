@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.results import items_path, read_record
-from sdssl_bench.tables import layer_table, percent, show
+from sdssl_bench.rounding import percent
+from sdssl_bench.tables import layer_table, show
 from sdssl_bench.uncertainty import (
     Interval,
     interval,

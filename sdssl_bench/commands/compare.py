@@ -14,7 +14,7 @@ WORSE = 4
 def compare(
     a: Annotated[str, typer.Argument(help="Record, folder of records, or name of a model.")],
     b: Annotated[str, typer.Argument(help="Likewise; the sentences speak of B against A.")],
-    results: opt.Results = Path("results"),
+    results: opt.ResultFolders = None,
     at: Annotated[
         str,
         typer.Option(help="Layer the sentences and the exit code go by: last, best or a number."),
@@ -43,7 +43,8 @@ def compare(
         raise UsageError(f"--at takes last, best or the number of a layer; found '{at}'.")
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha lies between 0 and 1, found {alpha}.")
-    pairs, unpaired = pair(*(find_records(text, results.expanduser()) for text in (a, b)))
+    folders = opt.result_folders(results)
+    pairs, unpaired = pair(*(find_records(text, folders) for text in (a, b)))
     benchmarks, without_items = test(pairs, confidence=1 - alpha, seed=seed)
     left_out = unpaired + without_items
     tested = [one.at(at) for one in benchmarks]

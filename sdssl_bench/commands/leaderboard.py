@@ -16,12 +16,7 @@ TITLES = {
 
 
 def leaderboard(
-    results: Annotated[
-        Path,
-        typer.Option(
-            "--results", "--out", "-o", help="Stored results.", envvar="SDSSL_BENCH_RESULTS"
-        ),
-    ] = Path("results"),
+    results: opt.ResultFolders = None,
     csv: Annotated[
         Path | None, typer.Option(help="Write the tidy CSV here: one row per layer and metric.")
     ] = None,
@@ -58,7 +53,7 @@ def leaderboard(
     """
     from sdssl_bench.errors import DataError, UsageError
     from sdssl_bench.leaderboard import VIEWS, coverage, tidy, wide
-    from sdssl_bench.results import ResultStore, select
+    from sdssl_bench.results import read_all, select
     from sdssl_bench.standings import standings
     from sdssl_bench.tables import frame_table, show
 
@@ -66,12 +61,16 @@ def leaderboard(
     view = "val" if select_on_val else view
     if not uncertainty and (markdown or latex):
         raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
-    store = ResultStore(results.expanduser())
-    wanted = select(store, tasks=opt.comma_list(task or []), datasets=opt.comma_list(dataset or []))
+    folders = opt.result_folders(results)
+    stored = read_all(folders)
+    wanted = select(
+        stored, tasks=opt.comma_list(task or []), datasets=opt.comma_list(dataset or [])
+    )
     records = [(path, record) for path, record in wanted if record["limited"] is None]
     if not records:
         raise DataError(
-            f"Expected result records under {store.runs}, found none that may enter a leaderboard. "
+            f"Expected result records in {', '.join(map(str, folders))}, found none that may enter a "
+            "leaderboard. "
             "Run an evaluation first (without --limit), or name another folder with --results."
         )
     frame = tidy(records, uncertainty=uncertainty)

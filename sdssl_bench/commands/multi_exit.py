@@ -118,14 +118,14 @@ def _as_json(report: "ExitReport", speed: dict[int, float] | None) -> dict[str, 
 def _table(title: str, report: "ExitReport", speed: dict[int, float] | None) -> "RenderableType":
     from rich.table import Table
 
-    from sdssl_bench.tables import percent
+    from sdssl_bench.rounding import percent, points
 
     table = Table(title=title, title_justify="left", header_style="bold")
     names = ["layer", report.metric, "to last", *(["images/s", "speed-up"] if speed else [])]
     for name in names:
         table.add_column(name, justify="right")
     for layer, value in report.curve.items():
-        cells = [str(layer), percent(value), f"{100 * (value - report.curve[report.last]):+.1f}"]
+        cells = [str(layer), percent(value), points(value - report.curve[report.last])]
         if speed:
             cells += [f"{speed[layer]:,.1f}", f"{speed[layer] / speed[report.last]:.2f} x"]
         table.add_row(*cells)
@@ -133,7 +133,7 @@ def _table(title: str, report: "ExitReport", speed: dict[int, float] | None) -> 
 
 
 def _sentences(report: "ExitReport", speed: dict[int, float] | None) -> list[str]:
-    from sdssl_bench.tables import percent
+    from sdssl_bench.rounding import percent
 
     value = {layer: percent(number) for layer, number in report.curve.items()}
     lines = [f"best layer       {report.best} ({value[report.best]}), selected on test"]

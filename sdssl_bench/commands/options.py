@@ -1,5 +1,6 @@
 """Options that several commands share, and how their texts are read."""
 
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -29,8 +30,14 @@ DataRoot = Annotated[
 Out = Annotated[
     Path, typer.Option("--out", "-o", help="Results folder.", envvar="SDSSL_BENCH_RESULTS")
 ]
-Results = Annotated[
-    Path, typer.Option("--results", help="Stored results.", envvar="SDSSL_BENCH_RESULTS")
+ResultFolders = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--results",
+        "-r",
+        help="Stored results; may be repeated. Default: $SDSSL_BENCH_RESULTS, then results.",
+        show_default=False,
+    ),
 ]
 OnlyTasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")]
 OnlyDatasets = Annotated[
@@ -115,3 +122,8 @@ def choice(option: str, text: str, choices: Iterable[str]) -> str:
     if text not in known:
         raise UsageError(f"{option} takes one of {', '.join(known)}; found '{text}'.")
     return text
+
+
+def result_folders(named: list[Path] | None) -> list[Path]:
+    """The results folders to read: those named, or $SDSSL_BENCH_RESULTS, or ./results."""
+    return named or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]

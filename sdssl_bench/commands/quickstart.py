@@ -79,7 +79,7 @@ def quickstart(
             if code:
                 raise typer.Exit(code)
     typer.echo("4/5 leaderboard")
-    leaderboard(results=results, csv=out / "leaderboard.csv", view="best")
+    leaderboard(results=[results], csv=out / "leaderboard.csv", view="best")
     typer.echo("5/5 report")
     report(results=[results], out=out / "report")
     typer.echo(

@@ -15,14 +15,7 @@ def report(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder of the page, index.html.")
     ] = Path("report"),
-    results: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--results",
-            "-r",
-            help="Results folder; may be repeated. Default: $SDSSL_BENCH_RESULTS, then results.",
-        ),
-    ] = None,
+    results: opt.ResultFolders = None,
     task: opt.OnlyTasks = None,
     dataset: opt.OnlyDatasets = None,
     model: Annotated[
@@ -46,25 +39,18 @@ def report(
 
     sdssl-bench report --out report/ --figures figures/
     """
-    import os
-
     from sdssl_bench.report import page
     from sdssl_bench.report.collect import collect
     from sdssl_bench.report.pictures import add_pictures
-    from sdssl_bench.results import ResultStore, select, write_atomic
+    from sdssl_bench.results import read_all, select, write_atomic
     from sdssl_bench.tables import size
 
-    folders = results or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]
-    records = [
-        one
-        for folder in folders
-        for one in select(
-            ResultStore(folder.expanduser()),
-            tasks=opt.comma_list(task or []),
-            datasets=opt.comma_list(dataset or []),
-            models=opt.comma_list(model or []),
-        )
-    ]
+    records = select(
+        read_all(opt.result_folders(results)),
+        tasks=opt.comma_list(task or []),
+        datasets=opt.comma_list(dataset or []),
+        models=opt.comma_list(model or []),
+    )
     data = collect(records)
     heading = title or page.TITLE
     add_pictures(

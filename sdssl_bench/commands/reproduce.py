@@ -1,6 +1,5 @@
 """`sdssl-bench reproduce`: what a table or figure of the paper takes, what is there, how far it is off."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 def reproduce(
     table: Annotated[int | None, typer.Option(help="Table of the SDSSL paper, 1 to 7.")] = None,
     figure: Annotated[int | None, typer.Option(help="Figure of the paper, 3 to 9.")] = None,
-    results: opt.Results = Path("results"),
+    results: opt.ResultFolders = None,
     model: Annotated[
         list[str] | None,
         typer.Option(help="RUN=NAME: the model that a run of the table has in the results."),
@@ -28,11 +27,14 @@ def reproduce(
     sdssl-bench reproduce --table 3
     """
     from sdssl_bench.errors import UsageError
-    from sdssl_bench.results import ResultStore
+    from sdssl_bench.results import read_all
 
     if (table is None) == (figure is None):
         raise UsageError("Give either --table N or --figure N.")
-    records = list(ResultStore(results.expanduser()))
+    folders = opt.result_folders(results)
+    if not results:  # without any result it shows what to run
+        folders = [folder for folder in folders if (folder / "runs").is_dir()]
+    records = read_all(folders)
     names = _names(model or [])
     if table is not None:
         _table(table, records, names, json=json)

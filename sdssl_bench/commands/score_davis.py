@@ -78,7 +78,7 @@ def _tables(sequences: "Sequence[SequenceScores]") -> "list[Table]":
     from rich.table import Table
 
     from sdssl_bench.davis import per_object, summarise
-    from sdssl_bench.tables import percent
+    from sdssl_bench.rounding import percent
 
     objects = Table(title="DAVIS objects", title_justify="left", header_style="bold")
     for heading in ("object", "J", "F", "J&F"):

@@ -69,7 +69,7 @@ def copydays(
 def _table(scores: dict[str, Any], title: str, *, first: str) -> "Table":
     from rich.table import Table
 
-    from sdssl_bench.tables import percent
+    from sdssl_bench.rounding import percent
 
     layers = scores.get("layers", [scores])
     rows = [

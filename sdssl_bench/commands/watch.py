@@ -39,6 +39,7 @@ def watch(
     from sdssl_bench.commands.running import check_device
     from sdssl_bench.errors import DataError
     from sdssl_bench.paths import default_data_root
+    from sdssl_bench.rounding import percent
 
     run_dir = run_dir.expanduser()
     if not run_dir.is_dir():
@@ -60,7 +61,7 @@ def watch(
             seen.add(path)
             for record in records:
                 scores = " ".join(
-                    f"{layer}:{100 * entry['metrics'][record['headline']]:.1f}"
+                    f"{layer}:{percent(entry['metrics'][record['headline']])}"
                     for layer, entry in record["layers"].items()
                 )
                 typer.echo(f"{path.stem} {task} {record['dataset']['name']} by layer {scores}")

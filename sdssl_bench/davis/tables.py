@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sdssl_bench.results import read_items
-from sdssl_bench.tables import percent, record_title
+from sdssl_bench.rounding import percent
+from sdssl_bench.tables import record_title
 
 if TYPE_CHECKING:
     from rich.table import Table

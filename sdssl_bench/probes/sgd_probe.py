@@ -29,6 +29,7 @@ from sdssl_bench.probes.inputs import joined, needed, parts_of
 from sdssl_bench.probes.schedules import cosine
 from sdssl_bench.probes.scores import Graded, grade, ranks_of
 from sdssl_bench.probes.state import TrainingState
+from sdssl_bench.rounding import percent
 from sdssl_bench.task import RunContext
 
 EVAL_ROWS = 2048
@@ -147,7 +148,7 @@ class Trainer:
                 ]
                 self._say(
                     f"epoch {epoch + 1} of {self.recipe.epochs}: {watch.split} top1 by layer "
-                    + "  ".join(f"{n}: {100 * v:.1f}" for n, v in zip(names, best, strict=True))
+                    + "  ".join(f"{n}: {percent(v)}" for n, v in zip(names, best, strict=True))
                 )
                 if state.due():
                     state.save(

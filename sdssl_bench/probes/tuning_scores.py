@@ -18,6 +18,7 @@ from sdssl_bench.probes.finetuning import DivergedError, TuneRecipe, Tuning, siz
 from sdssl_bench.probes.scores import Graded, is_whole
 from sdssl_bench.probes.state import TrainingState
 from sdssl_bench.probes.val_split import validation_mask
+from sdssl_bench.rounding import percent
 from sdssl_bench.task import LayerScores, RunContext, limited_indices
 
 SELECT = ("val", "test", "last")
@@ -176,8 +177,8 @@ def _state_of(history: History, job: Job) -> str:
         return text
     values = getattr(history, job.data.headline)
     return (
-        f"{text}, {job.select} {job.data.headline} {100 * values[-1]:.1f}, best "
-        f"{100 * values[history.best]:.1f} in epoch {history.best + 1}"
+        f"{text}, {job.select} {job.data.headline} {percent(values[-1])}, best "
+        f"{percent(values[history.best])} in epoch {history.best + 1}"
     )
 
 

@@ -15,7 +15,8 @@ from typing import Any
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.report.collect import Data
-from sdssl_bench.tables import percent, size
+from sdssl_bench.rounding import percent
+from sdssl_bench.tables import size
 
 LIMIT = 5_000_000
 """Bytes of the page at most."""

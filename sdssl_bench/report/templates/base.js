@@ -58,7 +58,12 @@ function shownResults(ranked) {
 
 // The benchmark's label without its task, which stands above it.
 const shortLabel = (b) => (b.label.startsWith(b.task + " ") ? b.label.slice(b.task.length + 1) : b.label);
-const percent = (value) => (value === null || value === undefined ? "" : (100 * value).toFixed(1));
+// As rounding.py: halves away from zero, whatever the binary number is.
+function percent(value) {
+  if (value === null || value === undefined) return "";
+  const tenths = Math.sign(value) * Math.round(Number((1000 * Math.abs(value)).toFixed(8)));
+  return (tenths / 10 + 0).toFixed(1);
+}
 function plain(value) {
   if (value === null || value === undefined) return "";
   return Number(value.toPrecision(4)).toString();
