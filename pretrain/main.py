@@ -15,6 +15,7 @@ from typing import Any, get_args, get_type_hints
 if __package__ in (None, ""):  # accelerate launch puts pretrain/, not the checkout, on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from sdssl_bench import launching
 from sdssl_bench.errors import UserError
 from sdssl_bench.pretrain.config import CHOICES, PretrainConfig, flag
 from sdssl_bench.pretrain.presets import PRESETS, RECIPES, resolve
@@ -73,6 +74,7 @@ def main(arguments: list[str] | None = None) -> int:
     out, resume = settings.pop("out"), settings.pop("resume")
     dry = settings.pop("dry_run")
     try:
+        launching.join()
         config = resolve(settings.pop("preset"), settings.pop("recipe"), **settings)
         if dry:
             from sdssl_bench.pretrain.plan import describe

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from sdssl_bench import distributed
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain import schedules, snapshots
 from sdssl_bench.pretrain.assembly import build_model, build_optimizer
@@ -53,6 +54,8 @@ def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Pa
     _check_tracker(config.log_with)
     from accelerate import Accelerator
 
+    # First, so that the group is made with the suite's patience: k-NN on one process takes its time.
+    distributed.join()
     torch.manual_seed(config.seed)
     accelerator = Accelerator(
         mixed_precision=config.mixed_precision, log_with=config.log_with, project_dir=str(out)

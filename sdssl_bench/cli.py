@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from sdssl_bench import launching
 from sdssl_bench._version import __version__
 from sdssl_bench.commands import (
     cache,
@@ -75,7 +76,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    pass
+    launching.join()
 
 
 app.command("run")(run.run)

@@ -2,11 +2,14 @@
 
 import atexit
 import os
+import sys
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
+
+from sdssl_bench.errors import UsageError
 
 T = TypeVar("T")
 
@@ -39,6 +42,21 @@ def _leave() -> None:
 def launched() -> bool:
     """Whether several processes work on this run."""
     return int(os.environ.get("WORLD_SIZE", "1")) > 1
+
+
+def join() -> None:
+    """Joins the other processes of the launch, where there are any. Must be called by all.
+
+    Raises:
+        UsageError: if they were started with different commands: each would compute its share of
+            another run. Jobs that are independent are launched one by one.
+    """
+    commands = gather_objects(sys.argv[1:])
+    if any(command != commands[0] for command in commands):
+        raise UsageError(
+            f"The {len(commands)} processes of this launch have different arguments, so they cannot "
+            "share one run. Start independent runs one by one (Slurm: srun --ntasks=1 for each)."
+        )
 
 
 def is_main_process() -> bool:

@@ -406,7 +406,7 @@ def launch(
         [*command, *map(str, arguments)],
         capture_output=True,
         text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "MASTER_PORT": "0"},
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
         **options,
     )
 
@@ -436,6 +436,10 @@ def test_two_launched_processes_are_one_on_the_same_global_batch(data: str, tmp_
     for out, folder in (("two", ROOT), ("elsewhere", tmp_path)):
         done = launch(MAIN, *flags, "--out", tmp_path / out, cwd=folder)
         assert done.returncode == 0, done.stderr
+        assert "torchrun --nproc_per_node 2" in done.stderr
+        newest = max((tmp_path / out / "snapshots").glob("step-*.pt"))
+        layout = json.loads(torch.load(newest, weights_only=True)["layout"])
+        assert layout["processes"] == 2
         losses = [[line["loss"] for line in log_lines(tmp_path / o)] for o in ("one", out)]
         assert losses[0] == pytest.approx(losses[1], rel=2e-5)
     resumed = launch(MAIN, *flags, "--out", tmp_path / "two", "--resume", "auto", cwd=ROOT)

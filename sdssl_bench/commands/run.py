@@ -148,7 +148,7 @@ def run(
         second_encoder,
         wanted_layers,
     )
-    from sdssl_bench.distributed import is_main_process
+    from sdssl_bench.distributed import is_main_process, join
     from sdssl_bench.paths import default_cache
     from sdssl_bench.progress import Progress
     from sdssl_bench.task import RunContext
@@ -180,6 +180,7 @@ def run(
         pairs,
         overwrite=overwrite,
     )
+    join()
     progress = Progress(quiet=quiet or not is_main_process())
     ctx: RunContext = RunContext(
         data_root=data_root.expanduser() if data_root else None,

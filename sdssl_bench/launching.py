@@ -1,0 +1,145 @@
+"""Every launcher gives the same run: plain python, torchrun, accelerate launch, srun, mpirun.
+
+Torch and accelerate read RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, which torchrun and
+accelerate's GPU launcher set. Slurm and MPI name them otherwise, and `accelerate launch --cpu` starts one
+process however many are asked for (accelerate 1.15). Only the standard library is imported here:
+the command line calls `join` before anything else.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sdssl_bench.errors import UsageError
+
+MPI = (
+    *(
+        (f"{p}_SIZE", f"{p}_RANK", f"{p}_LOCAL_SIZE", f"{p}_LOCAL_RANK")
+        for p in ("OMPI_COMM_WORLD", "MV2_COMM_WORLD")
+    ),
+    ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"),
+)
+"""Open MPI, MVAPICH, MPICH and Intel MPI: processes, rank, processes on this node, rank among them."""
+
+
+def join() -> None:
+    """Makes this process one of those its launcher was asked for; nothing without a launcher.
+
+    Under Slurm and MPI that sets torch's variables. Under `accelerate launch --cpu --num_processes N`
+    it replaces this process by torchrun and the same command.
+
+    Raises:
+        UsageError: if the launcher does not say enough, naming what to set or use.
+    """
+    if "WORLD_SIZE" in os.environ:
+        return
+    if "ACCELERATE_MIXED_PRECISION" not in os.environ:
+        os.environ.update(rendezvous(os.environ))
+        return
+    if os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes"):
+        return
+    wanted = processes_asked(_parent())
+    if wanted > 1:
+        sys.stderr.write(
+            f"accelerate starts one process on CPUs: going on as torchrun --nproc_per_node {wanted}\n"
+        )
+        sys.stderr.flush()
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(wanted)]
+        os.execv(sys.executable, [sys.executable, *torchrun, *sys.orig_argv[1:]])
+
+
+def rendezvous(environ: Mapping[str, str]) -> dict[str, str]:
+    """Torch's variables of this process, from Slurm's or MPI's; empty where it is alone.
+
+    A Slurm job step counts (`srun`), not the job: a batch script's own commands run once.
+
+    Raises:
+        UsageError: if MPI spans nodes and MASTER_ADDR is not set.
+    """
+    tasks = int(environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    if tasks > 1:
+        nodes = environ.get("SLURM_STEP_NODELIST") or environ.get("SLURM_JOB_NODELIST", "")
+        job, step = environ.get("SLURM_JOB_ID", "0"), environ.get("SLURM_STEP_ID", "0")
+        found = {
+            "WORLD_SIZE": str(tasks),
+            "RANK": environ["SLURM_PROCID"],
+            "LOCAL_RANK": environ["SLURM_LOCALID"],
+            "MASTER_ADDR": first_host(nodes),
+            # The same in all tasks of a step, and not in two jobs that share a node.
+            "MASTER_PORT": str(15000 + (int(job) * 7 + int(step)) % 15000),
+        }
+    else:
+        names = next((names for names in MPI if int(environ.get(names[0], "1")) > 1), None)
+        if names is None:
+            return {}
+        size, rank, local_size, local_rank = names
+        if "MASTER_ADDR" not in environ and environ.get(local_size) != environ[size]:
+            raise UsageError(
+                "mpirun does not say where rank 0 runs: export MASTER_ADDR (its host name) and "
+                "MASTER_PORT (a free port), or use torchrun."
+            )
+        found = {
+            "WORLD_SIZE": environ[size],
+            "RANK": environ[rank],
+            "LOCAL_RANK": environ.get(local_rank, environ[rank]),
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29500",
+        }
+    return found | {k: environ[k] for k in ("MASTER_ADDR", "MASTER_PORT") if k in environ}
+
+
+def first_host(nodes: str) -> str:
+    """The first name of a Slurm node list.
+
+    >>> first_host("gpu[003-010,012],login1")
+    'gpu003'
+    >>> first_host("node7")
+    'node7'
+
+    Raises:
+        UsageError: if there is none.
+    """
+    match = re.match(r"([^\[,]+)(?:\[(\w+)[^\]]*\]([^,]*))?", nodes)
+    if match is None:
+        raise UsageError(
+            f"Slurm gives no list of nodes ({nodes!r}): export MASTER_ADDR, the host of rank 0."
+        )
+    return "".join(part or "" for part in match.groups())
+
+
+def processes_asked(command: Sequence[str]) -> int:
+    """Processes that an `accelerate launch` command line asks for; 1 where it is another command.
+
+    Raises:
+        UsageError: if it asks for several machines, which only torchrun and mpirun start on CPUs.
+    """
+    launchers = ("launch", "accelerate-launch", "launch.py", "accelerate.commands.launch")
+    start = next((i for i, word in enumerate(command) if Path(word).name in launchers), None)
+    if start is None:
+        return 1
+    from accelerate.commands.config import load_config_from_file
+    from accelerate.commands.config.config_args import default_config_file
+    from accelerate.commands.launch import launch_command_parser
+
+    asked = launch_command_parser().parse_args(command[start + 1 :])
+    if asked.config_file is not None or (Path(default_config_file).is_file() and not asked.cpu):
+        config = load_config_from_file(asked.config_file)
+        asked.num_processes = asked.num_processes or config.num_processes
+        asked.num_machines = asked.num_machines or config.num_machines
+    if (asked.num_machines or 1) > 1:
+        raise UsageError(
+            "accelerate does not start several machines on CPUs: use torchrun --nnodes, or srun."
+        )
+    return int(asked.num_processes or 1)
+
+
+def _parent() -> list[str]:
+    import psutil
+
+    try:
+        parent = psutil.Process().parent()
+        return parent.cmdline() if parent else []
+    except psutil.Error:  # gone, or another user's
+        return []
