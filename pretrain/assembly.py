@@ -12,26 +12,31 @@ from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain.config import VIT_ONLY, PretrainConfig, flag
 from sdssl_bench.pretrain.frameworks import FRAMEWORKS, Heads, distilled_layers
 from sdssl_bench.pretrain.heads import GroupedLinear
+from sdssl_bench.pretrain.initialisation import initialise
 from sdssl_bench.pretrain.lars import LARS
 from sdssl_bench.pretrain.sdssl import SDSSL
 
 
 def build_encoder(config: PretrainConfig) -> Encoder:
-    """The student's encoder, freshly initialised as the architecture's authors do.
+    """The student's encoder, freshly initialised as MoCo v3's.
 
     Raises:
         UsageError: for an unknown architecture or sizes that do not fit each other.
     """
+    encoder: Encoder
     if config.arch not in backbones.VITS:
         given = [name for name in VIT_ONLY if getattr(config, name) is not None]
         if given:
             raise UsageError(f"{', '.join(map(flag, given))} apply to {', '.join(backbones.VITS)}.")
-        return backbones.build(config.arch, img_size=config.img_size)
+        encoder = backbones.build(config.arch, img_size=config.img_size)
+        initialise(encoder)
+        return encoder
     names = (*VIT_ONLY, "img_size")
     changes = {n: getattr(config, n) for n in names if getattr(config, n) is not None}
     per_layer = config.layer_norm == "per-layer"
     vit = replace(backbones.VITS[config.arch], per_layer_norm=per_layer, **changes)
     encoder = backbones.build_vit(vit, norm=config.layer_norm)
+    initialise(encoder)
     if config.freeze_patch:
         encoder.model.patch_embed.proj.requires_grad_(False)
     return encoder

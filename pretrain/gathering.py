@@ -8,7 +8,7 @@ local  only the owner's own share returns (SDSSL's SimCLR trainer): terms across
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 CONVENTIONS = ("none", "full", "local")
 
@@ -38,6 +38,17 @@ def all_gather(rows: Tensor, *, gradient: str) -> Tensor:
         return rows
     gathered: Tensor = _AllGather.apply(rows.contiguous(), gradient)
     return gathered
+
+
+def share_buffers(module: nn.Module) -> None:
+    """Gives every process the first one's buffers, as DDP does before each forward pass.
+
+    Where batch-norm is not synchronised (CPUs) running statistics differ between processes after a
+    step, and what nodes save would too.
+    """
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 class _AllGather(torch.autograd.Function):

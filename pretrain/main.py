@@ -83,15 +83,18 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if out is None:
             parser.error("--out is needed: the folder of the run")
+        from sdssl_bench.distributed import is_main_process
         from sdssl_bench.pretrain.stopping import Interrupted
         from sdssl_bench.pretrain.train import train
 
         try:
             path = train(config, out.expanduser(), resume=resume)
         except Interrupted as stopped:
-            sys.stderr.write(f"{stopped}\n")
+            if is_main_process():
+                sys.stderr.write(f"{stopped}\n")
             return stopped.code
-        sys.stdout.write(f"{path}\n")
+        if is_main_process():
+            sys.stdout.write(f"{path}\n")
         return 0
     except UserError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdssl_bench.errors import TaskError
+from sdssl_bench.errors import DataError, TaskError
 from sdssl_bench.pretrain.frameworks import LossTerms
 from sdssl_bench.progress import Progress
 
 TERMS = ("loss", "ssl", "isd", "pred")
+REMEDY = "Start anew in another --out with a lower --base-lr, or with --mixed-precision bf16 or no."
 
 
 class RunLog:
@@ -26,6 +27,12 @@ class RunLog:
         start: first step.
         total: steps of the whole run.
         per_epoch: steps of an epoch.
+
+    Attributes:
+        scored: whether the log holds k-NN scores of the first step already (main process).
+
+    Raises:
+        DataError: if the log cannot be written.
     """
 
     def __init__(
@@ -44,9 +51,13 @@ class RunLog:
         self._images = 0
         self._waited = 0.0
         self._since = time.perf_counter()
+        self.scored = False
         if accelerator.is_main_process:
-            kept = path.read_text().splitlines(keepends=True) if path.exists() else []
-            path.write_text("".join(line for line in kept if json.loads(line)["step"] <= start))
+            kept = [entry for entry in _entries(path) if entry["step"] <= start]
+            self.scored = any(e["step"] == start and "knn" in e for e in kept)
+            temporary = path.with_suffix(".tmp")
+            self._write(temporary, "w", kept)
+            temporary.replace(path)
 
     def add(self, step: int, terms: LossTerms, *, images: int, waited: float) -> None:
         """Keeps a step's terms on the device, so that nothing waits for it; `waited` for its images."""
@@ -71,8 +82,7 @@ class RunLog:
                 terms = ", ".join(f"{k} {v}" for k, v in zip(TERMS, row, strict=True))
                 raise TaskError(
                     f"The loss is not finite at step {step} ({terms}). The last good snapshot is "
-                    f"{last_good or 'none'}. A lower --base-lr, or --mixed-precision bf16 or no, "
-                    "is the usual remedy."
+                    f"{last_good or 'none'}. {REMEDY}"
                 )
         return dict(zip(TERMS, values.mean(0).tolist(), strict=True))
 
@@ -90,7 +100,6 @@ class RunLog:
             "seconds": seconds,
         }
         self._images, self._waited, self._since = 0, 0.0, now
-        self.accelerator.log(entry, step=step)
         self.event(entry)
         shown = " ".join(f"{k} {v:.4g}" for k, v in {**means, **values}.items())
         self.progress.message(
@@ -99,10 +108,22 @@ class RunLog:
         )
 
     def event(self, entry: dict[str, Any]) -> None:
-        """Appends one JSON line; every line has its step."""
+        """Appends one JSON line, which has its step, and gives the trackers its numbers."""
+        numbers = {k: v for k, v in entry.items() if isinstance(v, int | float) and k != "step"}
+        numbers |= {f"knn/layer{layer:0>2}": v for layer, v in entry.get("knn", {}).items()}
+        if numbers:
+            self.accelerator.log(numbers, step=entry["step"])
         if self.accelerator.is_main_process:
-            with self.path.open("a") as stream:
-                stream.write(json.dumps(entry) + "\n")
+            self._write(self.path, "a", [entry])
+
+    def _write(self, path: Path, mode: str, entries: list[dict[str, Any]]) -> None:
+        try:
+            with path.open(mode) as stream:
+                stream.writelines(json.dumps(entry) + "\n" for entry in entries)
+        except OSError as error:
+            raise DataError(
+                f"The log {path} cannot be written: {error}. Make room and go on with --resume auto."
+            ) from None
 
     def warn(self, step: int, text: str) -> None:
         """Says something that should not be overlooked, and keeps it in the log."""
@@ -113,3 +134,14 @@ class RunLog:
         """Starts the clock anew, after work that is not training."""
         self._since = time.perf_counter()
         self._images, self._waited = 0, 0.0
+
+
+def _entries(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log; one that a full disk or a kill cut short is no line."""
+    entries = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            entries.append(json.loads(line))
+        except json.JSONDecodeError:
+            continue
+    return entries

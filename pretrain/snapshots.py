@@ -37,6 +37,8 @@ def prepare_folder(out: Path, *, needed: int) -> None:
             stream.write(b"\0" * 4096)
             os.fsync(stream.fileno())
         probe.unlink()
+        for rest in (out / FOLDER).glob(".*.tmp"):  # of a run that was killed while it wrote
+            rest.unlink(missing_ok=True)
     except OSError as error:
         raise DataError(f"--out {out} cannot be written: {error}. Choose another folder.") from None
     free = shutil.disk_usage(out).free
@@ -54,7 +56,8 @@ def write(out: Path, payload: dict[str, Any], *, step: int, keep: int) -> Path:
         DataError: if the disk is full or fails; earlier snapshots are untouched then.
     """
     path = out / FOLDER / f"step-{step:09d}.pt"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Nodes that share the folder all write it, and process ids of containers repeat.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as stream:
             torch.save(payload, stream)
@@ -69,18 +72,24 @@ def write(out: Path, payload: dict[str, Any], *, step: int, keep: int) -> Path:
         ) from None
     finally:
         temporary.unlink(missing_ok=True)
-    for old in _all(out)[:-keep]:
-        old.unlink()
+    for old in all_in(out)[:-keep]:
+        old.unlink(missing_ok=True)
     return path
 
 
-def _all(out: Path) -> list[Path]:
+def all_in(out: Path) -> list[Path]:
+    """The complete snapshots of a run, oldest first."""
     return sorted((out / FOLDER).glob("step-*.pt"))
+
+
+def later_than(out: Path, step: int) -> list[Path]:
+    """Snapshots of more steps, which a run that goes on from `step` would not reach by itself."""
+    return [path for path in all_in(out) if int(path.stem.removeprefix("step-")) > step]
 
 
 def newest(out: Path) -> Path | None:
     """The last complete snapshot of a run."""
-    found = _all(out)
+    found = all_in(out)
     return found[-1] if found else None
 
 
@@ -94,8 +103,11 @@ def read(path: Path, config: PretrainConfig, *, layout: dict[str, Any]) -> dict[
 
     Raises:
         DataError: if the file is damaged.
-        UsageError: if settings that change what is trained differ.
+        UsageError: if there is none, or settings that change what is trained differ.
     """
+    if not path.is_file():
+        present = ", ".join(one.name for one in all_in(path.parent.parent)) or "none"
+        raise UsageError(f"Expected a snapshot at {path}, found none. Snapshots there: {present}.")
     try:
         found: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         stored = json.loads(found["config"])

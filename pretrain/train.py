@@ -5,7 +5,7 @@ A run stops cleanly on SIGTERM and SIGINT, and goes on bit for bit on a CPU with
 """
 
 import importlib.util
-import json
+import os
 import time
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,9 @@ from sdssl_bench.pretrain.assembly import build_model, build_optimizer
 from sdssl_bench.pretrain.collapse import alarm
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.device_views import finish
-from sdssl_bench.pretrain.exports import ENCODERS, FINAL, export, knn_records
+from sdssl_bench.pretrain.exports import FINAL, knn_records
 from sdssl_bench.pretrain.feeding import Feed, open_feed
+from sdssl_bench.pretrain.run_folder import RunFolder
 from sdssl_bench.pretrain.runlog import RunLog
 from sdssl_bench.pretrain.sdssl import SDSSL
 from sdssl_bench.pretrain.slices import backward
@@ -44,7 +45,7 @@ def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Pa
     Raises:
         UsageError: for settings that cannot be on this machine, or do not fit the snapshot.
         DataError: if images are missing or the folder cannot be written.
-        TaskError: if the loss stops being finite.
+        TaskError: if the loss or the weights stop being finite.
         Interrupted: after SIGTERM or SIGINT.
     """
     if config.mixed_precision == "fp16" and not torch.cuda.is_available():
@@ -52,6 +53,7 @@ def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Pa
             f"Recipe {config.recipe} trains in fp16, which needs a GPU: add --mixed-precision no or bf16."
         )
     _check_tracker(config.log_with)
+    _check_precision(config.mixed_precision)
     from accelerate import Accelerator
 
     # First, so that the group is made with the suite's patience: k-NN on one process takes its time.
@@ -70,6 +72,16 @@ def _check_tracker(name: str | None) -> None:
         raise UsageError(
             f"--log-with {name} needs the package {name}, which is not installed: "
             f"pip install {name}. The JSON-lines log is written in any case."
+        )
+
+
+def _check_precision(chosen: str) -> None:
+    """What the launcher was told must not be overruled in silence; "no" is what it says unasked."""
+    told = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if told not in ("no", chosen):
+        raise UsageError(
+            f"accelerate launch says --mixed_precision {told}, the run's own setting is {chosen}: add "
+            f"--mixed-precision {told} behind main.py, or launch with --mixed_precision no."
         )
 
 
@@ -101,7 +113,14 @@ class Run:
         self.total = self.feed.per_epoch * config.epochs
         self.last = self.feed.per_epoch * (config.stop_epoch or config.epochs)
         self.model, self.optimizer = accelerator.prepare(core, build_optimizer(core, config))
-        self.layout = {"processes": world, **self.feed.layout}
+        self.folder = RunFolder(
+            out,
+            config,
+            accelerator=accelerator,
+            model=core,
+            optimizer=self.optimizer,
+            layout={"processes": world, **self.feed.layout},
+        )
         self.mean, self.std = (
             torch.tensor(values, device=accelerator.device)
             for values in (core.student.mean, core.student.std)
@@ -109,8 +128,9 @@ class Run:
 
     def go(self, resume: str | None) -> Path:
         """Trains from the first step, or the snapshot's, to the last."""
-        self._prepare_folder(resume)
-        start = self._restore(resume)
+        start = self.folder.open(resume)
+        if start:
+            self.progress.message(f"resumed after step {start:,}")
         log = RunLog(
             self.accelerator,
             self.out / "log.jsonl",
@@ -123,18 +143,28 @@ class Run:
             self.accelerator.init_trackers("sdssl-bench", config=self.config.to_json())
         self.progress.start("pretraining", self.last - start, "steps")
         with stop_signals() as stopping:
+            self._catch_up(start, log)
             self._loop(start, log, stopping)
         self.progress.finish()
         final = self.out / FINAL
-        self._export(final, epoch=self.last / self.feed.per_epoch)
+        self.folder.export(final, epoch=self.last / self.feed.per_epoch)
         self.accelerator.end_training()
         return final
+
+    def _catch_up(self, start: int, log: RunLog) -> None:
+        """What is due at the first step: a run may have been stopped between its snapshot and these."""
+        scoring = bool(self.config.knn) and self._scored_after(start)
+        if start or scoring:
+            path = self.folder.export(epoch=start / self.feed.per_epoch)
+        if scoring and not distributed.broadcast(log.scored):
+            self._evaluate(path, start, log)
+
+    def _scored_after(self, done: int) -> bool:
+        return done % (self.feed.per_epoch * self.config.knn_every) == 0 or done == self.last
 
     def _loop(self, start: int, log: RunLog, stopping: list[int]) -> None:
         config, per_epoch = self.config, self.feed.per_epoch
         saved = snapshots.newest(self.out)
-        if start == 0 and config.knn:
-            self._evaluate(self._export(epoch=0.0), 0, log)
         self.model.train()
         log.rest()
         waiting = time.perf_counter()
@@ -147,20 +177,21 @@ class Run:
             done = step + 1
             told = self._told(stopping, done)
             saving = done % (per_epoch * config.save_every) == 0 or done == self.last or told
-            evaluating = bool(config.knn) and (
-                done % (per_epoch * config.knn_every) == 0 or done == self.last
-            )
+            evaluating = bool(config.knn) and self._scored_after(done)
             if done % config.log_every == 0 or saving or evaluating:
                 log.write(done, log.check(last_good=saved), **values)
             if done % config.collapse_every == 0:
-                measures, warning = alarm(self.accelerator.gather(terms.features))
+                features = self.accelerator.gather(terms.features)
+                if not features.isfinite().all():
+                    log.check(last_good=saved)
+                measures, warning = alarm(features)
                 log.event({"step": done, **measures})
                 if warning:
                     log.warn(done, warning)
             if saving:
-                saved = self._save(done)
+                saved = self.folder.save(done, last_good=saved)
             if saving or evaluating:
-                path = self._export(epoch=done / per_epoch)
+                path = self.folder.export(epoch=done / per_epoch)
                 if evaluating:
                     self._evaluate(path, done, log)
                 log.rest()
@@ -224,61 +255,6 @@ class Run:
             return 0
         told = torch.tensor([mine], device=self.accelerator.device)
         return int(self.accelerator.gather(told).max())
-
-    def _prepare_folder(self, resume: str | None) -> None:
-        """Refuses an unsuitable folder before the first step, in every process alike."""
-        parameters = sum(p.numel() for p in self.core.parameters())
-        trained = sum(p.numel() for p in self.core.parameters() if p.requires_grad)
-        size = 4 * (parameters + 2 * trained)
-        if self.accelerator.is_local_main_process:
-            if resume is None and snapshots.newest(self.out):
-                raise UsageError(
-                    f"--out {self.out} holds a run already. Go on with --resume auto, or choose "
-                    "another folder."
-                )
-            snapshots.prepare_folder(self.out, needed=size * (self.config.keep + 1))
-            (self.out / "config.json").write_text(json.dumps(self.config.to_json(), indent=1))
-        self.accelerator.wait_for_everyone()
-
-    def _restore(self, resume: str | None) -> int:
-        path = snapshots.newest(self.out) if resume == "auto" else Path(resume) if resume else None
-        if path is None:
-            return 0
-        found = snapshots.read(path, self.config, layout=self.layout)
-        self.core.load_state_dict(found["model"], strict=True)
-        self.optimizer.load_state_dict(found["optimizer"])
-        if self.accelerator.scaler is not None and found["scaler"]:
-            self.accelerator.scaler.load_state_dict(found["scaler"])
-        snapshots.set_generators(found["generators"][self.accelerator.process_index])
-        self.progress.message(f"resumed from {path}")
-        return int(found["step"])
-
-    def _save(self, step: int) -> Path:
-        from accelerate.utils import gather_object
-
-        payload = {
-            "model": self.core.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.accelerator.scaler.state_dict() if self.accelerator.scaler else {},
-            "generators": gather_object([snapshots.generators()]),
-            "step": step,
-            "config": json.dumps(self.config.to_json()),
-            "layout": json.dumps(self.layout),
-        }
-        if self.accelerator.is_local_main_process:
-            snapshots.write(self.out, payload, step=step, keep=self.config.keep)
-        self.accelerator.wait_for_everyone()
-        path = snapshots.newest(self.out)
-        assert path is not None
-        return path
-
-    def _export(self, path: Path | None = None, *, epoch: float) -> Path:
-        """Writes the evaluated network to `path`, else under its epoch's name."""
-        path = path or self.out / ENCODERS / f"epoch-{epoch:08.3f}.safetensors"
-        if self.accelerator.is_local_main_process:
-            export(self.core, self.config, path, epoch=epoch)
-        self.accelerator.wait_for_everyone()
-        return path
 
     def _evaluate(self, path: Path, step: int, log: RunLog) -> None:
         """All-layer k-NN of a written encoder, into the run's records and log."""

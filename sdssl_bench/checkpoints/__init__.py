@@ -89,8 +89,14 @@ def _finish(loaded: Loaded, uri: str, path: Path | None) -> Encoder:
 
 
 def _name(path: Path) -> str:
-    """The file's stem; a stem that says nothing gets its folder's name before it."""
+    """The file's stem; a stem that says nothing gets its folder's name before it.
+
+    Encoders on the way of a pretraining run get the run's: runs have the same epochs.
+    """
     name = path.name.removesuffix(".tar")
     stem = name.rpartition(".")[0] or name
-    folder = path.resolve().parent.name
+    parent = path.resolve().parent
+    folder = parent.name
+    if folder == "encoders" and stem.startswith("epoch-") and parent.parent.name:
+        return f"{parent.parent.name}/{stem}"
     return f"{folder}/{stem}" if stem.lower() in _GENERIC and folder else stem

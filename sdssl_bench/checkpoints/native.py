@@ -7,6 +7,7 @@ trained) and extra. A file opens with no further option.
 
 import json
 import os
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -91,7 +92,8 @@ def _write(path: Path, state: Mapping[str, Tensor], header: str) -> Path:
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Nodes that share the folder may write it at once, and process ids of containers repeat.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
         save_file(tensors, temporary, metadata={"format": "pt", METADATA_KEY: header})
         with temporary.open("rb") as stream:

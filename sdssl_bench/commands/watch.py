@@ -1,5 +1,6 @@
 """`sdssl-bench watch`: evaluates every encoder that a pretraining run writes, as it appears."""
 
+import json
 import time
 from pathlib import Path
 from typing import Annotated
@@ -15,8 +16,14 @@ FINAL = "encoder.safetensors"
 def watch(
     run_dir: Annotated[Path, typer.Argument(help="Folder of the run (--out of pretraining).")],
     dataset: Annotated[
-        list[str], typer.Option("--dataset", "-d", help="Name or folder:PATH; several allowed.")
-    ],
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Name or folder:PATH; several allowed. Default: the run's --knn.",
+            show_default=False,
+        ),
+    ] = None,
     task: Annotated[str, typer.Option("--task", "-t", help="Task to score.")] = "knn",
     data_root: Annotated[
         Path | None, typer.Option("--data-root", help="Folder that holds the datasets.")
@@ -44,6 +51,7 @@ def watch(
     run_dir = run_dir.expanduser()
     if not run_dir.is_dir():
         raise DataError(f"Expected the folder of a pretraining run at {run_dir}, found none.")
+    datasets = dataset or _of_run(run_dir)
     seen: set[Path] = set()
     while True:
         finished = (run_dir / FINAL).exists()
@@ -53,7 +61,7 @@ def watch(
             records = api.evaluate(
                 api.load_encoder(str(path)),
                 task,
-                dataset,
+                datasets,
                 results=out or run_dir / "results",
                 data_root=data_root or default_data_root(),
                 device=check_device(device),
@@ -70,3 +78,16 @@ def watch(
                 raise DataError(f"{run_dir} holds no encoder yet (encoders/*.safetensors).")
             return
         time.sleep(every)
+
+
+def _of_run(run_dir: Path) -> list[str]:
+    """The dataset that the run itself scores k-NN on."""
+    from sdssl_bench.errors import UsageError
+
+    config = run_dir / "config.json"
+    named = json.loads(config.read_text()).get("knn") if config.is_file() else None
+    if not named:
+        raise UsageError(
+            f"Name the data with --dataset: the run in {run_dir} has no --knn of its own."
+        )
+    return [named]

@@ -1,0 +1,62 @@
+"""Fresh encoders are drawn as MoCo v3 draws them."""
+
+from math import sqrt
+
+import pytest
+import torch
+from torch import nn
+
+from pretrain_fixtures import tiny
+from sdssl_bench.pretrain.assembly import build_encoder, build_model
+
+DIM, PATCH = 96, 8
+
+
+@pytest.fixture(scope="module")
+def vit() -> nn.Module:
+    torch.manual_seed(0)
+    return build_encoder(tiny("mocov3", dim=DIM, depth=3, heads=3, patch_size=PATCH)).model
+
+
+def assert_uniform(weight: torch.Tensor, bound: float) -> None:
+    """All within the bound, close to it, and with the spread of a uniform distribution."""
+    assert bound * 0.99 < float(weight.detach().abs().max()) <= bound
+    assert float(weight.detach().std()) == pytest.approx(bound / sqrt(3), rel=0.03)
+
+
+def test_linears_are_xavier_and_queries_keys_values_are_matrices_of_their_own(
+    vit: nn.Module,
+) -> None:
+    for block in vit.blocks:  # type: ignore[union-attr]
+        assert_uniform(block.attn.qkv.weight, sqrt(6 / (DIM + DIM)))
+        assert_uniform(block.attn.proj.weight, sqrt(6 / (DIM + DIM)))
+        assert_uniform(block.mlp.fc1.weight, sqrt(6 / (DIM + 4 * DIM)))
+        assert_uniform(block.mlp.fc2.weight, sqrt(6 / (DIM + 4 * DIM)))
+        linears = [block.attn.qkv, block.attn.proj, block.mlp.fc1, block.mlp.fc2]
+        assert all(not linear.bias.any() for linear in linears)
+        assert bool((block.norm1.weight == 1).all())
+
+
+def test_the_patch_projection_is_random_without_bias_and_the_class_token_almost_zero(
+    vit: nn.Module,
+) -> None:
+    projection = vit.patch_embed.proj  # type: ignore[union-attr]
+    assert_uniform(projection.weight, sqrt(6 / (3 * PATCH**2 + DIM)))
+    assert not projection.bias.any()
+    assert 1e-7 < float(vit.cls_token.detach().std()) < 2e-6  # type: ignore[operator,union-attr]
+
+
+def test_the_teacher_starts_as_the_student() -> None:
+    model = build_model(tiny("sd_mocov3"))
+    assert model.teacher is not None
+    pairs = zip(model.teacher.parameters(), model.student.parameters(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(("arch", "last"), [("resnet18", "bn2"), ("resnet50", "bn3")])
+def test_residual_branches_of_a_resnet_start_at_zero(arch: str, last: str) -> None:
+    model = build_encoder(tiny("mocov3", arch=arch, dim=None, depth=None, heads=None)).model
+    for stage in (model.layer1, model.layer2, model.layer3, model.layer4):
+        for block in stage:  # type: ignore[union-attr]
+            assert not getattr(block, last).weight.any()
+            assert bool((block.bn1.weight == 1).all())
