@@ -21,6 +21,7 @@ COLUMNS = (
     "protocol_digest", "dataset", "variant", "layer", "depth", "metric", "headline", "value", "n",
     "skipped_images", "seed", "dtype", "bank_dtype", "weights_sha256", "dataset_fingerprint",
     "sdssl_bench", "scored_at", "key", "se", "low", "high", "units", "unit", "interval",
+    "method", "recipe",
 )  # fmt: skip
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
@@ -77,6 +78,7 @@ def _rows(record: Record) -> Iterable[dict[str, Any]]:
         "dataset_fingerprint": data["fingerprint"],
         "key": record["key"],
         **{name: record["settings"][name] for name in ("seed", "dtype", "bank_dtype")},
+        **_pretraining(model["details"].get("config") or {}),
     }
     for layer, entry in record["layers"].items():
         skipped = entry["notes"].get("skipped_images", {})
@@ -93,6 +95,13 @@ def _rows(record: Record) -> Iterable[dict[str, Any]]:
                 "sdssl_bench": record["environments"][entry["environment"]]["sdssl_bench"],
                 "scored_at": entry["scored_at"],
             }
+
+
+def _pretraining(config: Mapping[str, Any]) -> dict[str, str]:
+    """Method and recipe of an encoder that was pretrained here; other files do not tell theirs."""
+    if not {"method", "sd", "recipe"} <= config.keys():
+        return {}
+    return {"method": ("sd_" if config["sd"] else "") + config["method"], "recipe": config["recipe"]}
 
 
 def _uncertainty(record: Record, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:

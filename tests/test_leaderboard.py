@@ -29,6 +29,15 @@ def test_tidy_has_one_row_per_layer_and_metric_in_a_stable_order() -> None:
     assert (row.value, row.metric, row.n, row.depth) == (0.8, "k20/top1", 10000, 3)
 
 
+def test_rows_of_encoders_pretrained_here_name_method_and_recipe() -> None:
+    config = {"method": "mocov3", "sd": True, "recipe": "code", "epochs": 300}
+    ours = record(CURVE, model__details={"config": config}, model__name="ours")
+    frame = tidy([ours, record(CURVE, model__weights_sha256="b" * 64)])
+    assert set(frame[frame.model == "ours"].method) == {"sd_mocov3"}
+    assert set(frame[frame.model == "ours"].recipe) == {"code"}
+    assert frame[frame.model == "dino"][["method", "recipe"]].isna().all(axis=None)
+
+
 def test_the_last_view_shows_layer_l_or_a_hole() -> None:
     frame = tidy([record(CURVE), record({1: 0.4, 2: 0.6}, dataset__name="pets")])
     table = wide(frame, "last")
