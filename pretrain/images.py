@@ -137,8 +137,10 @@ def image_loader(
 def start_worker(_: int) -> None:
     """One thread per worker, and signals are the training process's business.
 
-    As many threads as cores in every worker would fight for them.
+    As many threads as cores in every worker would fight for them. Terminals, torchrun and Slurm signal
+    all processes of a run at once: a worker that stopped would take the snapshot with it that the
+    training process is about to write. Workers end when that process does.
     """
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
