@@ -1,4 +1,4 @@
-"""Every setting of a pretraining run, and the checks that it can be done as asked.
+"""Every setting of a pretraining run; `checks` proves that it can be done as asked.
 
 A configuration is a preset of a recipe plus what the user changes; `presets.resolve` makes it, the
 run stores it, and a run is resumed with the very same one.
@@ -6,8 +6,6 @@ run stores it, and a run is resumed with the very same one.
 
 from dataclasses import asdict, dataclass, fields
 from typing import Any
-
-from sdssl_bench.errors import UsageError, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -156,86 +154,6 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "views": ("mocov3", "small"),
     "log_with": ("tensorboard", "wandb"),
 }
-_FROM_ONE = [
-    "hidden",
-    "inner_hidden",
-    "out_dim",
-    "projector_layers",
-    "predictor_layers",
-    "every_n",
-    "batch_size",
-    "epochs",
-    "accumulate",
-    "shuffle_buffer",
-    "save_every",
-    "keep",
-    "log_every",
-    "knn_every",
-    "collapse_every",
-]
-_FROM_ZERO = [
-    "inner_layers",
-    "alpha_max",
-    "beta",
-    "weight_decay",
-    "warmup_epochs",
-    "num_workers",
-    "base_lr",
-    "seed",
-]
-
-
-def check(config: PretrainConfig) -> PretrainConfig:
-    """The configuration itself, proven to be possible.
-
-    Raises:
-        UsageError: naming the setting, what it takes and what was found.
-    """
-    values = config.to_json()
-    for name, known in CHOICES.items():
-        if values[name] is not None and values[name] not in known:
-            raise UsageError(did_you_mean(f"value of {flag(name)}", str(values[name]), known))
-    for names, least in ((_FROM_ONE, 1), (_FROM_ZERO, 0)):
-        for name in names:
-            if not values[name] >= least:
-                raise UsageError(f"{flag(name)} takes numbers from {least}, found {values[name]}.")
-    wrong = [
-        (config.temperature <= 0, "--temperature must be positive"),
-        (not 0 < config.crop_min <= 1, "--crop-min is a fraction of the image's area in (0, 1]"),
-        (not 0 <= config.ema_start <= 1, "--ema-start is a momentum in [0, 1]"),
-        (config.warmup_epochs >= config.epochs, "--warmup-epochs must be below --epochs"),
-        (
-            config.stop_epoch is not None and not 1 <= config.stop_epoch <= config.epochs,
-            "--stop-epoch lies between 1 and --epochs",
-        ),
-        (
-            config.method == "simclr" and config.pred not in (None, "none"),
-            "SimCLR has no predictor, so --pred has no effect there",
-        ),
-        (
-            config.method == "simclr" and config.evaluate == "teacher",
-            "SimCLR has no teacher; use --evaluate student",
-        ),
-        (
-            config.method == "simclr" and config.sd and config.inner_layers == 0,
-            "SimCLR compares embeddings of all layers, so --inner-layers 0 cannot be",
-        ),
-        (
-            not config.sd and config.pred == "all",
-            "without self-distillation there is one predictor: --pred last",
-        ),
-        (
-            config.arch.startswith("resnet")
-            and (config.layer_norm != "shared" or any(values[n] for n in VIT_ONLY)),
-            f"{config.arch} is no ViT: {', '.join(map(flag, VIT_ONLY))} and --layer-norm do not apply",
-        ),
-    ]
-    for is_wrong, message in wrong:
-        if is_wrong:
-            raise UsageError(f"{message}.")
-    return config
-
-
 VIT_ONLY = ("dim", "depth", "heads", "patch_size")
 
 

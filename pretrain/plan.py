@@ -30,16 +30,19 @@ class Cost:
         frozen: teacher and frozen parameters.
         flops: matrix operations per image (both views), forward and backward; a multiply-add is two.
         activations: bytes per image kept for the backward pass, float32.
+        moments: numbers that the optimizer keeps per trained parameter.
     """
 
     trained: int
     frozen: int
     flops: float
     activations: float
+    moments: int
 
     def memory(self, images: int) -> float:
-        """Bytes on a device that holds `images` of a step: weights, gradients, AdamW, activations."""
-        return 16 * self.trained + 4 * self.frozen + self.activations * images
+        """Bytes on a device that holds `images` of a step: weights, gradients, moments, activations."""
+        per_trained = 4 * (2 + self.moments)
+        return per_trained * self.trained + 4 * self.frozen + self.activations * images
 
 
 def cost(config: PretrainConfig) -> Cost:
@@ -62,7 +65,13 @@ def cost(config: PretrainConfig) -> Cost:
             terms = _forward(model, config, PROBE)
         saved = sum(s.nbytes() for key, s in kept.items() if key not in own)
         terms.total.backward()
-    return Cost(trained, frozen, counter.get_total_flops() / PROBE, saved / PROBE)
+    return Cost(
+        trained,
+        frozen,
+        counter.get_total_flops() / PROBE,
+        saved / PROBE,
+        moments=1 if config.optimizer == "lars" else 2,
+    )
 
 
 def _forward(model: SDSSL, config: PretrainConfig, images: int) -> Any:
@@ -81,8 +90,9 @@ def describe(config: PretrainConfig, *, images: int | None = None) -> str:
     counted = cost(config)
     origin = "given"
     if images is None:
-        images, origin = _count(config)
-    per_epoch = images // config.batch_size
+        images, per_epoch, origin = _count(config)
+    else:
+        per_epoch = images // config.batch_size
     lines = [f"preset {config.preset}, recipe {config.recipe}", "", "settings"]
     lines += [f"  {flag(k):24} {v}" for k, v in config.to_json().items()]
     lines += ["", "what paper, code and references disagree about (register entry, setting, here)"]
@@ -104,15 +114,17 @@ def describe(config: PretrainConfig, *, images: int | None = None) -> str:
         + (
             f"{scores[0]} k-NN, {scores[1]} linear: ImageNet top-1 of the last layer in the paper"
             if scores
-            else "the paper has no number for this preset"
+            else "the paper has no number for these settings"
         ),
     ]
     return "\n".join(lines)
 
 
-def _count(config: PretrainConfig) -> tuple[int, str]:
+def _count(config: PretrainConfig) -> tuple[int, int, str]:
+    """Images, steps per epoch in one process, and where that is from."""
     if config.data is None:
-        return IMAGENET, "ImageNet, no --data"
+        return IMAGENET, IMAGENET // config.batch_size, "ImageNet, no --data"
     from sdssl_bench.pretrain.feeding import open_feed
 
-    return len(open_feed(config, size=32, rank=0, world_size=1).source), config.data
+    feed = open_feed(config, size=32, rank=0, world_size=1)
+    return len(feed.source), feed.per_epoch, config.data

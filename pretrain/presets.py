@@ -9,7 +9,8 @@ from dataclasses import fields
 from typing import Any
 
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.pretrain.config import CHOICES, PretrainConfig, check
+from sdssl_bench.pretrain.checks import check, check_effects
+from sdssl_bench.pretrain.config import CHOICES, PretrainConfig, differences
 
 REGISTER = {
     1: ("alpha_max", "final weight of L_isd"),
@@ -158,6 +159,13 @@ def resolve(preset: str, recipe: str = "paper", **changes: Any) -> PretrainConfi
     for name in changes:
         if name not in known:
             raise UsageError(did_you_mean("setting", name, known))
+    config = check(_fill(preset, recipe, changes))
+    if changes:
+        check_effects(config, changes, usual=_fill(preset, recipe, {}))
+    return config
+
+
+def _fill(preset: str, recipe: str, changes: Mapping[str, Any]) -> PretrainConfig:
     method, sd, architecture = PRESETS[preset]
     settings: dict[str, Any] = {"preset": preset, "recipe": recipe, "method": method, "sd": sd}
     settings |= ARCHITECTURES[architecture]
@@ -172,12 +180,20 @@ def resolve(preset: str, recipe: str = "paper", **changes: Any) -> PretrainConfi
         settings.setdefault("pred", "all" if settings["sd"] else "none")
     settings.setdefault("output_bn", settings["method"] != "byol")
     settings.setdefault("predictor_output_bn", settings["output_bn"])
-    return check(PretrainConfig(**settings))
+    return PretrainConfig(**settings)
 
 
 def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
-    """The paper's k-NN and linear top-1 of this preset in percent; None where it has none."""
-    return EXPECTED.get(PRESETS[config.preset]) if config.preset in PRESETS else None
+    """The paper's k-NN and linear top-1 of this run in percent; None where it has none.
+
+    The paper's are of the preset as it stands, under any recipe, and trained to its end.
+    """
+    if config.preset not in PRESETS:
+        return None
+    usual = resolve(config.preset, config.recipe)
+    if config.stop_epoch != usual.stop_epoch or differences(config, usual.to_json()):
+        return None
+    return EXPECTED.get(PRESETS[config.preset])
 
 
 def _of_method(recipe: str, method: str, architecture: str) -> dict[str, Any]:

@@ -99,6 +99,11 @@ class Run:
                 f"--batch-size {config.batch_size} is no multiple of {world} processes times "
                 f"--accumulate {config.accumulate}."
             )
+        if config.batch_size // (world * config.accumulate) < 2:
+            raise UsageError(
+                f"--batch-size {config.batch_size} leaves 1 image for a slice of each of {world} "
+                f"processes (--accumulate {config.accumulate}); batch-norm needs 2."
+            )
         core = build_model(config)
         if world > 1 and accelerator.device.type == "cuda":
             core = nn.SyncBatchNorm.convert_sync_batchnorm(core)

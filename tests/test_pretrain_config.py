@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from pretrain_fixtures import tiny
+from pretrain_fixtures import make_shards, tiny
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain.assembly import build_model, build_optimizer, parameter_groups
 from sdssl_bench.pretrain.config import PretrainConfig
+from sdssl_bench.pretrain.feeding import open_feed
 from sdssl_bench.pretrain.main import build_parser, main
-from sdssl_bench.pretrain.plan import cost
+from sdssl_bench.pretrain.plan import cost, describe
 from sdssl_bench.pretrain.presets import PRESETS, RECIPES, REGISTER, expected_scores, resolve
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -39,7 +40,9 @@ def test_presets_build_and_train_all_their_parameters(preset: str) -> None:
     counted = cost(resolve(preset))
     assert counted.trained > 1e7
     assert counted.flops > 1e8
-    assert counted.memory(2) > counted.memory(1) > 16 * counted.trained
+    numbers = 3 if resolve(preset).optimizer == "lars" else 4  # weight, gradient, moments
+    assert counted.memory(2) > counted.memory(1) > 4 * numbers * counted.trained
+    assert counted.memory(0) == 4 * (numbers * counted.trained + counted.frozen)
 
 
 def test_operations_of_a_vit_and_a_resnet_are_the_known_ones() -> None:
@@ -105,6 +108,83 @@ def test_settings_without_effect_are_refused() -> None:
         resolve("sd_mocov3_vit_s15")
 
 
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("mocov3_vit_s16", {"alpha_max": 0.5}),
+        ("mocov3_vit_s16", {"alpha_schedule": "const"}),
+        ("mocov3_vit_s16", {"every_n": 2}),
+        ("mocov3_vit_s16", {"inner_layers": 0}),
+        ("mocov3_vit_s16", {"isd": False}),
+        ("mocov3_vit_s16", {"beta": 0.5}),
+        ("sd_mocov3_vit_s16", {"pred": "none", "beta": 0.5}),
+        ("sd_mocov3_vit_s16", {"isd": False, "alpha_max": 0.5}),
+        ("sd_mocov3_vit_s16", {"gather_gradient": "local"}),
+        ("sd_byol_vit_s16", {"temperature": 0.1}),
+        ("sd_byol_vit_s16", {"two_tau": True}),
+        ("sd_simclr_vit_s16", {"beta": 0.5}),
+        ("sd_simclr_vit_s16", {"ema_start": 0.9}),
+        ("sd_simclr_vit_s16", {"predictor_layers": 3}),
+        ("sd_mocov3_r50", {"freeze_patch": False}),
+        ("sd_mocov3_r50", {"decay_scope": "matrices"}),
+        ("sd_mocov3_vit_s16", {"knn_every": 1}),
+        ("sd_mocov3_vit_s16", {"shuffle_buffer": 9, "data": "images"}),
+    ],
+    ids=str,
+)
+def test_a_setting_that_would_change_nothing_is_refused_by_name(
+    preset: str, changes: dict[str, Any]
+) -> None:
+    *_, last = [n for n in changes if n not in ("pred", "data")] or changes
+    with pytest.raises(UsageError, match=f"--{last.replace('_', '-')} .* has no effect"):
+        resolve(preset, **changes)
+    usual = resolve(preset)
+    assert resolve(preset, **{last: getattr(usual, last)}) == usual, "saying the usual is no fault"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"heads": 5}, "no multiple of --heads 5"),
+        ({"heads": 0}, "--heads takes numbers from 1"),
+        ({"dim": 18, "heads": 1}, "no multiple of 4"),
+        ({"dim": 0}, "--dim takes"),
+        ({"depth": 0}, "--depth takes"),
+        ({"depth": -1}, "--depth takes"),
+        ({"patch_size": 0}, "--patch-size takes"),
+        ({"patch_size": 5}, "no multiple of --patch-size 5"),
+        ({"img_size": 0}, "--img-size takes"),
+        ({"arch": "resnet18", "img_size": 0}, "--img-size takes"),
+        ({"batch_size": 1}, "2 images"),
+        ({"batch_size": 8, "accumulate": 8}, "slices of 1"),
+        ({"seed": 2**32}, r"below 2\*\*32"),
+        ({"temperature": float("nan")}, "finite"),
+        ({"alpha_max": float("inf")}, "finite"),
+        ({"warmup_epochs": float("nan")}, "finite"),
+    ],
+    ids=str,
+)
+def test_sizes_that_cannot_be_built_are_refused_by_name(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        resolve("sd_mocov3_vit_tiny_p8", **changes)
+
+
+def test_the_papers_scores_are_promised_for_the_papers_runs_only() -> None:
+    free = {"data": "images", "num_workers": 2, "save_every": 3}
+    assert expected_scores(resolve("sd_mocov3_vit_s16", "code", **free)) == (68.0, 71.5)
+    for changes in ({"depth": 4}, {"epochs": 100}, {"stop_epoch": 100}, {"sd": False}):
+        assert expected_scores(resolve("sd_mocov3_vit_s16", **changes)) is None
+
+
+def test_a_plan_counts_the_steps_that_shards_give(tmp_path: Path) -> None:
+    """Every worker leaves out its own last incomplete batch."""
+    shards = make_shards(tmp_path / "shards", [13, 9, 12])
+    config = tiny(data=shards, num_workers=3, batch_size=4)
+    feed = open_feed(config, size=32, rank=0, world_size=1)
+    assert feed.per_epoch < 34 // 4
+    assert f"{feed.per_epoch:,} per epoch (34 images" in describe(config)
+
+
 def test_every_setting_has_a_documented_flag() -> None:
     parser = build_parser()
     flags = {option for action in parser._actions for option in action.option_strings}
@@ -120,7 +200,6 @@ def test_ablations_are_flags() -> None:
             [
                 "--preset",
                 "sd_byol_vit_s16",
-                "--no-isd",
                 "--pred",
                 "last",
                 "--alpha-schedule",
@@ -139,7 +218,7 @@ def test_ablations_are_flags() -> None:
     )
     settings = {k: v for k, v in given.items() if k not in ("out", "resume", "dry_run", "recipe")}
     config = resolve(settings.pop("preset"), **settings)
-    assert (config.isd, config.pred, config.alpha_schedule) == (False, "last", "const")
+    assert (config.isd, config.pred, config.alpha_schedule) == (True, "last", "const")
     assert (config.alpha_max, config.beta, config.inner_layers, config.every_n) == (0.6, 1.2, 0, 3)
     assert config.output_bn is True
 
