@@ -14,6 +14,7 @@ from sdssl_bench.pretrain.images import (
     Batch,
     StepSampler,
     TwoViewImages,
+    checked,
     image_loader,
     open_images,
 )
@@ -51,7 +52,7 @@ class Feed:
         place: dict[str, Any] = {"rank": self.rank, "world_size": self.world_size}
         if isinstance(self.source, Shards):
             dataset = self._shard_batches((first, last))
-            return iter(shard_loader(dataset, num_workers=config.num_workers, pin_memory=pin))
+            return checked(shard_loader(dataset, num_workers=config.num_workers, pin_memory=pin))
         sampler = StepSampler(
             len(self.source),
             config.batch_size,
@@ -60,7 +61,9 @@ class Feed:
             **place,
         )
         images = TwoViewImages(self.source, self.views, seed=config.seed)
-        return iter(image_loader(images, sampler, num_workers=config.num_workers, pin_memory=pin))
+        return checked(
+            image_loader(images, sampler, num_workers=config.num_workers, pin_memory=pin)
+        )
 
     def _shard_batches(self, steps: tuple[int, int]) -> ShardBatches:
         assert isinstance(self.source, Shards)

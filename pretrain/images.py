@@ -6,7 +6,7 @@ images that step s would have had. Nothing about the loader needs to be saved bu
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sdssl_bench import datasets
 from sdssl_bench.datasets.base import ImageError, ImageSet
 from sdssl_bench.datasets.image_files import image_files, list_images
-from sdssl_bench.errors import DataError
+from sdssl_bench.errors import DataError, UserError
 from sdssl_bench.views import TwoViews, sample_seed
 
 Key = tuple[int, int]
@@ -44,12 +44,20 @@ def open_images(data: str, data_root: Path | None) -> ImageSet:
                 f"{', '.join(datasets.NAMES)}; found '{data}', which is none of them."
             )
         root = folder / "train" if (folder / "train").is_dir() else folder
-        return image_files(f"images:{root}", "train", root=root, names=list_images(root))
+        names = list_images(root)
+        images = image_files(f"images:{root}", "train", root=root, names=names)
+        empty = sorted(set(names) - set(images.names))
+        if empty:
+            raise DataError(
+                f"{len(empty):,} image files in {root} are empty, the first is {empty[0]}. Repair or "
+                "remove them."
+            )
+        return images
     return datasets.load(data, data_root=data_root).train
 
 
-class TwoViewImages(Dataset[Batch]):
-    """Two views of the image at a key (epoch, index)."""
+class TwoViewImages(Dataset[Batch | UserError]):
+    """Two views of the image at a key (epoch, index); an error is a value, see `checked`."""
 
     def __init__(self, images: ImageSet, views: TwoViews, *, seed: int) -> None:
         self.images, self.views, self.seed = images, views, seed
@@ -57,15 +65,15 @@ class TwoViewImages(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: Key) -> Batch:
+    def __getitem__(self, key: Key) -> Batch | UserError:
         """Pixels [2, 3, S, S] and draws [2, NUM_FACTORS]."""
         epoch, index = key
         try:
             image = self.images.load(index)
         except ImageError as error:
-            raise DataError(
+            return DataError(
                 f"An image of the training set cannot be read: {error}. Repair or remove it."
-            ) from None
+            )
         return self.views(image, sample_seed(self.seed, epoch, index))
 
 
@@ -113,7 +121,28 @@ class StepSampler(Sampler[list[Key]]):
             yield [(epoch, index) for index in chosen.tolist()]
 
 
-def collate(samples: list[Batch]) -> Batch:
+def collate(samples: list[Batch | UserError]) -> Batch | UserError:
+    """Samples to a batch, view first; to the first error, where there is one."""
+    made = []
+    for sample in samples:
+        if isinstance(sample, UserError):
+            return sample
+        made.append(sample)
+    return stack(made)
+
+
+def checked(batches: Iterable[Batch | UserError]) -> Iterator[Batch]:
+    """The batches of a loader, with its workers' errors raised here.
+
+    Raised in a worker, an error would reach the user as its traceback.
+    """
+    for batch in batches:
+        if isinstance(batch, UserError):
+            raise batch
+        yield batch
+
+
+def stack(samples: Sequence[Batch]) -> Batch:
     """Samples to a batch, view first."""
     pixels, drawn = zip(*samples, strict=True)
     return torch.stack(pixels, dim=1), torch.stack(drawn, dim=1)
@@ -121,7 +150,7 @@ def collate(samples: list[Batch]) -> Batch:
 
 def image_loader(
     dataset: TwoViewImages, sampler: StepSampler, *, num_workers: int, pin_memory: bool
-) -> DataLoader[Batch]:
+) -> DataLoader[Batch | UserError]:
     """One pass over the sampler's steps."""
     return DataLoader(
         dataset,

@@ -17,7 +17,9 @@ def initialise(encoder: Encoder) -> None:
     if isinstance(encoder, ResNetEncoder):
         _residual_branches_start_at_zero(encoder)
     else:
-        _vit(encoder.model)
+        model = encoder.model
+        assert isinstance(model, nn.Module)
+        _vit(model)
 
 
 def _vit(model: nn.Module) -> None:

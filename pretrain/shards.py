@@ -9,25 +9,22 @@ a resumed run has to start follows from the step; it reads one block again, not 
 
 import json
 import re
-import tarfile
-import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
 
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sdssl_bench.datasets.base import truncated_is_an_error
-from sdssl_bench.errors import DataError
-from sdssl_bench.pretrain.images import Batch, collate, start_worker
+from sdssl_bench.errors import DataError, UserError
+from sdssl_bench.pretrain.images import Batch, stack, start_worker
+from sdssl_bench.pretrain.tar_images import ENDINGS, REMOTE, image_members, open_file
 from sdssl_bench.views import TwoViews, sample_seed
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
-REMOTE = ("http://", "https://")
 SIZES = "sizes.json"
 """File beside the shards with the number of images in each, {"000.tar": 1024, ...}."""
 
@@ -97,45 +94,14 @@ def _stated_sizes(folder: str) -> dict[str, int]:
     if not folder.startswith(REMOTE) and not Path(path).is_file():
         return {}
     try:
-        with _stream(path) as stream:
+        with open_file(path) as stream:
             stated = json.load(stream)
         return {f"{folder}/{name}" if folder else name: int(n) for name, n in stated.items()}
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path} does not hold the numbers of images per shard: {error}.") from None
 
 
-def _stream(name: str) -> IO[bytes]:
-    if name.startswith(REMOTE):
-        return cast(IO[bytes], urllib.request.urlopen(name, timeout=60))
-    return Path(name).open("rb")
-
-
-def image_members(name: str, *, start: int = 0, read: bool = True) -> Iterator[tuple[str, bytes]]:
-    """Names and bytes of a shard's images in order, from the one numbered `start`.
-
-    On a disk, the bytes of images before `start` are skipped, not read; nor are any with read=False.
-
-    Raises:
-        DataError: if the shard is missing or damaged.
-    """
-    mode: Any = "r|" if name.startswith(REMOTE) else "r:"
-    try:
-        with _stream(name) as stream, tarfile.open(fileobj=stream, mode=mode) as tar:
-            number = 0
-            for member in tar:
-                # tarfile keeps all headers it has seen, which a stream never goes back to.
-                tar.members.clear()  # type: ignore[attr-defined]
-                if not (member.isfile() and member.name.lower().endswith(ENDINGS)):
-                    continue
-                if number >= start:
-                    file = tar.extractfile(member) if read else None
-                    yield member.name, file.read() if file else b""
-                number += 1
-    except (OSError, tarfile.TarError) as error:
-        raise DataError(f"Shard {name} cannot be read: {error}.") from None
-
-
-class ShardBatches(IterableDataset[Batch]):
+class ShardBatches(IterableDataset[Batch | UserError]):
     """Batches of this process, made by each worker from its own span of the epoch.
 
     Args:
@@ -170,8 +136,14 @@ class ShardBatches(IterableDataset[Batch]):
         self.batches_per_span = self.span // batch
         self.per_epoch = self.batches_per_span * self.workers
 
-    def __iter__(self) -> Iterator[Batch]:
-        """The batches of this worker, whose turn is every `workers`-th step."""
+    def __iter__(self) -> Iterator[Batch | UserError]:
+        """The batches of this worker, whose turn is every `workers`-th step; an error ends them."""
+        try:
+            yield from self._batches()
+        except UserError as error:
+            yield error
+
+    def _batches(self) -> Iterator[Batch]:
         info = get_worker_info()
         mine = info.id if info else 0
         first, last = self.steps
@@ -186,14 +158,17 @@ class ShardBatches(IterableDataset[Batch]):
             if place != current or source is None:
                 source, current = self._samples(epoch, slot, turn * self.batch), place
             samples = [next(source) for _ in range(self.batch)]
-            yield collate([self._views(epoch, *sample) for sample in samples])
+            yield stack([self._views(epoch, *sample) for sample in samples])
 
     def _samples(self, epoch: int, slot: int, start: int) -> Iterator[tuple[int, bytes, str]]:
         """Samples of a span in shuffled order from its `start`-th: (number, bytes, name)."""
         begin = (self.rank * self.workers + slot) * self.span
-        for block in range(start // self.buffer, -(-self.span // self.buffer)):
-            lo, hi = block * self.buffer, min((block + 1) * self.buffer, self.span)
-            held = list(self._sequence(epoch, begin + lo, begin + hi))
+        first = start // self.buffer
+        # One reading for all blocks: each shard of the span is opened once, and front to back.
+        sequence = self._sequence(epoch, begin + first * self.buffer, begin + self.span)
+        for block in range(first, -(-self.span // self.buffer)):
+            lo = block * self.buffer
+            held = list(islice(sequence, min(self.buffer, self.span - lo)))
             generator = torch.Generator().manual_seed(
                 sample_seed(self.seed, epoch, -2 - begin - lo)
             )
@@ -234,7 +209,9 @@ class ShardBatches(IterableDataset[Batch]):
         return self.views(image, sample_seed(self.seed, epoch, number))
 
 
-def shard_loader(dataset: ShardBatches, *, num_workers: int, pin_memory: bool) -> DataLoader[Batch]:
+def shard_loader(
+    dataset: ShardBatches, *, num_workers: int, pin_memory: bool
+) -> DataLoader[Batch | UserError]:
     """One pass over the dataset's steps."""
     return DataLoader(
         dataset,

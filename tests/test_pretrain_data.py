@@ -3,6 +3,8 @@
 import http.server
 import json
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -19,6 +21,7 @@ from sdssl_bench import datasets
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.pretrain import tar_images
 from sdssl_bench.pretrain.device_views import finish, recolour_batch
 from sdssl_bench.pretrain.feeding import open_feed
 from sdssl_bench.pretrain.images import StepSampler
@@ -255,21 +258,91 @@ def test_damaged_missing_and_miscounted_shards_are_errors(tmp_path: Path) -> Non
         open_shards(str(tmp_path / "none.tar"))
 
 
-def test_shards_are_read_over_http(tmp_path: Path) -> None:
-    data = make_shards(tmp_path / "s", [4, 4])
-    (tmp_path / "s" / "sizes.json").write_text(json.dumps({"000.tar": 4, "001.tar": 4}))
+@contextmanager
+def served(folder: Path, *, failing: int = 0) -> Iterator[tuple[str, list[str]]]:
+    """A server of a folder's files; the first `failing` answers for shards break off.
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
+    Yields its address and the paths of the shards that were asked for.
+    """
+    asked: list[str] = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
         def log_message(self, *_: Any) -> None:
             pass
 
-    handler = partial(Quiet, directory=str(tmp_path))
+        def copyfile(self, source: Any, outputfile: Any) -> None:
+            if self.path.endswith(".tar"):
+                asked.append(self.path)
+                if len(asked) <= failing:
+                    outputfile.write(source.read(3000))
+                    return
+            super().copyfile(source, outputfile)
+
+    handler = partial(Handler, directory=str(folder))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        remote = f"http://127.0.0.1:{server.server_port}/s/{{000..001}}.tar"
-        found = batches(remote, batch_size=4, last=2)
+        yield f"http://127.0.0.1:{server.server_port}", asked
         server.shutdown()
-    assert same(found, batches(data, batch_size=4, last=2))
+
+
+def make_served_shards(folder: Path, sizes: list[int]) -> str:
+    data = make_shards(folder, sizes)
+    names = {f"{i:03d}.tar": size for i, size in enumerate(sizes)}
+    (folder / "sizes.json").write_text(json.dumps(names))
+    return data
+
+
+def test_shards_are_read_over_http_once_each(tmp_path: Path) -> None:
+    """Also where several shuffled blocks are of one shard."""
+    data = make_served_shards(tmp_path / "s", [12, 12])
+    with served(tmp_path) as (address, asked):
+        remote = f"{address}/s/{{000..001}}.tar"
+        found = batches(remote, batch_size=4, last=6, shuffle_buffer=5)
+    assert same(found, batches(data, batch_size=4, last=6, shuffle_buffer=5))
+    assert sorted(asked) == ["/s/000.tar", "/s/001.tar"]
+
+
+@pytest.mark.parametrize("failing", [2, 9])
+def test_a_server_that_fails_is_asked_again_but_not_for_ever(
+    failing: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tar_images, "WAITS", (0.0, 0.0, 0.0))
+    data = make_served_shards(tmp_path / "s", [8])
+    with served(tmp_path, failing=failing) as (address, asked):
+        remote = f"{address}/s/{{000..000}}.tar"
+        if failing == 2:
+            found = batches(remote, batch_size=4, last=2)
+            assert same(found, batches(data, batch_size=4, last=2))
+            assert len(asked) == 3
+        else:
+            with pytest.raises(DataError, match=r"000\.tar cannot be read"):
+                batches(remote, batch_size=4, last=2)
+            assert len(asked) == 4
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+@pytest.mark.parametrize("kind", ["folder", "shards"])
+def test_an_error_in_a_worker_is_told_as_it_is(kind: str, num_workers: int, tmp_path: Path) -> None:
+    if kind == "folder":
+        data = str(make_images(tmp_path / "images", 8))
+        (tmp_path / "images" / "003.png").write_bytes(b"no image")
+    else:
+        data = make_shards(tmp_path / "s", [8])
+        shard = tmp_path / "s" / "000.tar"
+        shard.write_bytes(shard.read_bytes()[:1500])
+        (tmp_path / "s" / "sizes.json").write_text(json.dumps({"000.tar": 8}))
+    with pytest.raises(DataError) as caught:
+        batches(data, batch_size=8, last=1, num_workers=num_workers)
+    message = str(caught.value)
+    assert "Traceback" not in message
+    assert ("003.png" if kind == "folder" else "000.tar") in message
+
+
+def test_empty_image_files_are_not_left_out_in_silence(tmp_path: Path) -> None:
+    data = str(make_images(tmp_path / "images", 8))
+    (tmp_path / "images" / "005.png").write_bytes(b"")
+    with pytest.raises(DataError, match=r"1 image files in .* are empty, the first is 005\.png"):
+        batches(data, batch_size=4, last=1)
 
 
 def test_shard_members_that_are_no_images_are_errors_or_ignored(tmp_path: Path) -> None:
