@@ -101,7 +101,10 @@ def _pretraining(config: Mapping[str, Any]) -> dict[str, str]:
     """Method and recipe of an encoder that was pretrained here; other files do not tell theirs."""
     if not {"method", "sd", "recipe"} <= config.keys():
         return {}
-    return {"method": ("sd_" if config["sd"] else "") + config["method"], "recipe": config["recipe"]}
+    return {
+        "method": ("sd_" if config["sd"] else "") + config["method"],
+        "recipe": config["recipe"],
+    }
 
 
 def _uncertainty(record: Record, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
