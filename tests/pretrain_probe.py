@@ -5,6 +5,7 @@ torchrun --nproc_per_node 2 tests/pretrain_probe.py OUT
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -27,7 +28,7 @@ METHODS = ("simclr", "sd_simclr", "sd_byol", "mocov3", "sd_mocov3")
 def gradients(method: str, gather: str) -> dict[str, torch.Tensor]:
     """Gradients and loss of this process's share of 8 images, averaged as DDP does."""
     torch.manual_seed(0)
-    config = tiny(method, hidden_bn=False, output_bn=False, gather_gradient=gather)
+    config = replace(tiny(method, hidden_bn=False, output_bn=False), gather_gradient=gather)
     core = build_model(config).double()
     model = DistributedDataParallel(core) if world_size() > 1 else core
     views = torch.randn(2, 8, 3, 32, 32, generator=torch.Generator().manual_seed(1)).double()
