@@ -1,5 +1,6 @@
 """Protocol parameters from the command line: text to the type of a task's field."""
 
+import math
 from typing import Any
 
 from sdssl_bench.errors import UsageError
@@ -24,12 +25,14 @@ def parse_value(option: str, text: str, kind: Any) -> Any:
     try:
         if kind is bool:
             return _WORDS[text.lower()]
-        if kind in (int, float, str):
+        if kind in (int, str):
             return kind(text)
+        if kind is float:
+            return _finite(text)
         if kind == tuple[int, ...]:
             return tuple(int(part) for part in text.split(","))
         if kind == tuple[float, ...]:
-            return tuple(float(part) for part in text.split(","))
+            return tuple(_finite(part) for part in text.split(","))
         if kind == tuple[str, ...]:
             return tuple(part.strip() for part in text.split(","))
     except (ValueError, KeyError):
@@ -38,3 +41,10 @@ def parse_value(option: str, text: str, kind: Any) -> Any:
             name = f"a comma list such as {'10,20' if 'int' in str(kind) else '0.07,0.1'}"
         raise UsageError(f"{option} takes {name}, found '{text}'.") from None
     raise TypeError(f"no rule to parse a parameter of type {kind}")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError
+    return value

@@ -104,6 +104,9 @@ class Task:
             if value < 0 and value != FROM_TABLE:
                 raise UsageError(f"{field} is from 0, or -1 for the dataset's own; found {value}.")
 
+        if self.drop_path >= 1:
+            raise UsageError(f"drop_path is a probability below 1, found {self.drop_path}.")
+
     def constants(self, name: str) -> dict[str, float]:
         """Weight decay, stochastic depth, mixup and cutmix for a dataset."""
         row = BY_DATASET.get(name, OTHERS)

@@ -18,7 +18,7 @@ SD-MoCo v3 ViT-S/16 with mocov3 on ImageNet: see the paper's Table 1.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from sdssl_bench import datasets as classification
@@ -40,6 +40,12 @@ from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
 SMALL_WIDTH = 384
 """Up to this width DINO's protocol concatenates four layers, above it adds the mean patch."""
+
+SGD_ONLY = (
+    "lr", "batch", "epochs", "iterations", "schedule", "init", "crop_scale", "interpolation",
+    "batch_norm",
+)  # fmt: skip
+NEWTON_ONLY = ("sweep", "tolerance")
 
 
 @dataclass(frozen=True)
@@ -123,6 +129,13 @@ class Task:
                 parts_of(kind, 1)
         if not self.features or len(set(self.features)) < len(self.features):
             raise UsageError("--features needs at least one input, each once.")
+        idle = SGD_ONLY if self.solver == "newton" else NEWTON_ONLY
+        defaults = {f.name: f.default for f in fields(self)}
+        changed = [field for field in idle if getattr(self, field) != defaults[field]]
+        if changed:
+            raise UsageError(
+                f"{', '.join(changed)} have no effect on the solver {self.solver}. Leave them out."
+            )
         if self.solver == "newton" and len(self.features) > 1:
             raise UsageError("Logistic regression takes one input; run it once for each.")
         positive = (self.batch, self.epochs, self.tolerance, self.crop_scale, *self.lr)

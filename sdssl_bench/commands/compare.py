@@ -20,7 +20,7 @@ def compare(
         typer.Option(help="Layer the sentences and the exit code go by: last, best or a number."),
     ] = "last",
     alpha: Annotated[float, typer.Option(help="Level of significance, after Holm.")] = 0.05,
-    seed: Annotated[int, typer.Option(help="Of resamples and permutations.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of resamples and permutations.")] = 0,
     fail_if_worse: Annotated[
         bool,
         typer.Option("--fail-if-worse", help="Exit with 4 if B is significantly worse anywhere."),

@@ -78,7 +78,7 @@ def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
 @app.command("mini")
 def mini(
     root: Annotated[Path, typer.Argument(help="Folder to write into.")],
-    seed: Annotated[int, typer.Option(help="Seed of crops and noise.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of crops and noise.")] = 0,
 ) -> None:
     """Write miniatures of all datasets in their official layouts, from photographs of scikit-image.
 
@@ -119,7 +119,7 @@ def convert_gnd(
 def copydays(
     originals: Annotated[Path, typer.Argument(help="Folder of photographs.")],
     out: Annotated[Path, typer.Argument(help="Folder to make; must be empty or not exist.")],
-    seed: Annotated[int, typer.Option(help="Seed of the sample and of every attack.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and of every attack.")] = 0,
     num_originals: Annotated[
         int, typer.Option("--num-originals", min=2, help="Photographs at most.")
     ] = 157,

@@ -51,7 +51,7 @@ def run(
         int | None, typer.Option("--num-workers", "-j", min=0, help="Image-loading processes.")
     ] = None,
     backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
-    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     limit: Annotated[
         int | None,
         typer.Option("--limit", "-L", min=1, help="N images per split; never in a leaderboard."),
