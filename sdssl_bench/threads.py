@@ -4,8 +4,9 @@ A product of a few megaflops split over cores waits longer at the barrier than i
 when other programs use the cores too. Independent jobs need no barrier.
 """
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
@@ -59,3 +60,26 @@ class Crew:
             return list(self._pool.map(job, items))
         finally:
             torch.set_num_threads(self.size)
+
+
+def ahead(
+    function: Callable[[A], B], items: Iterable[A], *, num_threads: int, most: int
+) -> Iterator[B]:
+    """`map` in order, with up to `most` results computed by threads ahead of the caller.
+
+    No thread computes in place. The first error ends it, at its item's turn.
+    """
+    if not num_threads:
+        yield from map(function, items)
+        return
+    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="ahead")
+    waiting: deque[Future[B]] = deque()
+    try:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) > most:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)

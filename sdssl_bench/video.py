@@ -4,9 +4,8 @@ The facts follow DINO's DAVIS evaluation: OpenCV's bilinear resize without antia
 480, long side a multiple of 64, first mask by nearest neighbour, per-channel min-max before argmax.
 """
 
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdssl_bench.errors import DataError
+from sdssl_bench.threads import ahead
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
@@ -88,20 +88,8 @@ def frames_ahead(
     Raises:
         DataError: naming the first bad file.
     """
-    if not num_workers:
-        yield from (read_frame(path, expected, working) for path in paths)
-        return
-    with ThreadPoolExecutor(num_workers) as pool:
-        waiting: deque[Future[NDArray[np.uint8]]] = deque()
-        try:
-            for path in paths:
-                waiting.append(pool.submit(read_frame, path, expected, working))
-                if len(waiting) > 2 * num_workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+    read = partial(read_frame, expected=expected, working=working)
+    yield from ahead(read, paths, num_threads=num_workers, most=2 * num_workers)
 
 
 def to_input(

@@ -29,7 +29,7 @@ from sdssl_bench.datasets.transforms import Preprocess, preprocess
 from sdssl_bench.distributed import is_main_process, resolve_device
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, extract
+from sdssl_bench.features import FeatureBank, extract, skipped_images
 from sdssl_bench.results import digest
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 from sdssl_bench.whitening import PRESETS
@@ -281,12 +281,3 @@ class Kept:
             if good.any():
                 rows[block], targets[block] = row_of[members][good], target[good]
         return Kept(rows, targets)
-
-
-def skipped_images(banks: Mapping[str, FeatureBank]) -> dict[str, Any]:
-    """What `--on-bad-image skip` left out, for the record; empty if nothing."""
-    skipped = {
-        name: {"count": len(bank.bad_images), "first": bank.bad_images[:20]}
-        for name, bank in banks.items()
-    }
-    return {"skipped_images": skipped} if any(s["count"] for s in skipped.values()) else {}

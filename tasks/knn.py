@@ -23,7 +23,7 @@ from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, extract
+from sdssl_bench.features import FeatureBank, extract, skipped_images
 from sdssl_bench.metrics import mean_per_class
 from sdssl_bench.neighbors import top_k, weighted_knn_vote
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
@@ -162,18 +162,6 @@ class Task:
             metrics=metrics,
             n=len(test.targets),
             items=items,
-            notes=skipped_images(train, test),
+            notes=skipped_images({"train": train, "test": test}),
             seconds={"search": searched - started, "vote": time.perf_counter() - searched},
         )
-
-
-def skipped_images(train: FeatureBank, test: FeatureBank) -> dict[str, Any]:
-    """What `--on-bad-image skip` left out, for the record; empty if nothing."""
-    if not train.bad_images and not test.bad_images:
-        return {}
-    return {
-        "skipped_images": {
-            split: {"count": len(bank.bad_images), "first": bank.bad_images[:20]}
-            for split, bank in (("train", train), ("test", test))
-        }
-    }

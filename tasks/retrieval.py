@@ -26,11 +26,9 @@ from sdssl_bench.datasets.roxford_rparis import RetrievalData
 from sdssl_bench.distributed import is_main_process, resolve_device
 from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
+from sdssl_bench.features import FeatureBank, ManySizes, extract_from, skipped_images
 from sdssl_bench.gallery import Gallery, write_gallery
-from sdssl_bench.image_bank import ImageBank
-from sdssl_bench.image_features import extract_images
 from sdssl_bench.image_geometry import Geometry
-from sdssl_bench.image_loading import ImageJob
 from sdssl_bench.neighbors import top_k
 from sdssl_bench.results import digest
 from sdssl_bench.revisited import RevisitedScores, score_layer
@@ -185,7 +183,7 @@ class Task:
             banks.append(self._extract(encoder, data.distractors, layers, data=base, ctx=ctx))
         if not is_main_process():
             return
-        truth = base.truth.restricted(queries=queries.readable(), database=database.readable())
+        truth = base.truth.restricted(queries=queries.indices, database=database.indices)
         names = ("queries", "database", "distractors")
         seconds = {
             f"{name}/{phase}": value
@@ -194,7 +192,7 @@ class Task:
         }
         for layer in layers:
             started = time.perf_counter()
-            rows, *parts = (bank.features(layer) for bank in banks)
+            rows, *parts = (bank.features(layer, self.pool) for bank in banks)
             scores = score_layer(
                 rows, parts, truth, curve=self.curve, device=resolve_device(ctx.device)
             )
@@ -211,7 +209,7 @@ class Task:
                 layer=layer,
                 metrics=scores.metrics(),
                 n=counted,
-                items={"index": queries.readable(), **scores.items()},
+                items={"index": queries.indices, **scores.items()},
                 seconds=seconds,
                 notes=skipped_images(dict(zip(names, banks, strict=False))),
             )
@@ -226,11 +224,13 @@ class Task:
         data: RetrievalData,
         ctx: RunContext,
         boxes: NDArray[np.float64] | None = None,
-    ) -> ImageBank:
+    ) -> FeatureBank:
         geometry = self.geometry(data.name, encoder.stride)
-        job = ImageJob(images, geometry, self.pool, self.gem_p, boxes)
+        source = ManySizes(images, geometry, self.pool, self.gem_p, boxes)
         # The limit is applied to the set already: ground truth and images have to agree.
-        return extract_images(encoder, job, layers, ctx=replace(ctx, limit=None))
+        return extract_from(
+            source, encoder, layers, poolings=(self.pool,), ctx=replace(ctx, limit=None)
+        )
 
     def _gallery(
         self,
@@ -238,7 +238,7 @@ class Task:
         scores: RevisitedScores,
         data: Inputs,
         *,
-        banks: Sequence[ImageBank],
+        banks: Sequence[FeatureBank],
         features: tuple[NDArray[Any], list[NDArray[Any]]],
         ctx: RunContext,
     ) -> None:
@@ -255,11 +255,11 @@ class Task:
         files = [
             images.root / images.names[i]
             for images, images_bank in zip(sets, banks[1:], strict=True)
-            for i in images_bank.readable()
+            for i in images_bank.indices
         ]
-        database = banks[1].readable().tolist()
+        database = banks[1].indices.tolist()
         for place, query in enumerate(worst):
-            index = int(banks[0].readable()[query])
+            index = int(banks[0].indices[query])
             labels = {int(i): label for label, lists in truth.labels.items() for i in lists[index]}
             kinds = [
                 labels.get(database[row], "") if row < len(database) else "" for row in found[place]
@@ -277,12 +277,3 @@ class Task:
                     box=tuple(truth.boxes[index].tolist()) if self.query_crop else None,
                 ),
             )
-
-
-def skipped_images(banks: Mapping[str, ImageBank]) -> dict[str, Any]:
-    """What `--on-bad-image skip` left out, for the record; empty if nothing."""
-    skipped = {
-        name: {"count": len(bank.bad_images), "first": list(bank.bad_images[:20])}
-        for name, bank in banks.items()
-    }
-    return {"skipped_images": skipped} if any(s["count"] for s in skipped.values()) else {}

@@ -109,7 +109,7 @@ def test_a_torn_last_line_of_a_journal_costs_its_shard_only(ctx: RunContext) -> 
     (folder_of(ctx) / "complete.json").unlink()
     files = [file_of(ctx, layer).name for layer in (1, 2)]
     lines = [
-        json.dumps({"shard": shard, "limit": None, "bad": {}, "files": files}) for shard in range(4)
+        json.dumps({"rows": [[32 * i, 32 * i + 32]], "bad": {}, "files": files}) for i in range(4)
     ]
     (folder_of(ctx) / "journal-a.jsonl").write_text("\n".join(lines[:2]) + "\n" + lines[2][:-3])
     (folder_of(ctx) / "journal-b.jsonl").write_bytes(b"\xff\xfe\x00")

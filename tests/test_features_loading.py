@@ -12,7 +12,7 @@ from fakes import DeadlyPixels, Pixels, image_files
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features import loading
-from sdssl_bench.features.passes import plan_batches
+from sdssl_bench.features.sources import plan_batches
 
 CPU = torch.device("cpu")
 
@@ -119,30 +119,25 @@ def test_every_row_is_in_one_batch_of_one_process(batch_size: int, processes: in
     rng = np.random.default_rng(0)
     rows = np.flatnonzero(rng.random(500) < 0.7)
     found: list[int] = []
-    shards: list[int] = []
+    proven: list[int] = []
     for index in range(processes):
-        groups, ends = plan_batches(
-            rows, num_rows=500, batch_size=batch_size, part=(index, processes)
-        )
-        assert len(groups) == len(ends)
-        assert all(0 < len(group) <= batch_size for group in groups)
-        done: list[int] = []
-        for group, end in zip(groups, ends, strict=True):
-            found += group.tolist()
-            done += group.tolist()
-            for shard in end:
-                members = rows[(rows >= 32 * shard) & (rows < 32 * shard + 32)]
-                assert set(members.tolist()) <= set(done), "a shard ends with its last row"
-            shards += end
-    assert sorted(found) == rows.tolist()
-    assert sorted(shards) == np.unique(rows // 32).tolist()
+        groups = plan_batches(rows, num_rows=500, batch_size=batch_size, part=(index, processes))
+        assert all(0 < len(group.rows) <= batch_size for group in groups)
+        for group in groups:
+            found += group.rows.tolist()
+            proven += group.proven.tolist()
+            assert set(group.proven.tolist()) <= set(found), (
+                "nothing is proven before it is written"
+            )
+            assert group.rows[-1] // 32 in group.proven // 32 or not len(group.proven)
+    assert sorted(found) == sorted(proven) == rows.tolist()
 
 
 @pytest.mark.parametrize("batch_size", [8, 32, 50])
 def test_what_is_left_forms_the_batches_of_an_undisturbed_run(batch_size: int) -> None:
     def batches_of(rows: np.ndarray) -> set[tuple[int, ...]]:
-        groups, _ = plan_batches(rows, num_rows=500, batch_size=batch_size, part=(0, 1))
-        return {tuple(group.tolist()) for group in groups}
+        groups = plan_batches(rows, num_rows=500, batch_size=batch_size, part=(0, 1))
+        return {tuple(group.rows.tolist()) for group in groups}
 
     block = 32 if batch_size <= 32 else 64
     left = np.concatenate([np.arange(2 * block, 4 * block), np.arange(6 * block, 500)])
@@ -150,4 +145,4 @@ def test_what_is_left_forms_the_batches_of_an_undisturbed_run(batch_size: int) -
 
 
 def test_no_rows_are_no_batches() -> None:
-    assert plan_batches(np.empty(0, np.int64), num_rows=5, batch_size=2, part=(0, 1)) == ([], [])
+    assert plan_batches(np.empty(0, np.int64), num_rows=5, batch_size=2, part=(0, 1)) == []

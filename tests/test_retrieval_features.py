@@ -16,10 +16,8 @@ from sdssl_bench.api import as_encoder
 from sdssl_bench.datasets.image_files import image_files
 from sdssl_bench.encoder import gem_pool, move
 from sdssl_bench.errors import TaskError, UsageError
-from sdssl_bench.features import cache
-from sdssl_bench.image_features import extract_images
+from sdssl_bench.features import FeatureBank, ManySizes, cache, extract_from
 from sdssl_bench.image_geometry import Geometry, crop_box, thumbnail_size
-from sdssl_bench.image_loading import ImageJob
 from sdssl_bench.task import RunContext
 from tiny_model import build
 
@@ -109,11 +107,15 @@ def photos(tmp_path) -> Path:
     return folder
 
 
-def job_of(folder: Path, *, pool: str = "cls", scales=(1.0, 0.5), fit: str = "crop") -> ImageJob:
+def job_of(folder: Path, *, pool: str = "cls", scales=(1.0, 0.5), fit: str = "crop") -> ManySizes:
     images = image_files(
         "photos", "all", root=folder, names=[f"{i}.png" for i in range(len(SHAPES))]
     )
-    return ImageJob(images, Geometry(32, scales, fit, 8), pool, 3.0)
+    return ManySizes(images, Geometry(32, scales, fit, 8), pool, 3.0)
+
+
+def extract_all(encoder, source: ManySizes, layers, *, ctx: RunContext) -> FeatureBank:
+    return extract_from(source, encoder, layers, poolings=(source.pool,), ctx=ctx)
 
 
 def context(tmp_path: Path, name: str = "cache", **changes) -> RunContext:
@@ -124,9 +126,9 @@ def context(tmp_path: Path, name: str = "cache", **changes) -> RunContext:
 def test_features_are_the_mean_over_scales_of_each_image_alone(photos, tmp_path, pool) -> None:
     encoder = as_encoder(build())
     job = job_of(photos, pool=pool)
-    bank = extract_images(encoder, job, [1, 3], ctx=context(tmp_path))
+    bank = extract_all(encoder, job, [1, 3], ctx=context(tmp_path))
     for index in range(len(SHAPES)):
-        pixels = torch.from_numpy(job.load(index))[None]
+        pixels = job.preprocess(job.images.load(index))[None]
         image = move(pixels, encoder)
         expected = {1: 0.0, 3: 0.0}
         for scale in (1.0, 0.5):
@@ -148,18 +150,18 @@ def test_features_are_the_mean_over_scales_of_each_image_alone(photos, tmp_path,
                     expected[layer] += vector[0] / 2
         for layer in (1, 3):
             np.testing.assert_allclose(
-                bank.features(layer)[index], expected[layer].numpy(), atol=2e-5
+                bank.features(layer, job.pool)[index], expected[layer].numpy(), atol=2e-5
             )
 
 
 def test_batching_by_shape_does_not_change_the_numbers(photos, tmp_path) -> None:
     encoder = as_encoder(build())
     banks = [
-        extract_images(encoder, job_of(photos), [1, 2, 3], ctx=context(tmp_path, n, batch_size=b))
+        extract_all(encoder, job_of(photos), [1, 2, 3], ctx=context(tmp_path, n, batch_size=b))
         for n, b in (("one", 1), ("all", 100), ("auto", None))
     ]
     for layer in (1, 2, 3):
-        rows = [bank.features(layer) for bank in banks]
+        rows = [bank.features(layer, "cls") for bank in banks]
         np.testing.assert_allclose(rows[0], rows[1], atol=2e-5)
         np.testing.assert_allclose(rows[0], rows[2], atol=2e-5)
 
@@ -182,22 +184,22 @@ def test_stored_layers_are_not_computed_again_and_a_killed_run_goes_on(
 ) -> None:
     encoder = as_encoder(build())
     job, ctx = job_of(photos, scales=(1.0,)), context(tmp_path, batch_size=1)
-    monkeypatch.setattr("sdssl_bench.image_bank.FLUSH_SECONDS", 0.0)
+    monkeypatch.setattr("sdssl_bench.features.passes.FLUSH_SECONDS", 0.0)
     counting = Counting(encoder, stop_after=5)
     monkeypatch.setattr(encoder, "forward_layers", counting)
     with pytest.raises(KeyboardInterrupt):
-        extract_images(encoder, job, [1, 3], ctx=ctx)
+        extract_all(encoder, job, [1, 3], ctx=ctx)
     counting.stop_after = None
-    resumed = extract_images(encoder, job, [1, 3], ctx=ctx)
+    resumed = extract_all(encoder, job, [1, 3], ctx=ctx)
     assert counting.seen == len(SHAPES)
-    extract_images(encoder, job, [3], ctx=ctx)
+    extract_all(encoder, job, [3], ctx=ctx)
     assert counting.seen == len(SHAPES)
-    more = extract_images(encoder, job, [1, 2, 3], ctx=ctx)
+    more = extract_all(encoder, job, [1, 2, 3], ctx=ctx)
     assert counting.seen == 2 * len(SHAPES)
-    fresh = extract_images(as_encoder(build()), job, [1, 2, 3], ctx=context(tmp_path, "fresh"))
+    fresh = extract_all(as_encoder(build()), job, [1, 2, 3], ctx=context(tmp_path, "fresh"))
     for layer in (1, 3):
         np.testing.assert_allclose(resumed.features(layer), fresh.features(layer), atol=2e-5)
-    np.testing.assert_allclose(more.features(2), fresh.features(2), atol=2e-5)
+    np.testing.assert_allclose(more.features(2, job.pool), fresh.features(2, job.pool), atol=2e-5)
     (entry,) = cache.ls(ctx.cache_dir)
     assert (entry.complete, entry.layers, entry.rows) == (True, (1, 2, 3), len(SHAPES))
 
@@ -213,7 +215,9 @@ def test_another_geometry_crop_pool_or_image_never_reuses_a_bank(photos, tmp_pat
         replace(job_of(photos), boxes=boxes),
     ]
     digests = {
-        hashlib.sha256(extract_images(encoder, job, [3], ctx=ctx).features(3).tobytes()).hexdigest()
+        hashlib.sha256(
+            extract_all(encoder, job, [3], ctx=ctx).features(3, job.pool).tobytes()
+        ).hexdigest()
         for job in jobs
     }
     assert len(digests) == len(cache.ls(ctx.cache_dir)) == len(jobs)
@@ -224,10 +228,11 @@ def test_unreadable_images_are_named_or_skipped_and_tried_again(photos, tmp_path
     whole = (photos / "3.png").read_bytes()
     (photos / "3.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(TaskError, match=r"1 of 8 images(.|\n)*3\.png"):
-        extract_images(encoder, job_of(photos), [3], ctx=ctx)
-    bank = extract_images(encoder, job_of(photos), [3], ctx=replace(ctx, on_bad_image="skip"))
-    assert bank.bad_images == (3,)
-    assert bank.readable().tolist() == [0, 1, 2, 4, 5, 6, 7]
+        extract_all(encoder, job_of(photos), [3], ctx=ctx)
+    bank = extract_all(encoder, job_of(photos), [3], ctx=replace(ctx, on_bad_image="skip"))
+    assert len(bank.bad_images) == 1
+    assert "3.png" in bank.bad_images[0]
+    assert bank.indices.tolist() == [0, 1, 2, 4, 5, 6, 7]
     assert bank.features(3).shape == (7, 48)
 
 
@@ -235,5 +240,5 @@ def test_features_that_are_not_finite_name_layer_and_image(photos, tmp_path) -> 
     model = build()
     with torch.no_grad():
         model.blocks[1].mlp.fc2.bias[0] = torch.inf
-    with pytest.raises(TaskError, match=r"layer 2 of \d\.png"):
-        extract_images(as_encoder(model), job_of(photos), [1, 2, 3], ctx=context(tmp_path))
+    with pytest.raises(TaskError, match=r"Layer 2 \(cls\)(.|\n)*\d\.png"):
+        extract_all(as_encoder(model), job_of(photos), [1, 2, 3], ctx=context(tmp_path))

@@ -85,3 +85,12 @@ class FeatureBank:
 def _close(handles: list[int]) -> None:
     for handle in handles:
         os.close(handle)
+
+
+def skipped_images(banks: Mapping[str, FeatureBank]) -> dict[str, Any]:
+    """What `--on-bad-image skip` left out of each set of images, for the record; empty if nothing."""
+    skipped = {
+        name: {"count": len(bank.bad_images), "first": bank.bad_images[:20]}
+        for name, bank in banks.items()
+    }
+    return {"skipped_images": skipped} if any(s["count"] for s in skipped.values()) else {}

@@ -7,7 +7,7 @@ where its journal ends.
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import ENOSPC
@@ -27,6 +27,7 @@ from sdssl_bench.features.forward import DTYPES
 from sdssl_bench.features.identity import Facts, Preprocess, feature_identity, key_of
 from sdssl_bench.features.locking import alone
 from sdssl_bench.features.passes import STOP, Pass, PassResult, StoppedError, run_pass
+from sdssl_bench.features.sources import OneSize, Pool, Source
 from sdssl_bench.features.store import BankFile, BankFolder, bank_name
 from sdssl_bench.task import RunContext, limited_indices
 
@@ -82,12 +83,26 @@ def extract(
         TaskError: for features that are not finite, images that cannot be read (after all others are
             stored), or a cache that cannot be written.
     """
+    source = OneSize(images, preprocess, POOLINGS)
+    return extract_from(source, encoder, layers, poolings=poolings, ctx=ctx)
+
+
+def extract_from(
+    source: Source,
+    encoder: Encoder,
+    layers: Sequence[int],
+    *,
+    poolings: Sequence[str],
+    ctx: RunContext,
+) -> FeatureBank:
+    """`extract` for images of any source; same arguments, result and errors."""
     started = time.perf_counter()
-    pairs = _check_request(encoder, layers, poolings, ctx=ctx)
+    images = source.images
+    pairs = _check_request(encoder, layers, poolings, pools=source.pools, ctx=ctx)
     if len(images) == 0:
         raise DataError(f"{images.dataset} {images.split}: expected images, found none.")
     facts = feature_identity(
-        encoder, images, preprocess=preprocess, dtype=ctx.dtype, bank_dtype=ctx.bank_dtype
+        encoder, images, preprocess=source.preprocess, dtype=ctx.dtype, bank_dtype=ctx.bank_dtype
     )
     folder = BankFolder(ctx.cache_dir.expanduser() / "features" / key_of(facts), len(images))
     what = f"{images.dataset} {images.split}"
@@ -110,7 +125,7 @@ def extract(
                 device=torch.device(resolve_device(ctx.device)),
                 ctx=ctx,
             )
-            seconds = _joined(gather_objects(run_pass(encoder, images, preprocess, job)))
+            seconds = _joined(gather_objects(run_pass(encoder, source, job)))
             bad = _agreed(lambda: _prove(folder, plan), folder)
             _report_bad(bad, len(plan.wanted), what, skip=ctx.on_bad_image == "skip")
         elif ctx.progress is not None and is_main_process():
@@ -128,11 +143,16 @@ def extract(
 
 
 def _check_request(
-    encoder: Encoder, layers: Sequence[int], poolings: Sequence[str], *, ctx: RunContext
+    encoder: Encoder,
+    layers: Sequence[int],
+    poolings: Sequence[str],
+    *,
+    pools: Mapping[str, Pool],
+    ctx: RunContext,
 ) -> list[tuple[int, str]]:
     for pooling in poolings:
-        if pooling not in POOLINGS:
-            raise UsageError(did_you_mean("pooling", pooling, POOLINGS))
+        if pooling not in pools:
+            raise UsageError(did_you_mean("pooling", pooling, pools))
     if ctx.dtype not in DTYPES:
         raise UsageError(did_you_mean("dtype", ctx.dtype, DTYPES))
     if ctx.bank_dtype not in ("float32", "float16"):
@@ -142,7 +162,7 @@ def _check_request(
     if ctx.batch_size is not None and ctx.batch_size < 1:
         raise UsageError(f"The batch size is a number of images from 1, found {ctx.batch_size}.")
     if not poolings:
-        raise UsageError(f"No pooling was asked for. Known: {', '.join(POOLINGS)}.")
+        raise UsageError(f"No pooling was asked for. Known: {', '.join(pools)}.")
     return [
         (layer, pooling)
         for layer in check_layers(layers, encoder.depth)

@@ -1,7 +1,7 @@
 """The encoder's forward pass over uint8 batches: all layers and poolings, in pieces that fit memory."""
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -35,6 +35,12 @@ def automatic_batch_size(input_size: int, device: torch.device) -> int:
 class Forward:
     """Features of batches, by bank name.
 
+    Args:
+        names: (layer, pooling) of each bank.
+        pools: pooling -> the reduction of a layer's tokens to [B, D].
+        views: normalised images -> the tensors that pass through the encoder, whose features are
+            averaged; None is the images themselves.
+
     Attributes:
         seconds: time spent: "transfer" (to the device, normalising) and "forward".
         piece: images per pass; halved when memory runs out, if that was left to us.
@@ -48,6 +54,8 @@ class Forward:
         device: torch.device,
         dtype: str,
         batch_size: int | None,
+        pools: Mapping[str, Callable[[LayerFeatures], Tensor]] = POOLINGS,
+        views: Callable[[Tensor], Sequence[Tensor]] | None = None,
     ) -> None:
         self.piece = batch_size or automatic_batch_size(encoder.input_size, device)
         self.seconds = {"transfer": 0.0, "forward": 0.0}
@@ -57,6 +65,8 @@ class Forward:
         self._device = device
         self._dtype = DTYPES[dtype]
         self._fixed = batch_size is not None
+        self._pools = {pooling: pools[pooling] for _, pooling in names}
+        self._views = views or (lambda images: [images])
 
     def __call__(self, pixels: Tensor) -> dict[str, NDArray[np.float32]]:
         """{bank name: [B, D]} of uint8 images [B, 3, S, S].
@@ -96,17 +106,22 @@ class Forward:
         with torch.inference_mode(), self._precision():
             images = move(pixels, self._encoder)
             moved = time.perf_counter()
-            reduced = self._encoder.forward_layers(images, self._layers, self._pool)
+            views = self._views(images)
+            sums: dict[tuple[int, str], Tensor] = {}
+            for view in views:
+                reduced = self._encoder.forward_layers(view, self._layers, self._pool)
+                for layer, pooling in self._names:
+                    vectors = reduced[layer][pooling].float()
+                    sums[layer, pooling] = vectors + sums.get((layer, pooling), 0)
             features = {
-                bank_name(layer, pooling): reduced[layer][pooling].float().cpu().numpy()
-                for layer, pooling in self._names
+                bank_name(*pair): (total / len(views)).cpu().numpy() for pair, total in sums.items()
             }
         self.seconds["transfer"] += moved - started
         self.seconds["forward"] += time.perf_counter() - moved
         return features
 
     def _pool(self, features: LayerFeatures) -> dict[str, Tensor]:
-        return {pooling: POOLINGS[pooling](features) for pooling in {p for _, p in self._names}}
+        return {pooling: pool(features) for pooling, pool in self._pools.items()}
 
     def _precision(self) -> AbstractContextManager[Any]:
         # Also for float32: a caller's own autocast must not reach into the features.

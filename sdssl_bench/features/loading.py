@@ -10,23 +10,21 @@ lock). Worker processes are for whoever asks for them; uint8 pixels cross the pr
 import multiprocessing
 import os
 import warnings
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import ImageFile
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sdssl_bench.datasets.base import ImageError, ImageSet
+from sdssl_bench.datasets.base import ImageError, ImageSet, truncated_is_an_error
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features.identity import Preprocess
+from sdssl_bench.threads import ahead
 
 MAX_THREADS = 16
 
@@ -82,7 +80,7 @@ def batches(
         num_workers: processes that load; 0 loads in the calling thread; None chooses: the calling
             thread for a CPU, threads for an accelerator.
     """
-    with _truncated_is_an_error():
+    with truncated_is_an_error():
         if num_workers is None and device.type != "cpu":
             threads = min(MAX_THREADS, os.cpu_count() or 1)
             yield from load_ahead(images, preprocess, groups, num_threads=threads)
@@ -97,17 +95,8 @@ def load_ahead(
     images: ImageSet, preprocess: Preprocess, groups: Sequence[Rows], *, num_threads: int
 ) -> Iterator[Batch]:
     """Batches loaded by threads, at most two more than there are threads ahead of the caller."""
-    pool = ThreadPoolExecutor(num_threads, thread_name_prefix="load")
-    ahead: deque[Future[Batch]] = deque()
-    try:
-        for rows in groups:
-            ahead.append(pool.submit(load_batch, images, preprocess, rows))
-            if len(ahead) > num_threads + 2:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(wait=True, cancel_futures=True)
+    load = partial(load_batch, images, preprocess)
+    yield from ahead(load, groups, num_threads=num_threads, most=num_threads + 2)
 
 
 class _Groups(Dataset[Batch]):
@@ -118,7 +107,7 @@ class _Groups(Dataset[Batch]):
         return len(self.groups)
 
     def __getitem__(self, index: int) -> Batch:
-        with _truncated_is_an_error():
+        with truncated_is_an_error():
             return load_batch(self.images, self.preprocess, self.groups[index])
 
 
@@ -150,14 +139,3 @@ def load_in_processes(
             f"An image-loading process died ({error}). If memory is short, use fewer of them "
             f"(--num-workers {num_workers // 2}) or none (--num-workers 0)."
         ) from error
-
-
-@contextmanager
-def _truncated_is_an_error() -> Iterator[None]:
-    """Libraries that make Pillow accept truncated files must not hide them from us."""
-    before = ImageFile.LOAD_TRUNCATED_IMAGES
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    try:
-        yield
-    finally:
-        ImageFile.LOAD_TRUNCATED_IMAGES = before

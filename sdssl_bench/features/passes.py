@@ -1,6 +1,5 @@
-"""One process's share of an extraction: blocks of missing rows through the encoder into the banks."""
+"""One process's share of an extraction: missing rows through the encoder into the banks."""
 
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -10,14 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.distributed import is_main_process, num_processes, process_index
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UserError
 from sdssl_bench.features.forward import Forward, placed
-from sdssl_bench.features.identity import Preprocess
 from sdssl_bench.features.loading import Batch, batches
-from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name, shard_rows
+from sdssl_bench.features.sources import Source
+from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name
 from sdssl_bench.task import RunContext
 
 FLUSH_SECONDS = 3.0
@@ -63,20 +61,20 @@ class PassResult:
     error: UserError | None = None
 
 
-def run_pass(encoder: Encoder, images: ImageSet, preprocess: Preprocess, job: Pass) -> PassResult:
+def run_pass(encoder: Encoder, source: Source, job: Pass) -> PassResult:
     """Compute this process's share; an error is returned, so that no other process waits for ever."""
     result = PassResult()
     stop = job.folder.path / STOP
     try:
         with placed(encoder, job.device):
-            _Share(encoder, images, preprocess, job, result.seconds).run()
+            _Share(encoder, source, job, result.seconds).run()
     except UserError as error:
         result.error = error
     except OSError as error:
         result.error = TaskError(
-            f"Features of {images.dataset} {images.split} cannot be computed: {error}. If the disk "
-            "is full, make room with 'sdssl-bench cache rm' or choose another --cache-dir; what is "
-            "stored is kept."
+            f"Features of {source.images.dataset} {source.images.split} cannot be computed: {error}. "
+            "If the disk is full, make room with 'sdssl-bench cache rm' or choose another --cache-dir; "
+            "what is stored is kept."
         )
     except Exception as error:
         if num_processes() == 1:
@@ -96,26 +94,29 @@ class _Share:
     def __init__(
         self,
         encoder: Encoder,
-        images: ImageSet,
-        preprocess: Preprocess,
+        source: Source,
         job: Pass,
         seconds: dict[str, float],
     ) -> None:
-        self.images, self.preprocess, self.job, self.seconds = images, preprocess, job, seconds
+        self.source, self.images, self.job, self.seconds = source, source.images, job, seconds
         self.forward = Forward(
             encoder,
             job.pairs,
             device=job.device,
             dtype=job.ctx.dtype,
             batch_size=job.ctx.batch_size,
+            pools=source.pools,
+            views=source.views,
         )
-        self.shard_size = shard_rows(len(images))
-        self.groups, self.ends = plan_batches(
+        self.groups = source.groups(
             np.flatnonzero(np.logical_or.reduce(list(job.missing.values()))),
-            num_rows=len(images),
-            batch_size=self.forward.piece,
+            batch_size=job.ctx.batch_size,
+            device=job.device,
+            piece=self.forward.piece,
             part=(process_index(), num_processes()),
         )
+        # The source's groups fit already.
+        self.forward.piece = max((len(group.rows) for group in self.groups), default=1)
         self.bad: dict[int, str] = {}
         self.flushed = time.monotonic()
 
@@ -123,18 +124,17 @@ class _Share:
         progress = self.job.ctx.progress if is_main_process() else None
         if progress is not None:
             label = f"features of {self.images.dataset} {self.images.split}"
-            progress.start(label, sum(map(len, self.groups)), "images")
+            progress.start(label, sum(len(group.rows) for group in self.groups), "images")
         writer = BankWriter(self.job.folder, self.job.files)
         spent = {"load": 0.0, "write": 0.0}
         try:
-            for shards, batch, waited in self._loaded():
+            for proven, batch, waited in self._loaded():
                 spent["load"] += waited
                 features = self.forward(batch.pixels) if batch.pixels is not None else {}
                 started = time.perf_counter()
                 self._write(writer, batch, features)
                 self.bad.update(batch.bad)
-                for shard in shards:
-                    self._finish(writer, shard)
+                self._prove(writer, proven)
                 if time.monotonic() - self.flushed > FLUSH_SECONDS:
                     self._flush(writer)
                 spent["write"] += time.perf_counter() - started
@@ -153,17 +153,17 @@ class _Share:
         if progress is not None:
             progress.finish()
 
-    def _loaded(self) -> Iterator[tuple[list[int], Batch, float]]:
+    def _loaded(self) -> Iterator[tuple[NDArray[np.int64], Batch, float]]:
         loaded = batches(
             self.images,
-            self.preprocess,
-            self.groups,
+            self.source.preprocess,
+            [group.rows for group in self.groups],
             device=self.job.device,
             num_workers=self.job.ctx.num_workers,
         )
         started = time.perf_counter()
-        for shards, batch in zip(self.ends, loaded, strict=True):
-            yield shards, batch, time.perf_counter() - started
+        for group, batch in zip(self.groups, loaded, strict=True):
+            yield group.proven, batch, time.perf_counter() - started
             started = time.perf_counter()
 
     def _write(
@@ -206,46 +206,12 @@ class _Share:
             f"{advice}"
         )
 
-    def _finish(self, writer: BankWriter, shard: int) -> None:
-        first = shard * self.shard_size
-        bad = {r: why for r, why in self.bad.items() if first <= r < first + self.shard_size}
-        for row in bad:
-            del self.bad[row]
-        writer.finish_shard(shard, limit=self.job.ctx.limit, bad=bad)
+    def _prove(self, writer: BankWriter, rows: NDArray[np.int64]) -> None:
+        bad = {row: self.bad.pop(row) for row in rows.tolist() if row in self.bad}
+        writer.prove(np.setdiff1d(rows, np.fromiter(bad, np.int64, len(bad))), bad)
 
     def _flush(self, writer: BankWriter) -> None:
         writer.flush()
         self.flushed = time.monotonic()
         if num_processes() > 1 and (self.job.folder.path / STOP).exists():
             raise StoppedError("Another process of this run failed.")
-
-
-def plan_batches(
-    rows: NDArray[np.int64], *, num_rows: int, batch_size: int, part: tuple[int, int]
-) -> tuple[list[NDArray[np.int64]], list[list[int]]]:
-    """Batches of one process, and the shards that each batch is the last of.
-
-    A batch never spans two blocks: aligned runs of shards at least as long as a batch. So a run that
-    resumes forms the same batches for the shards it still lacks, and its features are the same bits.
-
-    Args:
-        rows: all rows to compute, ascending.
-        num_rows: N.
-        batch_size: images per batch.
-        part: (index of this process, number of processes).
-
-    >>> plan_batches(np.arange(70), num_rows=70, batch_size=40, part=(0, 1))[1]
-    [[], [0, 1], [2]]
-    """
-    size = shard_rows(num_rows)
-    block = size * math.ceil(batch_size / size)
-    cuts = np.flatnonzero(np.diff(rows // block)) + 1
-    groups: list[NDArray[np.int64]] = []
-    ends: list[list[int]] = []
-    for members in np.split(rows, cuts)[part[0] :: part[1]]:
-        pieces = [members[at : at + batch_size] for at in range(0, len(members), batch_size)]
-        groups += pieces
-        ends += [[] for _ in pieces]
-        if pieces:
-            ends[-1] = np.unique(members // size).tolist()
-    return groups, ends

@@ -2,7 +2,7 @@
 
     manifest.json               what the features are of (readable), and the banks in the folder
     layer07-cls-1f3c9a20.npy    [N, D]: row i belongs to image i of the dataset
-    journal-*.jsonl             one line per finished shard of rows, one file per process
+    journal-*.jsonl             rows that are written, by ranges; one file per process
     complete.json               banks of which every row is proven, written last
 
 A line enters a journal after its rows are safe on disk, so a killed job loses seconds of work and never
@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 
 from sdssl_bench.features.identity import Facts
 from sdssl_bench.results import write_atomic
-from sdssl_bench.task import limited_indices
 
 MANIFEST, COMPLETE = "manifest.json", "complete.json"
 
@@ -126,18 +125,11 @@ class BankFolder:
             file.path.name: RowState(np.full(self.num_rows, file.path.name in complete))
             for file in files.values()
         }
-        size = shard_rows(self.num_rows)
-        wanted: dict[int | None, NDArray[np.int64]] = {}
         for line in self._journal_lines():
-            limit = line["limit"]
-            if limit not in wanted:
-                wanted[limit] = limited_indices(self.num_rows, limit)
-            first = line["shard"] * size
-            low, high = np.searchsorted(wanted[limit], [first, first + size])
             bad = {int(row): reason for row, reason in line["bad"].items()}
-            rows = np.setdiff1d(wanted[limit][low:high], np.fromiter(bad, np.int64, len(bad)))
             for name in states.keys() & set(line["files"]):
-                states[name].done[rows] = True
+                for first, stop in line.get("rows", ()):  # a line of an older form proves nothing
+                    states[name].done[first:stop] = True
                 states[name].bad.update(bad)
         for state in states.values():
             state.bad = {row: why for row, why in state.bad.items() if not state.done[row]}
@@ -204,6 +196,17 @@ def _open_header(path: Path) -> tuple[BankFile, int]:
         return BankFile(path, shape[1], dtype.name, file.tell()), shape[0]
 
 
+def _ranges(rows: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Ascending rows as (first, stop) of runs.
+
+    >>> _ranges(np.array([0, 1, 2, 7]))
+    [(0, 3), (7, 8)]
+    """
+    starts = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+    stops = [*starts[1:], len(rows)]
+    return [(int(rows[a]), int(rows[b - 1]) + 1) for a, b in zip(starts, stops) if b > a]
+
+
 class BankWriter:
     """Writes rows of several banks by dataset index, and this process's journal."""
 
@@ -211,41 +214,47 @@ class BankWriter:
         self._files = files
         self._handles = {name: os.open(file.path, os.O_WRONLY) for name, file in files.items()}
         self._journal = folder.path / f"journal-{uuid.uuid4().hex}.jsonl"
-        self._lines: list[str] = []
+        self._proven: list[NDArray[np.int64]] = []
+        self._bad: dict[int, str] = {}
 
     def write(self, name: str, rows: NDArray[np.int64], values: NDArray[Any]) -> None:
         """Write values[i] to row rows[i]; rows ascend."""
         file = self._files[name]
         data = memoryview(np.ascontiguousarray(values, np.dtype(file.dtype)).data).cast("B")
-        runs = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
-        for start, stop in zip(runs, [*runs[1:], len(rows)]):
-            part = data[start * file.row_bytes : stop * file.row_bytes]
-            at = file.offset + int(rows[start]) * file.row_bytes
+        done = 0
+        for first, stop in _ranges(rows):
+            part = data[done * file.row_bytes : (done + stop - first) * file.row_bytes]
+            at = file.offset + first * file.row_bytes
             while part:
                 written = os.pwrite(self._handles[name], part, at)
                 part, at = part[written:], at + written
+            done += stop - first
 
-    def finish_shard(self, shard: int, *, limit: int | None, bad: Mapping[int, str]) -> None:
-        """Note that all wanted rows of a shard are written; takes effect with `flush`."""
-        line = {
-            "shard": shard,
-            "limit": limit,
-            "bad": {str(row): reason for row, reason in bad.items()},
-            "files": [file.path.name for file in self._files.values()],
-        }
-        self._lines.append(json.dumps(line) + "\n")
+    def prove(self, rows: NDArray[np.int64], bad: Mapping[int, str]) -> None:
+        """Note rows that are written in every bank that lacked them, and images that cannot be read.
+
+        Takes effect with `flush`.
+        """
+        self._proven.append(rows)
+        self._bad.update(bad)
 
     def flush(self) -> None:
-        """Bring all rows to disk, then the lines that vouch for them."""
-        if not self._lines:
+        """Bring all rows to disk, then the line that vouches for them."""
+        if not self._proven:
             return
         for handle in self._handles.values():
             os.fsync(handle)
+        line = {
+            "rows": _ranges(np.unique(np.concatenate(self._proven))),
+            "bad": {str(row): reason for row, reason in self._bad.items()},
+            "files": [file.path.name for file in self._files.values()],
+        }
         with self._journal.open("a", encoding="utf-8") as journal:
-            journal.write("".join(self._lines))
+            journal.write(json.dumps(line) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
-        self._lines.clear()
+        self._proven.clear()
+        self._bad.clear()
 
     def close(self) -> None:
         """Release the files; what was not flushed is not vouched for."""

@@ -18,10 +18,10 @@ from torch import Tensor
 from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.distributed import resolve_device
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features import FeatureBank
+from sdssl_bench.features import FeatureBank, skipped_images
 from sdssl_bench.probes.inputs import joined
 from sdssl_bench.probes.logreg_choice import Choice, Probe, Selection
-from sdssl_bench.probes.scores import grade, is_whole, skipped_images
+from sdssl_bench.probes.scores import grade, is_whole
 from sdssl_bench.probes.val_split import validation_mask
 from sdssl_bench.task import LayerScores, RunContext
 

@@ -1,8 +1,6 @@
 """From logits to what a record holds: top-1, top-5, mean per class, and who was right."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +8,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.features import FeatureBank
 from sdssl_bench.metrics import mean_per_class
 
 
@@ -74,15 +71,3 @@ def ranks_of(logits: Tensor, targets: Tensor) -> Tensor:
     ranks = ((logits > true) | ((logits == true) & earlier)).sum(-1)
     lost = ~torch.isfinite(logits).all(-1) | (targets < 0)
     return torch.where(lost, num_classes, ranks)
-
-
-def skipped_images(banks: Mapping[str, FeatureBank]) -> dict[str, Any]:
-    """What `--on-bad-image skip` left out of each split, for the record; empty if nothing."""
-    if not any(bank.bad_images for bank in banks.values()):
-        return {}
-    return {
-        "skipped_images": {
-            split: {"count": len(bank.bad_images), "first": bank.bad_images[:20]}
-            for split, bank in banks.items()
-        }
-    }

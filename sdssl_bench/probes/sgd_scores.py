@@ -12,10 +12,10 @@ from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features import FeatureBank, extract
+from sdssl_bench.features import FeatureBank, extract, skipped_images
 from sdssl_bench.features.identity import feature_identity
 from sdssl_bench.probes.inputs import needed
-from sdssl_bench.probes.scores import Graded, is_whole, skipped_images
+from sdssl_bench.probes.scores import Graded, is_whole
 from sdssl_bench.probes.sgd_probe import Curves, Input, SgdRecipe, Trainer, Watched, all_rows
 from sdssl_bench.probes.state import TrainingState
 from sdssl_bench.probes.val_split import validation_mask
