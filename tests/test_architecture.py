@@ -98,7 +98,7 @@ def test_help_and_lists_import_nothing_heavy(arguments: list[str]) -> None:
         "except SystemExit as stop:\n"
         "    assert stop.code in (0, None), stop.code\n"
         "heavy = {'torch', 'torchvision', 'timm', 'pandas', 'faiss', 'cv2', 'sklearn', 'scipy', "
-        "'accelerate', 'matplotlib', 'skimage'} & set(sys.modules)\n"
+        "'accelerate', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
