@@ -4,7 +4,7 @@
 
 Writes 30 sequences (1,999 frames, 61 objects, 480p) of moving blobs and a disturbed copy as palette
 PNGs, runs the command in a process of its own, and compares every object with whole-frame one-hot
-stacks and OpenCV dilations. Prints seconds, peak memory of all processes, and the largest difference.
+stacks and distance maps. Prints seconds, peak memory of all processes, and the largest difference.
 """
 
 import argparse

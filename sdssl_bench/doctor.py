@@ -181,7 +181,7 @@ def layer_sanity(encoder: Encoder) -> Iterator[LayerSanity]:
 
 
 def _photographs(size: int) -> Tensor:
-    """Uint8 [IMAGES, 3, size, size]: parts of photographs that scikit-image ships."""
+    """Uint8 [IMAGES, 3, size, size]: parts of the photographs of the miniatures."""
     preprocess = Preprocess("A", size)
     rng = np.random.default_rng(0)
     pictures = [crop(region, "test", size=(240, 180), rng=rng) for region in REGIONS[:IMAGES]]

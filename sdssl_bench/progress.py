@@ -19,6 +19,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._quiet = quiet
         self._live: rich.progress.Progress | None = None
+        self._said: set[str] = set()
         self._label = ""
         self._unit = ""
         self._total = 0
@@ -80,10 +81,16 @@ class Progress:
                 f"{self._rate():,.0f}/s"
             )
 
-    def message(self, text: str) -> None:
-        """Say something that is not a count, e.g. that a feature bank was found in the cache."""
-        if self._quiet:
+    def message(self, text: str, *, once: bool = False) -> None:
+        """Say something that is not a count, e.g. that a feature bank was found in the cache.
+
+        Args:
+            text: a line.
+            once: not again, if it was said before.
+        """
+        if self._quiet or (once and text in self._said):
             return
+        self._said.add(text)
         if self._live is not None:
             self._live.console.print(text, highlight=False, markup=False)
         else:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdssl_bench._version import __version__
+from sdssl_bench.resizing import opencv_version
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "accelerate")
 
@@ -24,6 +25,7 @@ def environment(*, device: str, processes: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in PACKAGES},
         "faiss": _version("faiss-gpu") or _version("faiss-cpu"),
+        "opencv": opencv_version(),
         "git": _git_state(),
         "platform": f"{platform.system()}-{platform.machine()}",
         "device": _device_name(device),

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.threads import ahead
+from sdssl_bench.resizing import resize
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
@@ -56,7 +57,6 @@ def read_frame(path: Path, expected: Size, working: Size) -> NDArray[np.uint8]:
     Raises:
         DataError: naming the file, if it is missing, damaged, or not of the expected size.
     """
-    import cv2
     from PIL import Image
 
     from sdssl_bench.datasets.base import truncated_is_an_error
@@ -76,7 +76,7 @@ def read_frame(path: Path, expected: Size, working: Size) -> NDArray[np.uint8]:
             f"{pixels.shape[1]} x {pixels.shape[0]}."
         )
     if pixels.shape[:2] != working:
-        pixels = cv2.resize(pixels, working[::-1], interpolation=cv2.INTER_LINEAR)
+        pixels = resize(pixels, working)
     return pixels
 
 

@@ -18,6 +18,7 @@ from sdssl_bench.distributed import gather_objects, resolve_device
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import UserError
 from sdssl_bench.features.identity import key_of, structure_digest
+from sdssl_bench.resizing import missing_opencv
 from sdssl_bench.rounding import percent
 from sdssl_bench.segmentation import FrameMasks, Segmenter, Settings
 from sdssl_bench.task import RunContext
@@ -85,6 +86,8 @@ class VideoScorer:
         """
         progress = self.ctx.progress
         if progress:
+            if notice := missing_opencv():
+                progress.message(notice, once=True)
             progress.start("davis", num_frames, "frames")
         found: dict[str, Results] = {}
         failure: UserError | None = None

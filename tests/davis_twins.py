@@ -6,6 +6,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
+from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
 
@@ -47,23 +48,22 @@ def boundary_f_of_sets(
 def dense_j_and_f(
     predictions: NDArray[np.uint8], annotations: NDArray[np.uint8], objects: int
 ) -> NDArray[np.float64]:
-    """[2, K, T] by whole one-hot stacks and a disk dilation of whole boundary maps (OpenCV)."""
-    import cv2
-
+    """[2, K, T] by whole one-hot stacks and distance maps of whole frames."""
     ids = np.arange(1, objects + 1)[:, None, None, None]
     found, truth = predictions[None] == ids, annotations[None] == ids  # [K, T, H, W]
     union = (found | truth).sum((2, 3))
     j = np.where(union == 0, 1.0, (found & truth).sum((2, 3)) / np.maximum(union, 1))
     height, width = predictions.shape[1:]
     radius = math.ceil(0.008 * math.sqrt(height**2 + width**2))
-    reach = np.arange(-radius, radius + 1)
-    disk = (reach[:, None] ** 2 + reach[None] ** 2 <= radius**2).astype(np.uint8)
 
-    def edges(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    def edges(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         right = np.concatenate([mask[:, 1:], mask[:, -1:]], axis=1)
         below = np.concatenate([mask[1:], mask[-1:]], axis=0)
         corner = np.concatenate([right[1:], right[-1:]], axis=0)
-        return ((mask != right) | (mask != below) | (mask != corner)).astype(np.uint8)
+        return (mask != right) | (mask != below) | (mask != corner)
+
+    def near(edge: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.asarray(distance_transform_edt(~edge)) <= radius
 
     f = np.empty_like(j)
     for k in range(objects):
@@ -72,8 +72,8 @@ def dense_j_and_f(
             if not a.any() or not b.any():
                 f[k, t] = float(a.any() == b.any())
                 continue
-            precision = (a & cv2.dilate(b, disk)).sum() / a.sum()
-            recall = (b & cv2.dilate(a, disk)).sum() / b.sum()
+            precision = (a & near(b)).sum() / a.sum()
+            recall = (b & near(a)).sum() / b.sum()
             total = precision + recall
             f[k, t] = 2 * precision * recall / total if total else 0.0
     return np.stack([j, f])

@@ -1,8 +1,10 @@
 """House rules: who may import whom, file names, nothing heavy at the command line's start."""
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,37 @@ def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
 
 def inside(modules: set[str], package: str) -> set[str]:
     return {m for m in modules if m == package or m.startswith(package + ".")}
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
+"""Where the distribution is not called as its module; `faiss` is in two of them."""
+
+
+def foreign(paths: list[Path]) -> set[str]:
+    """Distributions of the modules that files import and that neither Python nor the project has."""
+    names = {name.split(".")[0] for path in paths for name in imports(path)}
+    own = {"sdssl_bench"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
+    return {DISTRIBUTIONS.get(name, name) for name in names - own - set(sys.stdlib_module_names)}
+
+
+def declared(group: str | None = None) -> set[str]:
+    """Names in the dependencies of pyproject.toml, or in an optional group."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    lines = project["optional-dependencies"][group] if group else project["dependencies"]
+    names = {re.match(r"[\w-]+", line)[0] for line in lines}  # type: ignore[index]
+    return {"faiss" if name in ("faiss-gpu", "faiss-cpu") else name for name in names}
+
+
+def test_the_dependencies_are_what_the_product_imports_no_less_and_no_more() -> None:
+    assert foreign([*CORE, *TASKS, *PRETRAIN]) == declared()
+
+
+def test_tests_import_what_is_declared_for_them() -> None:
+    # Tests of an optional logger are skipped where it is not installed.
+    optional = {"tensorboard"}
+    assert (
+        foreign(sorted((ROOT / "tests").glob("*.py"))) <= declared() | declared("test") | optional
+    )
 
 
 @pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
@@ -98,7 +131,7 @@ def test_help_and_lists_import_nothing_heavy(arguments: list[str]) -> None:
         "except SystemExit as stop:\n"
         "    assert stop.code in (0, None), stop.code\n"
         "heavy = {'torch', 'torchvision', 'timm', 'pandas', 'faiss', 'cv2', 'sklearn', 'scipy', "
-        "'accelerate', 'matplotlib', 'skimage'} & set(sys.modules)\n"
+        "'accelerate', 'matplotlib'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

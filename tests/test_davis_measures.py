@@ -128,7 +128,7 @@ def test_j_and_f_are_symmetric_lie_in_0_1_and_are_1_on_equal_masks(
     assert jaccard(a, b) == (1.0 if not union else (a & b).sum() / union)
 
 
-def test_objects_of_a_frame_equal_whole_stacks_with_opencv_dilation() -> None:
+def test_objects_of_a_frame_equal_whole_stacks_and_distance_maps() -> None:
     rng = np.random.default_rng(1)
     coarse = rng.integers(0, 4, (2, 5, 12, 18)).astype(np.uint8)
     found, truth = np.kron(

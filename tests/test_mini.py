@@ -60,6 +60,17 @@ def test_nothing_touches_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert load("cifar100", data_root=tmp_path / "mini").variant == "mini"
 
 
+def test_every_bundled_photograph_is_used_and_its_licence_is_stated() -> None:
+    folder = Path(photographs.__file__).with_name("photos")
+    bundled = {path.name for path in folder.glob("*.jpg")}
+    regions = [region for region in photographs.REGIONS if region.package == "sdssl_bench"]
+    assert bundled == {region.file for region in regions}
+    rows = [line.split("|") for line in (folder / "README.md").read_text("utf-8").splitlines()]
+    licences = {row[1].strip(" `"): row[4].strip() for row in rows if len(row) == 6}
+    assert {licences[name] for name in bundled} == {"CC0", "public domain"}
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 600e3
+
+
 def overlap(a: tuple[int, int, int, int], b: tuple[int, int, int, int]) -> bool:
     return a[0] < b[2] and b[0] < a[2] and a[1] < b[3] and b[1] < a[3]
 
@@ -190,8 +201,8 @@ def test_a_failure_leaves_neither_half_a_copy_nor_scraps(
 
 def test_a_missing_photograph_or_package_is_explained() -> None:
     photographs._photograph.cache_clear()
-    with pytest.raises(DataError, match=r"photograph .*nothing\.png.*skimage"):
-        photographs._photograph("skimage", "nothing.png")
+    with pytest.raises(DataError, match=r"photograph .*nothing\.png.*sklearn"):
+        photographs._photograph("sklearn", "nothing.png")
     with pytest.raises(DataError, match="package no_such_package"):
         photographs._photograph("no_such_package", "x.png")
 

@@ -80,7 +80,7 @@ def mini(
     root: Annotated[Path, typer.Argument(help="Folder to write into.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of crops and noise.")] = 0,
 ) -> None:
-    """Write miniatures of all datasets in their official layouts, from photographs of scikit-image.
+    """Write miniatures of all datasets in their official layouts, from bundled photographs.
 
     sdssl-bench data mini data && sdssl-bench run --task knn -d all --data-root data --ckpt ...
     """

@@ -43,7 +43,7 @@ def quickstart(
 
     out = out.expanduser()
     data, results = out / "data", out / "results"
-    typer.echo(f"1/5 miniature datasets from photographs of scikit-image -> {data}")
+    typer.echo(f"1/5 miniature datasets from bundled photographs -> {data}")
     make_mini(data)  # leaves an intact copy alone, mends a damaged one
     for preset in PRESETS:
         typer.echo(f"2/5 pretraining {preset}, half a minute -> {out / preset}")

@@ -68,7 +68,7 @@ MINI_SETS: dict[str, MiniSet] = {
 }
 """The table of writers; another benchmark adds its own here."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Raised whenever the bytes of a miniature change for the same seed."""
 
 

@@ -1,4 +1,4 @@
-"""Real photographs that come inside the wheels of scikit-learn and scikit-image, cut into classes.
+"""Real photographs, of the folder `photos` and of scikit-learn's wheel, cut into classes.
 
 A class is a photograph or a band of one. Train crops come from its left part, test crops from its
 right part, with a gap between, so that no pixel is in both. Nothing is ever downloaded: the files
@@ -15,7 +15,7 @@ from PIL import Image
 
 from sdssl_bench.errors import DataError
 
-_FOLDERS = {"sklearn": "datasets/images", "skimage": "data"}
+_FOLDERS = {"sdssl_bench": "datasets/photos", "sklearn": "datasets/images"}
 
 
 @dataclass(frozen=True)
@@ -24,32 +24,32 @@ class Region:
 
     name: str
     file: str
-    package: str = "skimage"
+    package: str = "sdssl_bench"
     top: float = 0.0
     bottom: float = 1.0
 
 
 REGIONS = (
-    Region("chelsea", "chelsea.png"),
-    Region("brick", "brick.png"),
-    Region("coffee", "coffee.png"),
-    Region("grass", "grass.png"),
-    Region("flower", "flower.jpg", "sklearn"),
-    Region("coins", "coins.png"),
-    Region("ihc", "ihc.png"),
-    Region("moon", "moon.png"),
-    Region("motorcycle", "motorcycle_left.png"),
-    Region("page", "page.png"),
-    Region("retina", "retina.jpg"),
-    Region("camera", "camera.png"),
+    Region("chelsea", "chelsea.jpg"),
+    Region("brick", "brick.jpg"),
+    Region("coffee", "coffee.jpg"),
+    Region("grass", "grass.jpg"),
+    Region("flower head", "flower.jpg", "sklearn", 0.0, 0.5),
+    Region("astronaut face", "astronaut.jpg", bottom=0.5),
+    Region("retina upper", "retina.jpg", bottom=0.5),
+    Region("hubble", "hubble.jpg"),
+    Region("camera sky", "camera.jpg", bottom=0.5),
+    Region("text", "text.jpg"),
+    Region("rocket sky", "rocket.jpg", bottom=0.5),
+    Region("cell", "cell.jpg"),
     Region("china roof", "china.jpg", "sklearn", 0.0, 0.5),
-    Region("gravel", "gravel.png"),
-    Region("rocket", "rocket.jpg"),
-    Region("text", "text.png"),
-    Region("hubble", "hubble_deep_field.jpg"),
-    Region("cell", "cell.png"),
+    Region("gravel", "gravel.jpg"),
+    Region("flower base", "flower.jpg", "sklearn", 0.5, 1.0),
+    Region("astronaut suit", "astronaut.jpg", top=0.5),
+    Region("rocket pad", "rocket.jpg", top=0.5),
+    Region("camera lawn", "camera.jpg", top=0.5),
     Region("china base", "china.jpg", "sklearn", 0.5, 1.0),
-    Region("astronaut", "astronaut.png"),
+    Region("retina lower", "retina.jpg", top=0.5),
 )
 
 
