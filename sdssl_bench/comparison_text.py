@@ -1,55 +1,125 @@
 """What `sdssl-bench compare` says: tables, one sentence per benchmark, JSON."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import Any
 
 from sdssl_bench.comparison import Benchmark, Outcome
 from sdssl_bench.rounding import percent, points
 from sdssl_bench.significance import Difference
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from sdssl_bench.terminal import Column, FittedTable
 
 
-def difference_table(benchmark: Benchmark, *, alpha: float) -> "Table":
+def difference_table(benchmark: Benchmark, *, alpha: float) -> FittedTable:
     """Every layer, then the last and the best; scores and differences x100.
 
     Args:
         benchmark: from `comparison.compare`.
         alpha: level of significance.
     """
-    from rich.table import Table
-
     record, level = benchmark.a[1], round(100 * (1 - alpha))
     title = f"{benchmark.name} · {record['protocol']['id']} · {record['headline']}"
-    table = Table(title=title, title_justify="left", header_style="bold")
     disputed = any(one.difference.only_a >= 0 for one in benchmark.layers.values())
-    names = ["layer", "A", "B", "B - A", f"{level} % interval", "p", "p (Holm)", "n"]
-    for name in [*names, *(["only A right", "only B right"] if disputed else []), ""]:
-        table.add_column(name, justify="left" if not name else "right")
     rows = [(str(layer), one) for layer, one in benchmark.layers.items()]
     if benchmark.last is not None:
         rows.append((_layers_of("last", benchmark.last.difference), benchmark.last))
     if benchmark.best is not None:
         rows.append((_layers_of("best", benchmark.best.difference), benchmark.best))
+    columns = [
+        *map(Column, ("layer", "A", "B", "B - A", f"{level} % interval")),
+        Column("p", drop=3),
+        Column("p (Holm)"),
+        Column("n", drop=2),
+        *(Column(name, drop=4) for name in ("only A right", "only B right") if disputed),
+        Column("", left=True),
+    ]
+    cells = []
     for label, one in rows:
         d, verdict = one.difference, one.verdict(alpha)
-        cells = [
-            label,
-            percent(d.a),
-            percent(d.b),
-            points(d.difference),
-            f"{points(d.low)} to {points(d.high)}",
-            p_text(d.p),
-            p_text(one.adjusted),
-            f"{d.n:,}",
-        ]
-        if disputed:
-            cells += ["" if n < 0 else f"{n:,}" for n in (d.only_a, d.only_b)]
+        only = ["" if n < 0 else f"{n:,}" for n in (d.only_a, d.only_b)] if disputed else []
         note = "selected on test" if label.startswith("best") else ""
-        table.add_row(
-            *cells, ", ".join(text for text in (verdict and f"B {verdict}", note) if text)
+        cells.append(
+            [
+                *(label, percent(d.a), percent(d.b), points(d.difference)),
+                f"{points(d.low)} to {points(d.high)}",
+                *(p_text(d.p), p_text(one.adjusted), f"{d.n:,}", *only),
+                ", ".join(text for text in (verdict and f"B {verdict}", note) if text),
+            ]
         )
-    return table
+    return FittedTable(columns, cells, title=title)
+
+
+def summary_table(
+    benchmarks: Sequence[Benchmark],
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    at: str = "last",
+    alpha: float = 0.05,
+) -> FittedTable:
+    """One row per benchmark at one layer; scores and differences x100.
+
+    Args:
+        benchmarks: from `comparison.compare`.
+        names: of the two models.
+        at: "last", "best" or a layer's number.
+        alpha: level of significance.
+    """
+    columns = [
+        Column("benchmark", shorten=True),
+        *map(Column, names),
+        Column("difference"),
+        Column("p (Holm)"),
+        Column("n", drop=1),
+        Column("", left=True),
+    ]
+    rows = []
+    for one in benchmarks:
+        tested = one.at(at)
+        if tested is None:
+            continue
+        d, verdict = tested.difference, tested.verdict(alpha)
+        better = names[1] if verdict == "better" else names[0]
+        rows.append(
+            [
+                one.name,
+                percent(d.a),
+                percent(d.b),
+                points(d.difference),
+                p_text(tested.adjusted),
+                f"{d.n:,}",
+                f"{better} better" if verdict else "",
+            ]
+        )
+    return FittedTable(columns, rows)
+
+
+def overall(
+    benchmarks: Sequence[Benchmark],
+    *,
+    names: tuple[str, str] = ("A", "B"),
+    at: str = "last",
+    alpha: float = 0.05,
+) -> str:
+    """The verdict over all benchmarks in plain English: who leads, where that is certain, where not."""
+    found = [(one, tested) for one in benchmarks if (tested := one.at(at)) is not None]
+    place = {"last": "the last layer", "best": "the best layer, selected on test"}
+    gaps = [tested.difference.difference for _, tested in found]
+    ahead = {names[0]: sum(gap < 0 for gap in gaps), names[1]: sum(gap > 0 for gap in gaps)}
+    first, second = sorted(names, key=lambda name: -ahead[name])
+    lead = (
+        f"At {place.get(at, f'layer {at}')}, {first} scores higher on {ahead[first]} of {len(found)} "
+        f"benchmarks, {second} on {ahead[second]}."
+    )
+    certain = {
+        name: [one.name for one, tested in found if tested.verdict(alpha) == verdict]
+        for name, verdict in zip(names, ("worse", "better"), strict=True)
+    }
+    sure = "; ".join(f"{name} on {', '.join(won)}" for name, won in certain.items() if won)
+    tests = f"(p < {alpha:g} after Holm over {len(found)} tests)"
+    if not sure:
+        return f"{lead} Nowhere is that certain {tests}: no difference can be told."
+    rest = len(found) - sum(map(len, certain.values()))
+    open_ = f"; on the other {rest} no difference can be told" if rest else ""
+    return f"{lead} Certain {tests}: {sure}{open_}."
 
 
 def _layers_of(name: str, difference: Difference) -> str:

@@ -13,11 +13,20 @@ PLAIN_SECONDS = 10.0
 
 
 class Progress:
-    """Shows one pass at a time: start, advance as items are done, finish."""
+    """Shows one pass at a time: start, advance as items are done, finish.
 
-    def __init__(self, *, quiet: bool = False, stream: TextIO | None = None) -> None:
+    Args:
+        quiet: says nothing at all.
+        stream: where to; None is stderr.
+        transient: a bar goes when its pass is done.
+    """
+
+    def __init__(
+        self, *, quiet: bool = False, stream: TextIO | None = None, transient: bool = False
+    ) -> None:
         self._stream = stream or sys.stderr
         self._quiet = quiet
+        self._transient = transient
         self._live: rich.progress.Progress | None = None
         self._said: set[str] = set()
         self._label = ""
@@ -113,6 +122,7 @@ class Progress:
             bars.TextColumn("{task.fields[rate]} {task.fields[unit]}/s"),
             bars.TimeRemainingColumn(),
             console=Console(file=self._stream),
+            transient=self._transient,
         )
         self._live.add_task(self._label, total=self._total, rate="-", unit=self._unit)
         self._live.start()

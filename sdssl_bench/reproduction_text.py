@@ -1,38 +1,42 @@
 """The table of `sdssl-bench reproduce`: paper | ours | difference | within the interval?"""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from sdssl_bench.reproduction import Outcome
 from sdssl_bench.rounding import percent, points
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from sdssl_bench.terminal import Column, FittedTable
 
 
-def difference_table(number: int, found: Sequence[Outcome]) -> "Table":
+def difference_table(number: int, found: Sequence[Outcome]) -> FittedTable:
     """All numbers of a table of the paper beside ours.
 
     Args:
         number: of the table.
         found: from `reproduction.outcome`.
     """
-    from rich.table import Table
-
     chosen = any(one.wanted.column.layer == "best" for one in found)
     title = f"Table {number} of the SDSSL paper" + (
         ", best layers, selected on test" if chosen else ""
     )
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in ("method", "variant", "arch", "task", "dataset", "metric", "at"):
-        table.add_column(name)
-    for name in ("paper", "ours", "difference", "95 % interval", "within?", "layer"):
-        table.add_column(name, justify="right")
-    for one in found:
-        cell, interval = one.wanted.cell, one.interval
-        mark = "‡" if cell.contradicted else ""
+    cells = [one.wanted.cell for one in found]
+    same = {name: len({getattr(cell, name) for cell in cells}) == 1 for name in ("arch", "metric")}
+    columns = [
+        Column("method", left=True),
+        # What is the same in all rows goes first.
+        Column("arch", left=True, drop=5 if same["arch"] else 0),
+        Column("benchmark", left=True),
+        Column("metric", left=True, drop=6 if same["metric"] else 0),
+        Column("at", left=True, drop=4),
+        *map(Column, ("paper", "ours", "difference")),
+        Column("95 % interval", drop=2),
+        Column("within?", drop=1),
+        Column("layer", drop=3),
+    ]
+    rows = []
+    for one, cell in zip(found, cells, strict=True):
         ours = ["", "", "", "", ""]
         if one.value is not None:
+            interval = one.interval
             ours = [
                 percent(one.value),
                 points(one.value - cell.value),
@@ -40,15 +44,13 @@ def difference_table(number: int, found: Sequence[Outcome]) -> "Table":
                 {True: "yes", False: "no", None: "unknown"}[one.within],
                 str(one.layer),
             ]
-        table.add_row(
-            cell.framework,
-            cell.variant,
-            cell.arch,
-            cell.task,
-            cell.dataset,
-            cell.metric,
-            cell.layer,
-            percent(cell.value) + mark,
-            *ours,
+        mark = "‡" if cell.contradicted else ""
+        rows.append(
+            [
+                ("SD-" if cell.variant == "SD" else "") + cell.framework,
+                cell.arch,
+                cell.dataset if cell.dataset == cell.task else f"{cell.task} {cell.dataset}",
+                *(cell.metric, cell.layer, percent(cell.value) + mark, *ours),
+            ]
         )
-    return table
+    return FittedTable(columns, rows, title=title)

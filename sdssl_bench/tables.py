@@ -5,40 +5,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.rounding import percent
+from sdssl_bench.terminal import Column, FittedTable, curve_of, shortened
 
 if TYPE_CHECKING:
     import pandas
-    from rich.console import RenderableType
 
     from sdssl_bench.features.cache import CacheEntry
     from sdssl_bench.uncertainty import Interval
-
-BAR_WIDTH = 24
-
-
-def show(renderable: "RenderableType") -> None:
-    """Print to stdout; no colour when NO_COLOR is set or stdout is no terminal.
-
-    In a file or pipe the table is as wide as it needs to be instead of cut at 80 columns.
-    """
-    import sys
-
-    from rich.console import Console
-
-    width = None if sys.stdout.isatty() else 200
-    # No markup: names of models hold brackets.
-    Console(width=width, highlight=False, markup=False).print(renderable)
-
-
-def bar(value: float, best: float) -> str:
-    """A bar from 0 to `best`, both fractions; layers of one task are compared, so best fills it.
-
-    >>> bar(0.5, 1.0)
-    '████████████'
-    """
-    eighths = round(8 * BAR_WIDTH * max(value, 0.0) / best) if best > 0 else 0
-    whole, rest = divmod(eighths, 8)
-    return "█" * whole + (" ▏▎▍▌▋▊▉"[rest] if rest else "")
 
 
 def layer_table(
@@ -47,8 +20,8 @@ def layer_table(
     *,
     reused: Collection[int] = (),
     intervals: "Mapping[int, Interval] | None" = None,
-) -> "RenderableType":
-    """One row per layer: headline, its companions at the same setting, a bar.
+) -> FittedTable:
+    """One row per layer: headline, its interval, its companions at the same setting, a bar.
 
     Args:
         record: see results/README.md.
@@ -56,81 +29,98 @@ def layer_table(
         reused: layers that were stored before this run, marked so.
         intervals: layer -> 95 % interval of the headline; none leaves the column out.
     """
-    from rich.console import Group
-    from rich.table import Table
-
+    rows = {n: record["layers"][str(n)] for n in layers if str(n) in record["layers"]}
     if not record.get("ranked", True):
-        return _description_table(record, layers, reused=reused)
+        return _description_table(record, rows, reused=reused)
     headline = record["headline"]
     group = headline.rpartition("/")[0]
-    rows = {
-        layer: record["layers"][str(layer)] for layer in layers if str(layer) in record["layers"]
-    }
-    names = [headline]
-    for entry in rows.values():
-        same = [m for m in entry["metrics"] if m.rpartition("/")[0] == group and m not in names]
-        names += same
+    found = dict.fromkeys(m for entry in rows.values() for m in entry["metrics"])
+    others = [m for m in found if m.rpartition("/")[0] == group and m != headline]
     best = max((entry["metrics"][headline] for entry in rows.values()), default=0.0)
-    table = Table(header_style="bold")
-    table.add_column("layer", justify="right")
-    for name in names:
-        table.add_column(name, justify="right")
-        if name == headline and intervals:
-            table.add_column("95 %", justify="right")
-    table.add_column("n", justify="right")
-    table.add_column("", no_wrap=True, min_width=BAR_WIDTH)
-    table.add_column("")
+    columns = [
+        Column("layer"),
+        Column(headline),
+        *([Column("95 %")] if intervals else []),
+        *(Column(name, drop=3) for name in others),
+        Column("n", drop=2),
+        Column("", bar=True, drop=1),
+        Column("", left=True),
+    ]
+    cells = []
     for layer, entry in rows.items():
         value = entry["metrics"][headline]
+        own = intervals.get(layer) if intervals else None
+        ends = "" if own is None else f"{percent(own.low)}-{percent(own.high)}"
         mark = "best" if value == best and len(rows) > 1 else ""
-        if layer in reused:
-            mark = f"{mark} (stored)".strip()
-        cells = [percent(entry["metrics"][name]) for name in names]
-        if intervals:
-            own = intervals.get(layer)
-            ends = "" if own is None else f"{percent(own.low)}-{percent(own.high)}"
-            cells.insert(1, ends)
-        table.add_row(str(layer), *cells, f"{entry['n']:,}", bar(value, best), mark)
-    # Not the title of the table, which would be broken at its width.
-    return Group(record_title(record), table)
+        stored = "(stored)" if layer in reused else ""
+        cells.append(
+            [
+                layer,
+                percent(value),
+                *([ends] if intervals else []),
+                *(percent(entry["metrics"][name]) for name in others),
+                f"{entry['n']:,}",
+                value / best if best > 0 else 0.0,
+                f"{mark} {stored}".strip(),
+            ]
+        )
+    return FittedTable(columns, cells, title=record_title(record))
+
+
+def result_line(record: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]] = ()) -> str:
+    """A record in one line: benchmark, last layer, best layer, the curve over its layers.
+
+    Args:
+        record: with at least one layer.
+        others: records of further encoders on the same benchmark; their curves stand beside it.
+    """
+    name = record["dataset"]["name"]
+    whole = name if name.startswith(record["task"]) else f"{record['task']} {name}"
+    benchmark = shortened(whole, 24)
+    if not record.get("ranked", True):
+        return f"{benchmark:<24} {len(record['layers'])} layers described"
+    return f"{benchmark:<24} " + "   ".join(_curve_text(one) for one in (record, *others))
+
+
+def _curve_text(record: Mapping[str, Any]) -> str:
+    layers = {int(n): entry["metrics"][record["headline"]] for n, entry in record["layers"].items()}
+    last, best = max(layers), max(layers, key=lambda layer: layers[layer])
+    at = "" if layers[best] <= layers[last] else f" ({percent(layers[best])} at {best})"
+    return f"{percent(layers[last]):>5}{at:<13} {curve_of([layers[n] for n in sorted(layers)])}"
 
 
 def _description_table(
-    record: Mapping[str, Any], layers: Sequence[int], *, reused: Collection[int]
-) -> "RenderableType":
+    record: Mapping[str, Any], rows: Mapping[int, Mapping[str, Any]], *, reused: Collection[int]
+) -> FittedTable:
     """Numbers that are no scores, as they are: one row per layer, without metrics of groups."""
-    from rich.console import Group
-    from rich.table import Table
-
-    rows = {n: record["layers"][str(n)] for n in layers if str(n) in record["layers"]}
     shown = dict.fromkeys(m for entry in rows.values() for m in entry["metrics"] if "/" not in m)
-    table = Table(header_style="bold")
-    for name in ("layer", *shown, "n"):
-        table.add_column(name, justify="right")
-    table.add_column("")
-    for layer, entry in rows.items():
-        found = entry["metrics"]
-        cells = [f"{found[name]:.4g}" if name in found else "" for name in shown]
-        mark = "(stored)" if layer in reused else ""
-        table.add_row(str(layer), *cells, f"{entry['n']:,}", mark)
-    return Group(record_title(record), table)
+    columns = [Column("layer"), *map(Column, shown), Column("n", drop=1), Column("", left=True)]
+    cells = [
+        [
+            layer,
+            *(f"{entry['metrics'][m]:.4g}" if m in entry["metrics"] else "" for m in shown),
+            f"{entry['n']:,}",
+            "(stored)" if layer in reused else "",
+        ]
+        for layer, entry in rows.items()
+    ]
+    return FittedTable(columns, cells, title=record_title(record))
 
 
-def similarity_table(record: Mapping[str, Any], *, title: str) -> "RenderableType":
+def similarity_table(record: Mapping[str, Any], *, title: str) -> FittedTable:
     """The metrics cka/layerNN of all layers as a matrix, x100."""
-    from rich.console import Group
-    from rich.table import Table
-
     from sdssl_bench.analysis.cka import LAYER_METRIC
 
     rows = {int(layer): entry["metrics"] for layer, entry in record["layers"].items()}
-    columns = sorted({m for found in rows.values() for m in found if m.startswith(LAYER_METRIC)})
-    table = Table(header_style="bold")
-    for name in ("layer", *(str(int(one.removeprefix(LAYER_METRIC))) for one in columns)):
-        table.add_column(name, justify="right")
-    for layer, found in rows.items():
-        table.add_row(str(layer), *(percent(found[c]) if c in found else "" for c in columns))
-    return Group(title, table)
+    names = sorted({m for found in rows.values() for m in found if m.startswith(LAYER_METRIC)})
+    columns = [
+        Column("layer"), *(Column(str(int(name.removeprefix(LAYER_METRIC)))) for name in names)
+    ]  # fmt: skip
+    cells = [
+        [layer, *(percent(found[name]) if name in found else "" for name in names)]
+        for layer, found in rows.items()
+    ]
+    return FittedTable(columns, cells, title=title)
 
 
 def variant_mark(variant: str) -> str:
@@ -148,7 +138,7 @@ def record_title(record: Mapping[str, Any]) -> str:
     parts = [
         f"{protocol['id']}@{protocol['version']}",
         f"{data['name']}{variant_mark(data['variant'])}",
-        f"{model['name']} [{model['network']}, norm {model['norm']}]",
+        f"{shortened(model['name'], 56)} [{model['network']}, norm {model['norm']}]",
     ]
     if not model["pretrained"]:
         parts.append("UNTRAINED")
@@ -157,39 +147,39 @@ def record_title(record: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def frame_table(frame: "pandas.DataFrame", *, title: str) -> "RenderableType":
+def frame_table(frame: "pandas.DataFrame", *, title: str) -> FittedTable:
     """A data frame of texts, its index as first columns.
 
     A frame that is wider than high is shown turned, since terminals are higher than wide.
     """
-    from rich.table import Table
-
     if frame.index.nlevels == 1 and frame.shape[1] > max(4, len(frame)):
         frame = frame.T.rename_axis("benchmark")
-
-    table = Table(title=title, title_justify="left", header_style="bold")
     flat = frame.reset_index()
-    for name in flat.columns:
-        table.add_column("model" if name == "row" else str(name), overflow="fold")
-    for row in flat.itertuples(index=False):
-        table.add_row(*(str(cell) for cell in row))
-    return table
+    names = ["model" if name == "row" else str(name) for name in flat.columns]
+    columns = [
+        Column(name, left=at < frame.index.nlevels, shorten=at == 0)
+        for at, name in enumerate(names)
+    ]
+    rows = [[str(cell) for cell in row] for row in flat.itertuples(index=False)]
+    return FittedTable(columns, rows, title=title, repeat=frame.index.nlevels)
 
 
-def score_table(scores: Mapping[str, Any]) -> "RenderableType":
+def score_table(scores: Mapping[str, Any]) -> FittedTable:
     """The scores of `score knn`: one row per layer and k."""
-    from rich.table import Table
-
-    layers = scores.get("layers", [scores])
-    table = Table(title="k-NN", title_justify="left", header_style="bold")
-    names = ["layer", "k", "top1", "top5", "mean_per_class", "n"]
-    for name in names if "layers" in scores else names[1:]:
-        table.add_column(name, justify="right")
-    for entry in layers:
-        for k, values in entry["k"].items():
-            cells = [k, *(percent(values[m]) for m in names[2:5]), f"{entry['n']:,}"]
-            table.add_row(*([str(entry["layer"])] if "layer" in entry else []), *cells)
-    return table
+    names = ["k", "top1", "top5", "mean_per_class", "n"]
+    several = "layers" in scores
+    rows = [
+        [
+            *([entry["layer"]] if several else []),
+            k,
+            *(percent(values[metric]) for metric in names[1:4]),
+            f"{entry['n']:,}",
+        ]
+        for entry in scores.get("layers", [scores])
+        for k, values in entry["k"].items()
+    ]
+    headings = [*(["layer"] if several else []), *names]
+    return FittedTable([Column(name) for name in headings], rows, title="k-NN")
 
 
 def size(num_bytes: int) -> str:
@@ -206,27 +196,34 @@ def size(num_bytes: int) -> str:
     return f"{value:.1f} TiB"
 
 
-def cache_table(entries: "Sequence[CacheEntry]") -> "RenderableType":
+def cache_table(entries: "Sequence[CacheEntry]") -> FittedTable:
     """The feature cache: one row per model and split."""
-    from rich.table import Table
-
-    table = Table(header_style="bold")
-    names = ("key", "model", "data", "layers", "features", "rows", "size", "state", "last used")
-    for name in names:
-        table.add_column(name, justify="right" if name in ("rows", "size") else "left")
-    for entry in entries:
-        table.add_row(
+    columns = [
+        Column("key", left=True),
+        Column("model", shorten=True),
+        Column("data", left=True),
+        Column("layers", left=True),
+        Column("features", left=True, drop=3),
+        Column("rows", drop=2),
+        Column("size"),
+        Column("state", left=True, drop=1),
+        Column("last used", left=True, drop=4),
+    ]
+    rows = [
+        [
             entry.key[:12],
             entry.model,
-            f"{entry.dataset} {entry.split}",
+            f"{shortened(entry.dataset, 20)} {entry.split}",
             ranges(entry.layers),
             ", ".join(entry.poolings),
             f"{entry.rows:,}",
             size(entry.bytes),
             "complete" if entry.complete else "partial",
             f"{datetime.fromtimestamp(entry.last_used):%Y-%m-%d %H:%M}",
-        )
-    return table
+        ]
+        for entry in entries
+    ]
+    return FittedTable(columns, rows)
 
 
 def ranges(numbers: Sequence[int]) -> str:

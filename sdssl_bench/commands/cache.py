@@ -10,19 +10,20 @@ app = typer.Typer(no_args_is_help=True)
 
 
 @app.command("ls")
-def ls(cache_dir: opt.CacheDir = None, json: opt.Json = False) -> None:
+def ls(cache_dir: opt.CacheDir = None, wide: opt.Wide = False, json: opt.Json = False) -> None:
     """List the feature banks: model, dataset, layers, rows, size, complete or not."""
     from json import dumps
 
     from sdssl_bench.features import cache
     from sdssl_bench.paths import default_cache
-    from sdssl_bench.tables import cache_table, show
+    from sdssl_bench.tables import cache_table
+    from sdssl_bench.terminal import show
 
     entries = cache.ls(cache_dir or default_cache())
     if json:
         typer.echo(dumps([entry.to_json() for entry in entries], indent=1))
     else:
-        show(cache_table(entries))
+        show(cache_table(entries), wide=wide)
 
 
 @app.command("du")

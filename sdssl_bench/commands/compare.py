@@ -25,9 +25,12 @@ def compare(
         bool,
         typer.Option("--fail-if-worse", help="Exit with 4 if B is significantly worse anywhere."),
     ] = False,
+    wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Is the difference between two models real? Paired tests on the same items.
+
+    Several benchmarks are a row each, --wide shows every layer of each.
 
     sdssl-bench compare moco sd_moco --fail-if-worse
     """
@@ -35,9 +38,15 @@ def compare(
 
     from sdssl_bench.comparison import compare as test
     from sdssl_bench.comparison import find_records, pair
-    from sdssl_bench.comparison_text import as_json, difference_table, sentence
+    from sdssl_bench.comparison_text import (
+        as_json,
+        difference_table,
+        overall,
+        sentence,
+        summary_table,
+    )
     from sdssl_bench.errors import UsageError
-    from sdssl_bench.tables import show
+    from sdssl_bench.terminal import show
 
     if at not in ("last", "best") and not (at.isdecimal() and int(at) > 0):
         raise UsageError(f"--at takes last, best or the number of a layer; found '{at}'.")
@@ -67,12 +76,16 @@ def compare(
         typer.echo(dumps(found, indent=1, allow_nan=False))
     else:
         typer.echo(f"A = {a}\nB = {b}")
-        for one in benchmarks:
-            show(difference_table(one, alpha=alpha))
-        for line in sentences:
-            typer.echo(line)
+        if wide or len(benchmarks) == 1:
+            for one in benchmarks:
+                show(difference_table(one, alpha=alpha), wide=wide)
+            for line in sentences:
+                show(line, wide=wide)
+        if len(benchmarks) > 1:
+            show(summary_table(benchmarks, at=at, alpha=alpha), wide=wide)
+            show(overall(benchmarks, at=at, alpha=alpha), wide=wide)
         for line in left_out:
-            typer.echo(f"not compared: {line}")
+            show(f"not compared: {line}", wide=wide)
     if fail_if_worse and worse:
         raise typer.Exit(WORSE)
 

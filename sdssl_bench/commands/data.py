@@ -36,7 +36,7 @@ def check(
     from sdssl_bench.datasets.davis_check import check_davis
     from sdssl_bench.datasets.retrieval_check import check_copydays, check_revisited
     from sdssl_bench.errors import DataError, UsageError, did_you_mean
-    from sdssl_bench.tables import show
+    from sdssl_bench.terminal import show
 
     # Sets that are no classification sets have checks of their own.
     own: dict[str, Callable[..., CheckReport]] = {

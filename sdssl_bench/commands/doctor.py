@@ -22,7 +22,7 @@ def doctor(
     from json import dumps
 
     from sdssl_bench.doctor import diagnose, render
-    from sdssl_bench.tables import show
+    from sdssl_bench.terminal import show
 
     diagnosis = diagnose(
         ckpt,

@@ -43,6 +43,7 @@ def leaderboard(
             help="[LABEL=]BASELINE:SD, rows of --latex; NAME and sd_NAME pair by themselves."
         ),
     ] = None,
+    wide: opt.Wide = False,
     uncertainty: Annotated[
         bool, typer.Option(help="Recompute intervals and ranks from the per-item scores.")
     ] = True,
@@ -52,10 +53,12 @@ def leaderboard(
     sdssl-bench leaderboard --csv leaderboard.csv --markdown leaderboard.md --latex tables/
     """
     from sdssl_bench.errors import DataError, UsageError
-    from sdssl_bench.leaderboard import VIEWS, coverage, tidy, wide
+    from sdssl_bench.leaderboard import VIEWS, coverage, tidy
+    from sdssl_bench.leaderboard import wide as pivot
     from sdssl_bench.results import read_all, select
     from sdssl_bench.standings import standings
-    from sdssl_bench.tables import frame_table, show
+    from sdssl_bench.tables import frame_table
+    from sdssl_bench.terminal import show
 
     opt.choice("--view", view, VIEWS)
     view = "val" if select_on_val else view
@@ -75,11 +78,12 @@ def leaderboard(
         )
     frame = tidy(records, uncertainty=uncertainty)
     ranks = standings(records) if uncertainty else {}
-    table = wide(frame, view, ranks={key: str(one) for key, one in ranks.items()})
+    table = pivot(frame, view, ranks={key: str(one) for key, one in ranks.items()})
     if table.empty:
         typer.echo(f"{TITLES[view]}: no result has that.")
     else:
-        show(frame_table(table.assign(coverage=coverage(table)), title=TITLES[view]))
+        shown = frame_table(table.assign(coverage=coverage(table)), title=TITLES[view])
+        show(shown, wide=wide)
     if csv:
         _write(csv, frame.to_csv(index=False, lineterminator="\n"))
         typer.echo(f"wrote {csv}: {len(frame):,} rows")

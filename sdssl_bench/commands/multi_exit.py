@@ -9,10 +9,9 @@ from sdssl_bench.commands import options as opt
 from sdssl_bench.errors import DataError, UsageError
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from sdssl_bench.encoder import Encoder
     from sdssl_bench.probes.multi_exit import ExitReport
+    from sdssl_bench.terminal import FittedTable
 
 
 def multi_exit(
@@ -36,6 +35,7 @@ def multi_exit(
     heads: opt.Heads = None,
     patch_size: opt.PatchSize = None,
     img_size: opt.ImgSize = None,
+    wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Best layer, area under the layer curve, the earliest layer that is as good as the last.
@@ -46,7 +46,8 @@ def multi_exit(
 
     from sdssl_bench.probes.multi_exit import exit_report
     from sdssl_bench.results import read_record
-    from sdssl_bench.tables import record_title, show
+    from sdssl_bench.tables import record_title
+    from sdssl_bench.terminal import show
 
     opt.choice("--dtype", dtype, ("float32", "bfloat16", "float16"))
     if within < 0:
@@ -70,7 +71,7 @@ def multi_exit(
         typer.echo(dumps([_as_json(r, speed) for r in reports], indent=1))
         return
     for one, report in zip(records, reports, strict=True):
-        show(_table(record_title(one), report, speed))
+        show(_table(record_title(one), report, speed), wide=wide)
         for line in _sentences(report, speed):
             typer.echo(line)
 
@@ -115,21 +116,18 @@ def _as_json(report: "ExitReport", speed: dict[int, float] | None) -> dict[str, 
     }
 
 
-def _table(title: str, report: "ExitReport", speed: dict[int, float] | None) -> "RenderableType":
-    from rich.table import Table
-
+def _table(title: str, report: "ExitReport", speed: dict[int, float] | None) -> "FittedTable":
     from sdssl_bench.rounding import percent, points
+    from sdssl_bench.terminal import Column, FittedTable
 
-    table = Table(title=title, title_justify="left", header_style="bold")
     names = ["layer", report.metric, "to last", *(["images/s", "speed-up"] if speed else [])]
-    for name in names:
-        table.add_column(name, justify="right")
+    rows = []
     for layer, value in report.curve.items():
-        cells = [str(layer), percent(value), points(value - report.curve[report.last])]
+        cells = [layer, percent(value), points(value - report.curve[report.last])]
         if speed:
             cells += [f"{speed[layer]:,.1f}", f"{speed[layer] / speed[report.last]:.2f} x"]
-        table.add_row(*cells)
-    return table
+        rows.append(cells)
+    return FittedTable([Column(name) for name in names], rows, title=title)
 
 
 def _sentences(report: "ExitReport", speed: dict[int, float] | None) -> list[str]:

@@ -71,6 +71,7 @@ Norm = Annotated[
     str | None,
     typer.Option(help="Norm of layers before the last: shared, none, identity or per-layer."),
 ]
+Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
 
 

@@ -20,6 +20,7 @@ def reproduce(
         list[str] | None,
         typer.Option(help="RUN=NAME: the model that a run of the table has in the results."),
     ] = None,
+    wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Commands and checkpoints of a table of the paper, and paper | ours | difference.
@@ -37,7 +38,7 @@ def reproduce(
     records = read_all(folders)
     names = _names(model or [])
     if table is not None:
-        _table(table, records, names, json=json)
+        _table(table, records, names, json=json, wide=wide)
     else:
         assert figure is not None
         _figure(figure, records, names, json=json)
@@ -53,13 +54,15 @@ def _names(texts: list[str]) -> dict[str, str]:
     return {run: name for run, _, name in pairs}
 
 
-def _table(number: int, records: list, names: dict[str, str], *, json: bool) -> None:  # type: ignore[type-arg]
+def _table(  # type: ignore[type-arg]
+    number: int, records: list, names: dict[str, str], *, json: bool, wide: bool
+) -> None:
     from json import dumps
 
     from sdssl_bench import reproduction
     from sdssl_bench.reported import CONTRADICTION
     from sdssl_bench.reproduction_text import difference_table
-    from sdssl_bench.tables import show
+    from sdssl_bench.terminal import show
 
     wanted = reproduction.wanted(number)
     reproduction.check_names(names, wanted)
@@ -77,14 +80,15 @@ def _table(number: int, records: list, names: dict[str, str], *, json: bool) -> 
         return
     _commands(checkpoints.values(), evaluations, {run for run in checkpoints if any(
         one.value is not None for one in found if one.wanted.checkpoint.name == run)})  # fmt: skip
-    show(difference_table(number, found))
+    show(difference_table(number, found), wide=wide)
     there = sum(one.value is not None for one in found)
-    typer.echo(
+    show(
         f"{there} of {len(found)} numbers are there. The interval is about the test items; another "
-        "training seed moves a number too."
+        "training seed moves a number too.",
+        wide=wide,
     )
     if any(one.cell.contradicted for one in wanted):
-        typer.echo(CONTRADICTION)
+        show(CONTRADICTION, wide=wide)
 
 
 def _figure(number: int, records: list, names: dict[str, str], *, json: bool) -> None:  # type: ignore[type-arg]

@@ -131,6 +131,7 @@ def run(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and stop.")
     ] = False,
+    wide: opt.Wide = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
 ) -> None:
     """Score layers of a checkpoint on frozen features, one forward pass for all of them.
@@ -215,6 +216,8 @@ def run(
         print_plan(encoder, pairs, asked, ctx=ctx, out=out)
         return
     with progress:
-        code = run_all(encoder, pairs, asked, ctx=ctx, out=out.expanduser(), overwrite=overwrite)
+        code = run_all(
+            encoder, pairs, asked, ctx=ctx, out=out.expanduser(), overwrite=overwrite, wide=wide
+        )
     if code:
         raise typer.Exit(code)

@@ -13,9 +13,10 @@ from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
 from sdssl_bench.parameters import parse_value
 from sdssl_bench.results import ResultStore
 from sdssl_bench.runner import Outcome, record_head, run
-from sdssl_bench.tables import layer_table, show
+from sdssl_bench.tables import layer_table, result_line
 from sdssl_bench.task import RunContext, Task
-from sdssl_bench.uncertainty import record_intervals
+from sdssl_bench.terminal import show
+from sdssl_bench.uncertainty import Interval, record_intervals
 
 
 def check_device(device: str) -> str:
@@ -206,8 +207,11 @@ def run_all(
     ctx: RunContext,
     out: Path,
     overwrite: str,
+    wide: bool = False,
 ) -> int:
     """Run every (task, dataset); one that fails does not stop the others.
+
+    One pair shows its tables; of several each is a line as it arrives, unless `wide`.
 
     Returns:
         0, or 1 if a task failed, or 3 if only data were missing. A single pair raises its error.
@@ -220,13 +224,23 @@ def run_all(
                 encoder, task, name, layers=layers, ctx=ctx, store=store, overwrite=overwrite
             )
             if is_main_process():
-                _show(task, outcome, layers, store.path(outcome.record))
+                path = store.path(outcome.record)
+                # Drawn from the stored items, so they also prove the numbers that are shown.
+                intervals = record_intervals(outcome.record, path)
+                if wide or len(pairs) == 1:
+                    show_result(task, outcome, layers, path, intervals=intervals, wide=wide)
+                else:
+                    typer.echo(result_line(outcome.record))
         except UserError as error:
             if len(pairs) == 1:
                 raise
             failures.append(error)
             if is_main_process():
                 typer.echo(f"error: {task.name} on {name}: {error}", err=True)
+    if is_main_process() and len(pairs) > 1:
+        typer.echo(
+            f"last layer (best at), curve over layers; records: {store.root}; --wide: tables"
+        )
     if not failures:
         return 0
     if is_main_process():
@@ -234,12 +248,20 @@ def run_all(
     return DataError.exit_code if all(isinstance(e, DataError) for e in failures) else 1
 
 
-def _show(task: Task, outcome: Outcome, layers: Sequence[int], path: Path) -> None:
+def show_result(
+    task: Task,
+    outcome: Outcome,
+    layers: Sequence[int],
+    path: Path,
+    *,
+    intervals: Mapping[int, Interval],
+    wide: bool = False,
+) -> None:
     """Print a result: the layers with their intervals, what else the task shows, and its file."""
-    intervals = record_intervals(outcome.record, path)
-    show(layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals))
+    table = layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals)
+    show(table, wide=wide)
     # A task with more to show than its layers has a method `tables`.
     more = getattr(task, "tables", lambda record, path: ())
-    for table in more(outcome.record, path):
-        show(table)
+    for one in more(outcome.record, path):
+        show(one, wide=wide)
     typer.echo(f"record: {path}")

@@ -33,6 +33,7 @@ def knn(
     ] = None,
     temperature: Annotated[float, typer.Option(help="Similarity scale of the vote.")] = 0.07,
     backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+    wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Weighted k-NN accuracy of features in npz files, for every k and layer.
@@ -43,7 +44,8 @@ def knn(
 
     from sdssl_bench.parameters import parse_value
     from sdssl_bench.scoring import score_knn
-    from sdssl_bench.tables import score_table, show
+    from sdssl_bench.tables import score_table
+    from sdssl_bench.terminal import show
 
     scores = score_knn(
         train,
@@ -55,7 +57,7 @@ def knn(
     if json:
         typer.echo(dumps(scores))
     else:
-        show(score_table(scores))
+        show(score_table(scores), wide=wide)
 
 
 app.command("davis")(davis)

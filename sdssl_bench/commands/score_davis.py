@@ -10,9 +10,8 @@ from sdssl_bench.commands import options as opt
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from rich.table import Table
-
     from sdssl_bench.davis import SequenceScores
+    from sdssl_bench.terminal import FittedTable
 
 
 def davis(
@@ -35,6 +34,7 @@ def davis(
         int | None,
         typer.Option("--num-workers", "-j", min=0, help="Processes; default: one per core."),
     ] = None,
+    wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """J, F and J&F of DAVIS-2017 masks (semi-supervised), equal to the public toolkit's.
@@ -46,7 +46,7 @@ def davis(
     from sdssl_bench.davis import csv_files, per_object, summarise
     from sdssl_bench.davis.folders import available_cpus, read_sequences, score_folders
     from sdssl_bench.errors import UsageError
-    from sdssl_bench.tables import show
+    from sdssl_bench.terminal import show
 
     if sequences:
         names = read_sequences(sequences)
@@ -70,29 +70,27 @@ def davis(
         )
     else:
         for table in _tables(scores.sequences):
-            show(table)
+            show(table, wide=wide)
 
 
-def _tables(sequences: "Sequence[SequenceScores]") -> "list[Table]":
+def _tables(sequences: "Sequence[SequenceScores]") -> "list[FittedTable]":
     """The objects, and below them the seven numbers."""
-    from rich.table import Table
-
     from sdssl_bench.davis import per_object, summarise
     from sdssl_bench.rounding import percent
+    from sdssl_bench.terminal import Column, FittedTable
 
-    objects = Table(title="DAVIS objects", title_justify="left", header_style="bold")
-    for heading in ("object", "J", "F", "J&F"):
-        objects.add_column(heading, justify="left" if heading == "object" else "right")
-    for name, one in per_object(sequences).items():
-        objects.add_row(name, *map(percent, (one["J"], one["F"], (one["J"] + one["F"]) / 2)))
+    columns = [Column("object", shorten=True), *map(Column, ("J", "F", "J&F"))]
+    rows = [
+        [name, *map(percent, (one["J"], one["F"], (one["J"] + one["F"]) / 2))]
+        for name, one in per_object(sequences).items()
+    ]
     total = summarise(sequences)
     count = sum(len(one.objects) for one in sequences)
-    summary = Table(
-        title=f"{len(sequences)} sequences, {count} objects",
-        title_justify="left",
-        header_style="bold",
-    )
-    for heading in total:
-        summary.add_column(heading, justify="right")
-    summary.add_row(*map(percent, total.values()))
-    return [objects, summary]
+    return [
+        FittedTable(columns, rows, title="DAVIS objects"),
+        FittedTable(
+            [Column("score", left=True), Column("x100")],
+            [[name, percent(value)] for name, value in total.items()],
+            title=f"{len(sequences)} sequences, {count} objects",
+        ),
+    ]

@@ -8,7 +8,7 @@ import typer
 from sdssl_bench.commands import options as opt
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from sdssl_bench.terminal import FittedTable
 
 
 def retrieval(
@@ -16,6 +16,7 @@ def retrieval(
         Path, typer.Option(help="npz with queries [Q, D] and database [N, D], or [L, ., D].")
     ],
     gnd: Annotated[Path, typer.Option(help="gnd_roxford5k.pkl, gnd_rparis6k.pkl, or JSON.")],
+    wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Easy, Medium and Hard mAP and mP@k on revisited Oxford/Paris, for every layer.
@@ -25,13 +26,13 @@ def retrieval(
     from json import dumps
 
     from sdssl_bench.scoring_retrieval import score_retrieval
-    from sdssl_bench.tables import show
+    from sdssl_bench.terminal import show
 
     scores = score_retrieval(features, gnd)
     if json:
         typer.echo(dumps(scores))
     else:
-        show(_table(scores, "Revisited retrieval", first="protocol"))
+        show(_table(scores, "Revisited retrieval", first="protocol"), wide=wide)
 
 
 def copydays(
@@ -41,6 +42,7 @@ def copydays(
     whitening: Annotated[str, typer.Option(help="dino or centred.")] = "dino",
     top_k: Annotated[int, typer.Option("--top-k", min=1, help="Length of each list.")] = 20,
     backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+    wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Copy-detection mAP (first 20, whole ranking) and micro-AP per block, for every layer.
@@ -50,7 +52,7 @@ def copydays(
     from json import dumps
 
     from sdssl_bench.scoring_retrieval import score_copydays
-    from sdssl_bench.tables import show
+    from sdssl_bench.terminal import show
 
     scores = score_copydays(
         features,
@@ -63,26 +65,25 @@ def copydays(
     else:
         one = scores.get("layers", [scores])[0]
         title = f"Copydays, {one['distractors']:,} distractors, whitening {one['whitening']}"
-        show(_table(scores, title, first="block"))
+        show(_table(scores, title, first="block"), wide=wide)
 
 
-def _table(scores: dict[str, Any], title: str, *, first: str) -> "Table":
-    from rich.table import Table
-
+def _table(scores: dict[str, Any], title: str, *, first: str) -> "FittedTable":
     from sdssl_bench.rounding import percent
+    from sdssl_bench.terminal import Column, FittedTable
 
-    layers = scores.get("layers", [scores])
     rows = [
         (entry.get("layer"), name, values)
-        for entry in layers
+        for entry in scores.get("layers", [scores])
         for name, values in entry.items()
         if isinstance(values, dict)
     ]
     metrics = list(rows[0][2])
-    table = Table(title=title, title_justify="left", header_style="bold")
-    for name in [*(["layer"] if "layers" in scores else []), first, *metrics]:
-        table.add_column(name, justify="right")
-    for layer, name, values in rows:
-        cells = ["-" if values[m] is None else percent(values[m]) for m in metrics]
-        table.add_row(*([str(layer)] if layer is not None else []), name, *cells)
-    return table
+    layer = ["layer"] if "layers" in scores else []
+    columns = [*map(Column, layer), Column(first, left=True), *map(Column, metrics)]
+    cells = [
+        [*([number] if layer else []), name,
+         *("-" if values[m] is None else percent(values[m]) for m in metrics)]
+        for number, name, values in rows
+    ]  # fmt: skip
+    return FittedTable(columns, cells, title=title, repeat=1 + len(layer))
