@@ -72,6 +72,11 @@ class Groups:
             a, b = counts @ self.a / total, counts @ self.b / total
         return np.asarray(b.max(axis=1) - a.max(axis=1))
 
+    def parts(self, draws: int) -> list[int]:
+        """Draws in portions that fit into memory."""
+        step = max(1, CELLS // len(self.count))
+        return [min(step, draws - start) for start in range(0, draws, step)]
+
     def resampled(self, draws: int, generator: np.random.Generator) -> Floats:
         """[draws, G] how often each group is drawn, within its stratum."""
         drawn = np.zeros((draws, len(self.count)))
@@ -80,6 +85,25 @@ class Groups:
             total = int(self.count[own].sum())
             drawn[:, own] = generator.multinomial(total, self.count[own] / total, size=draws)
         return drawn
+
+
+def best_layer_interval(
+    a: Mapping[int, Units],
+    b: Mapping[int, Units],
+    *,
+    confidence: float,
+    draws: int = RESELECTIONS,
+    seed: int = 0,
+) -> tuple[float, float]:
+    """The interval of `best_layer_test` at another confidence; same resamples."""
+    groups, generator = Groups.of(a, b), np.random.default_rng(seed)
+    parts = groups.parts(draws)
+    gaps = np.concatenate([groups.gaps(groups.resampled(part, generator)) for part in parts])
+    return _bounds(gaps, len(next(iter(a.values()))), confidence)
+
+
+def _bounds(gaps: Floats, n: int, confidence: float) -> tuple[float, float]:
+    return percentile_bounds(gaps, n, confidence) if n > 1 else (-1.0, 1.0)
 
 
 def best_layer_test(
@@ -104,12 +128,9 @@ def best_layer_test(
     """
     one, groups = next(iter(a.values())), Groups.of(a, b)
     generator = np.random.default_rng(seed)
-    step = max(1, CELLS // len(groups.count))
-    parts = [min(step, draws - start) for start in range(0, draws, step)]
+    parts = groups.parts(draws)
     gaps = np.concatenate([groups.gaps(groups.resampled(part, generator)) for part in parts])
-    low, high = -1.0, 1.0
-    if len(one) > 1:
-        low, high = percentile_bounds(gaps, len(one), confidence)
+    low, high = _bounds(gaps, len(one), confidence)
     mean_a, mean_b = ((groups.count * groups.weights) @ scores for scores in (groups.a, groups.b))
     best_a, best_b = float(mean_a.max()), float(mean_b.max())
     if list(a) == list(b):

@@ -4,29 +4,50 @@ Only results of one protocol on one set of images are paired. Three families of 
 Holm, each over all benchmarks: last layers, best layers, and every single layer.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
-from sdssl_bench.best_layers import best_layer_test
+from sdssl_bench.best_layers import best_layer_interval, best_layer_test
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.explanation import Setting, obstacles
 from sdssl_bench.results import Record, Stored, read_all, read_record
-from sdssl_bench.significance import Difference, holm, paired_test
+from sdssl_bench.significance import (
+    SLACK,
+    Difference,
+    agreeing,
+    holm,
+    holm_factors,
+    paired_interval,
+    paired_test,
+)
 from sdssl_bench.tables import variant_mark
 from sdssl_bench.units import Units, layer_units
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A difference with its p value adjusted for the others of its family."""
+    """A difference, with p value and interval adjusted for the others of its family in the same way.
+
+    Attributes:
+        difference: with its own p and interval, as if it were the only test.
+        adjusted: p after Holm.
+        low: lower end of the interval at the level that Holm leaves this test: it excludes 0 exactly if
+            `adjusted` is at most 1 - confidence.
+        high: upper end.
+        interval: the interval at any confidence, unadjusted.
+    """
 
     difference: Difference
     adjusted: float
+    low: float
+    high: float
+    interval: Callable[[float], tuple[float, float]] = field(compare=False, repr=False)
 
     def verdict(self, alpha: float) -> str:
         """Of model b: "better", "worse" or "" where no difference can be told."""
-        if self.adjusted > alpha or self.difference.difference == 0:
+        if self.adjusted > alpha + SLACK or self.difference.difference == 0:
             return ""
         return "better" if self.difference.difference > 0 else "worse"
 
@@ -73,7 +94,8 @@ def find_records(text: str, folders: Sequence[Path]) -> list[Stored]:
     """The records that a user names.
 
     Args:
-        text: a record's file, a folder of records, or the name of a model in `folders`.
+        text: a record's file, a folder of records, or the name, or an unambiguous part of the name,
+            of a model in `folders`.
         folders: results folders.
 
     Raises:
@@ -90,13 +112,30 @@ def find_records(text: str, folders: Sequence[Path]) -> list[Stored]:
             raise DataError(f"Expected result records under {folder}, found none.")
         return _scores([(file, read_record(file)) for file in files])
     stored = _scores(read_all(folders))
-    found = [one for one in stored if one[1]["model"]["name"] == text]
-    if not found:
-        known = {record["model"]["name"] for _, record in stored}
+    known = sorted({record["model"]["name"] for _, record in stored})
+    matching = named_models(text, known)
+    if len(matching) > 1:
+        raise UsageError(
+            f"'{text}' is part of several models' names: {', '.join(matching)}. Give more of one."
+        )
+    if not matching:
         places = ", ".join(map(str, folders))
         where = f" It is no file or folder either. Models are looked for in {places} (--results)."
         raise UsageError(did_you_mean("model", text, known) + where)
-    return found
+    return [one for one in stored if one[1]["model"]["name"] == matching[0]]
+
+
+def named_models(text: str, known: Sequence[str]) -> list[str]:
+    """The models that a user may mean: by the whole name, else by words of it, else by any part.
+
+    >>> names = ["mocov3_vit_s16", "sd_mocov3_vit_s16", "runs/a/epoch 10"]
+    >>> named_models("mocov3_vit_s16", names), named_models("sd_", names), named_models("a", names)
+    (['mocov3_vit_s16'], ['sd_mocov3_vit_s16'], ['runs/a/epoch 10'])
+    """
+    if text in known:
+        return [text]
+    words = [name for name in known if text in name.replace("/", " ").split()]
+    return words or [name for name in known if text and text in name]
 
 
 def _scores(records: Iterable[Stored]) -> list[Stored]:
@@ -144,7 +183,7 @@ def compare(
 
     Args:
         pairs: from `pair`.
-        confidence: of the intervals.
+        confidence: of the intervals, 1 - alpha.
         seed: of resamples and permutations.
 
     Raises:
@@ -161,7 +200,7 @@ def compare(
             found.append(one)
     if not found:
         raise UsageError("These results cannot be compared. " + " ".join(reasons))
-    return _adjusted(found), reasons
+    return _adjusted(found, confidence), reasons
 
 
 def _test(a: Stored, b: Stored, *, confidence: float, seed: int) -> Benchmark | None:
@@ -176,23 +215,24 @@ def _test(a: Stored, b: Stored, *, confidence: float, seed: int) -> Benchmark | 
         wanted["last"] = ends
 
     def test(layers: tuple[int, int]) -> Outcome:
-        return Outcome(
-            paired_test(
-                units_a[layers[0]],
-                units_b[layers[1]],
-                layers=layers,
-                confidence=confidence,
-                seed=seed,
-            ),
-            1.0,
-        )
+        one, other = units_a[layers[0]], units_b[layers[1]]
+        found = paired_test(one, other, layers=layers, confidence=confidence, seed=seed)
+        interval = partial(paired_interval, one, other, seed=seed)
+        return _alone(found, lambda level: interval(confidence=level))
 
     tests = {name: test(layers) for name, layers in wanted.items()}
     best = None
     if max(len(units_a), len(units_b)) > 1:
-        best = Outcome(best_layer_test(units_a, units_b, confidence=confidence, seed=seed), 1.0)
+        best = _alone(
+            best_layer_test(units_a, units_b, confidence=confidence, seed=seed),
+            lambda level: best_layer_interval(units_a, units_b, confidence=level, seed=seed),
+        )
     last = tests.pop("last", None)
     return Benchmark(a, b, {int(name): one for name, one in tests.items()}, last, best)
+
+
+def _alone(found: Difference, interval: Callable[[float], tuple[float, float]]) -> Outcome:
+    return Outcome(found, found.p, found.low, found.high, interval)
 
 
 def _layers(stored: Stored) -> dict[int, Units] | None:
@@ -204,11 +244,12 @@ def _layers(stored: Stored) -> dict[int, Units] | None:
     return complete or None
 
 
-def _adjusted(benchmarks: list[Benchmark]) -> list[Benchmark]:
-    """With Holm's p values within each family."""
-    last = iter(_family([one.last for one in benchmarks]))
-    best = iter(_family([one.best for one in benchmarks]))
-    single = iter(_family([test for one in benchmarks for test in one.layers.values()]))
+def _adjusted(benchmarks: list[Benchmark], confidence: float) -> list[Benchmark]:
+    """With Holm's p values, and intervals to match, within each family."""
+    last = iter(_family([one.last for one in benchmarks], confidence))
+    best = iter(_family([one.best for one in benchmarks], confidence))
+    layers = [test for one in benchmarks for test in one.layers.values()]
+    single = iter(_family(layers, confidence))
     return [
         replace(
             one,
@@ -220,6 +261,19 @@ def _adjusted(benchmarks: list[Benchmark]) -> list[Benchmark]:
     ]
 
 
-def _family(tests: Sequence[Outcome | None]) -> list[Outcome | None]:
-    values = iter(holm([one.difference.p for one in tests if one is not None]))
-    return [None if one is None else replace(one, adjusted=next(values)) for one in tests]
+def _family(tests: Sequence[Outcome | None], confidence: float) -> list[Outcome | None]:
+    p_values = [one.difference.p for one in tests if one is not None]
+    adjusted, factors = iter(holm(p_values)), iter(holm_factors(p_values))
+    return [
+        None if one is None else _adjust(one, next(adjusted), next(factors), confidence)
+        for one in tests
+    ]
+
+
+def _adjust(one: Outcome, adjusted: float, factor: float, confidence: float) -> Outcome:
+    d, alpha = one.difference, 1 - confidence
+    low, high = (d.low, d.high) if factor == 1 else one.interval(1 - alpha / factor)
+    low, high = agreeing(
+        low, high, difference=d.difference, n=d.n, rejected=adjusted <= alpha + SLACK
+    )
+    return replace(one, adjusted=adjusted, low=low, high=high)

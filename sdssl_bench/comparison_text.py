@@ -9,15 +9,23 @@ from sdssl_bench.significance import Difference
 from sdssl_bench.terminal import Column, FittedTable
 
 
-def difference_table(benchmark: Benchmark, *, alpha: float) -> FittedTable:
+def difference_table(
+    benchmark: Benchmark, *, alpha: float, benchmarks: Sequence[Benchmark]
+) -> FittedTable:
     """Every layer, then the last and the best; scores and differences x100.
 
     Args:
         benchmark: from `comparison.compare`.
         alpha: level of significance.
+        benchmarks: all that were compared with it, which it is adjusted for.
     """
     record, level = benchmark.a[1], round(100 * (1 - alpha))
-    title = f"{benchmark.name} · {record['protocol']['id']} · {record['headline']}"
+    title = (
+        f"{benchmark.name} · {record['protocol']['id']} · {record['headline']}\n"
+        f"{_adjusted_over(num_tests('1', benchmarks), alpha)}"
+    )
+    if len(benchmarks) > 1:
+        title += f"; last and best each over {len(benchmarks)}"
     disputed = any(one.difference.only_a >= 0 for one in benchmark.layers.values())
     rows = [(str(layer), one) for layer, one in benchmark.layers.items()]
     if benchmark.last is not None:
@@ -26,8 +34,7 @@ def difference_table(benchmark: Benchmark, *, alpha: float) -> FittedTable:
         rows.append((_layers_of("best", benchmark.best.difference), benchmark.best))
     columns = [
         *map(Column, ("layer", "A", "B", "B - A", f"{level} % interval")),
-        Column("p", drop=3),
-        Column("p (Holm)"),
+        Column("p"),
         Column("n", drop=2),
         *(Column(name, drop=4) for name in ("only A right", "only B right") if disputed),
         Column("", left=True),
@@ -40,8 +47,8 @@ def difference_table(benchmark: Benchmark, *, alpha: float) -> FittedTable:
         cells.append(
             [
                 *(label, percent(d.a), percent(d.b), points(d.difference)),
-                f"{points(d.low)} to {points(d.high)}",
-                *(p_text(d.p), p_text(one.adjusted), f"{d.n:,}", *only),
+                f"{points(one.low)} to {points(one.high)}",
+                *(p_text(one.adjusted), f"{d.n:,}", *only),
                 ", ".join(text for text in (verdict and f"B {verdict}", note) if text),
             ]
         )
@@ -63,11 +70,13 @@ def summary_table(
         at: "last", "best" or a layer's number.
         alpha: level of significance.
     """
+    title = f"{_place(at, None)}; {_adjusted_over(num_tests(at, benchmarks), alpha)}"
     columns = [
         Column("benchmark", shorten=True),
         *map(Column, names),
-        Column("difference"),
-        Column("p (Holm)"),
+        Column("B - A" if names == ("A", "B") else "difference"),
+        Column(f"{round(100 * (1 - alpha))} % interval"),
+        Column("p"),
         Column("n", drop=1),
         Column("", left=True),
     ]
@@ -84,12 +93,13 @@ def summary_table(
                 percent(d.a),
                 percent(d.b),
                 points(d.difference),
+                f"{points(tested.low)} to {points(tested.high)}",
                 p_text(tested.adjusted),
                 f"{d.n:,}",
                 f"{better} better" if verdict else "",
             ]
         )
-    return FittedTable(columns, rows)
+    return FittedTable(columns, rows, title=title)
 
 
 def overall(
@@ -114,12 +124,25 @@ def overall(
         for name, verdict in zip(names, ("worse", "better"), strict=True)
     }
     sure = "; ".join(f"{name} on {', '.join(won)}" for name, won in certain.items() if won)
-    tests = f"(p < {alpha:g} after Holm over {len(found)} tests)"
+    tests = f"(p < {alpha:g} after Holm over {num_tests(at, benchmarks)} tests)"
     if not sure:
         return f"{lead} Nowhere is that certain {tests}: no difference can be told."
     rest = len(found) - sum(map(len, certain.values()))
     open_ = f"; on the other {rest} no difference can be told" if rest else ""
     return f"{lead} Certain {tests}: {sure}{open_}."
+
+
+def num_tests(at: str, benchmarks: Sequence[Benchmark]) -> int:
+    """Tests that a p value at "last", "best" or a layer is adjusted for."""
+    if at.isdecimal():  # of the family of all layers
+        return sum(len(one.layers) for one in benchmarks)
+    return sum(one.at(at) is not None for one in benchmarks)
+
+
+def _adjusted_over(tests: int, alpha: float) -> str:
+    if tests < 2:
+        return f"p and {round(100 * (1 - alpha))} % interval of one test"
+    return f"p and {round(100 * (1 - alpha))} % intervals adjusted over {tests} tests (Holm)"
 
 
 def _layers_of(name: str, difference: Difference) -> str:
@@ -149,7 +172,7 @@ def sentence(benchmark: Benchmark, *, at: str, alpha: float, tests: int) -> str:
     adjusted = f" after Holm over {tests} tests" if tests > 1 else ""
     end = (
         f": {percent(d.b)} against {percent(d.a)}, a difference of {points(d.difference)} points "
-        f"({level} % interval {points(d.low)} to {points(d.high)}, p {_equals(tested.adjusted)}"
+        f"({level} % interval {points(tested.low)} to {points(tested.high)}, p {_equals(tested.adjusted)}"
         f"{adjusted}) on {d.n:,} {d.unit}"
     )
     return start + end + _of_layers(benchmark, alpha) + "."
@@ -202,6 +225,8 @@ def as_json(benchmark: Benchmark) -> dict[str, Any]:
             "low": d.low,
             "high": d.high,
             "p": d.p,
+            "low_holm": tested.low,
+            "high_holm": tested.high,
             "p_holm": tested.adjusted,
             "n": d.n,
             "unit": d.unit,

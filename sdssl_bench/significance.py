@@ -127,6 +127,43 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def holm_factors(p_values: Sequence[float]) -> list[float]:
+    """What Holm multiplies each p value by, before the cap at 1: from 1 to the number of tests.
+
+    A test is significant at `alpha` after Holm exactly if its own p is at most alpha / factor.
+
+    >>> holm_factors([0.01, 0.04, 0.03])
+    [3.0, 1.5, 2.0]
+    """
+    factors, highest = [1.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
+    for rank, index in enumerate(order):
+        highest = max(highest, (len(order) - rank) * p_values[index])
+        factors[index] = highest / p_values[index] if p_values[index] else float(len(order) - rank)
+    return factors
+
+
+def agreeing(
+    low: float, high: float, *, difference: float, n: int, rejected: bool
+) -> tuple[float, float]:
+    """An interval that excludes 0 exactly if the test has rejected "no difference".
+
+    Test and interval are made by different formulas and can disagree about 0 alone, near the level. The
+    test decides: its verdict on 0 replaces the interval's, which costs no coverage of any difference.
+
+    Args:
+        low: lower end.
+        high: upper end, at the level of the test.
+        difference: found.
+        n: units.
+        rejected: by the test.
+    """
+    if not rejected or difference == 0:
+        return min(low, 0.0), max(high, 0.0)
+    least = min(abs(difference), 1 / n) / 2
+    return (max(low, least), high) if difference > 0 else (low, min(high, -least))
+
+
 def aligned(a: Units, b: Units) -> tuple[Units, Units]:
     """Both models' units in the order of their ids.
 
@@ -177,13 +214,22 @@ def paired_test(
         only_a, only_b = int((steps < 0).sum()), int((steps > 0).sum())
     if a.binary and not a.strata.any():
         p, test = mcnemar(only_a, only_b), "McNemar, exact"
-        low, high = paired_proportions(only_a, only_b, len(a), confidence)
     else:
         p, exact = sign_flip(steps * a.weights, draws=draws, seed=seed)
         test = "sign-flip, exact" if exact else f"sign-flip, {draws:,} draws"
-        bounds = _stratified_bounds if a.binary else _bootstrap_bounds
-        low, high = bounds(a, steps, confidence, seed)
+    low, high = paired_interval(a, b, confidence=confidence, seed=seed)
     return Difference(a.value, b.value, low, high, p, len(a), a.kind, test, layers, only_a, only_b)
+
+
+def paired_interval(a: Units, b: Units, *, confidence: float, seed: int = 0) -> tuple[float, float]:
+    """Interval of b - a; arguments and errors of `paired_test`."""
+    a, b = aligned(a, b)
+    steps = b.scores - a.scores
+    if not a.binary:
+        return _bootstrap_bounds(a, steps, confidence, seed)
+    if a.strata.any():
+        return _stratified_bounds(a, steps, confidence, seed)
+    return paired_proportions(int((steps < 0).sum()), int((steps > 0).sum()), len(a), confidence)
 
 
 def paired_proportions(

@@ -1,6 +1,7 @@
 """`compare` pairs only what may be compared, and says what it found in one sentence."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,11 @@ from typer.testing import CliRunner
 
 from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.cli import app
-from sdssl_bench.comparison import compare, find_records, pair
+from sdssl_bench.comparison import Outcome, _family, compare, find_records, pair
 from sdssl_bench.comparison_text import sentence
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.results import items_path
-from sdssl_bench.significance import holm, mcnemar
+from sdssl_bench.significance import Difference, holm, mcnemar, paired_proportions
 from sdssl_bench.units import layer_units
 from stored_results import PETS, RETRIEVAL, knn_layer, retrieval_layer, store
 
@@ -69,6 +70,48 @@ def test_each_family_is_adjusted_over_all_benchmarks(root: Path) -> None:
     assert last[0].adjusted == 2 * last[0].difference.p
     assert benchmarks[0].best is not None
     assert benchmarks[0].best.adjusted == benchmarks[0].best.difference.p
+
+
+def test_a_model_is_named_by_any_unambiguous_part(root: Path) -> None:
+    whole = find_records("sd_dino", [root])
+    assert find_records("sd_", [root]) == whole
+    assert find_records("dino", [root]) != whole, "a whole name wins over a part of another"
+    with pytest.raises(UsageError, match="several models' names: dino, sd_dino"):
+        find_records("din", [root])
+    with pytest.raises(UsageError, match="Unknown model 'dinoo'"):
+        find_records("dinoo", [root])
+
+
+def test_intervals_and_p_values_agree(root: Path) -> None:
+    benchmarks, _ = compare(pair(find_records("dino", [root]), find_records("sd_dino", [root]))[0])
+    tested = [
+        one for b in benchmarks for one in (*b.layers.values(), b.last, b.best) if one is not None
+    ]
+    assert {bool(one.verdict(0.05)) for one in tested} == {True, False}
+    for one in tested:
+        excludes = one.low > 0 or one.high < 0
+        assert excludes == (one.adjusted <= 0.05) == bool(one.verdict(0.05))
+        assert one.low <= one.difference.low or excludes
+        assert one.high >= one.difference.high or excludes
+
+
+def test_families_without_a_difference_rarely_show_an_interval_without_0() -> None:
+    """Sixteen benchmarks of two equal models: one or more of 16 intervals excludes 0 in 5 % at most."""
+    rng = np.random.default_rng(0)
+    wrong = 0
+    for _ in range(400):
+        family = []
+        for _ in range(16):
+            only_a, only_b = rng.multinomial(200, [0.1, 0.1, 0.8])[:2]
+            found = Difference(
+                0.5, 0.5 + (only_b - only_a) / 200, 0.0, 0.0, mcnemar(only_a, only_b), 200,
+                "images", "McNemar", (1, 1),
+            )  # fmt: skip
+            bounds = partial(paired_proportions, only_a, only_b, 200)
+            family.append(Outcome(found, found.p, *bounds(0.95), bounds))
+        adjusted = _family(family, 0.95)
+        wrong += any(one.low > 0 or one.high < 0 for one in adjusted if one is not None)
+    assert wrong <= 400 * 0.073
 
 
 def test_the_best_layers_are_tested_with_their_choice_inside(root: Path) -> None:

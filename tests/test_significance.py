@@ -5,14 +5,18 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from sdssl_bench.best_layers import best_layer_test
 from sdssl_bench.errors import UsageError
 from sdssl_bench.significance import (
     Difference,
+    agreeing,
     aligned,
     holm,
+    holm_factors,
     mcnemar,
     paired_proportions,
     paired_test,
@@ -334,3 +338,24 @@ def test_groups_of_equal_images_change_nothing() -> None:
         x, y = np.where(swap, b, a), np.where(swap, a, b)
         extreme.append(abs(y.mean(1).max() - x.mean(1).max()) >= abs(gap) - 1e-12)
     assert found.p == pytest.approx(np.mean(extreme), abs=0.045)
+
+
+# Interval and p adjusted alike
+
+
+@given(st.lists(st.floats(1e-9, 1), min_size=1, max_size=12), st.floats(0.001, 0.2))
+def test_holm_divides_the_level_as_it_multiplies_p(p_values, alpha) -> None:
+    for p, adjusted, factor in zip(p_values, holm(p_values), holm_factors(p_values), strict=True):
+        assert 1 - 1e-9 <= factor <= len(p_values) + 1e-9
+        assert adjusted == pytest.approx(min(1, factor * p))
+        if abs(factor * p - alpha) > 1e-12:
+            assert (adjusted <= alpha) == (p <= alpha / factor)
+
+
+@given(st.floats(-0.5, 0.5), st.floats(0, 0.4), st.integers(2, 500), st.booleans())
+def test_an_interval_excludes_0_exactly_if_the_test_rejects(difference, width, n, rejected) -> None:
+    low, high = agreeing(
+        difference - width, difference + width, difference=difference, n=n, rejected=rejected
+    )
+    assert low <= difference <= high
+    assert (low > 0 or high < 0) == (rejected and difference != 0)

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def renderable(diagnosis: "Diagnosis") -> "RenderableType":
-    """Facts, comparison with a fresh initialisation, layers, warnings."""
+    """The verdict and warnings, what `run` would do, facts, layers, comparison with a fresh start."""
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
@@ -23,27 +23,42 @@ def renderable(diagnosis: "Diagnosis") -> "RenderableType":
         facts.add_row(name, Text(value))
     warnings = [Text(f"Warning: {text}", style="bold yellow") for text in diagnosis.warnings]
     fixed = ", ".join(f"{name}*" for name in diagnosis.fixed)
-    verdict = (
-        f"weights: {diagnosis.weights} ({len(diagnosis.untouched)} of {diagnosis.compared} tensors "
-        "look freshly initialised" + (f"; fixed by design: {fixed})" if fixed else ")")
+    compared = (
+        f"{len(diagnosis.untouched)} of {diagnosis.compared} tensors look freshly initialised"
+        + (f"; fixed by design: {fixed}" if fixed else "")
     )
-    photographs = Text("[CLS] of six photographs", style="italic")
     return Group(
+        Text(_verdict(diagnosis), style="bold"),
+        *warnings,
+        "",
         facts,
         "",
-        Text(verdict, style="italic"),
-        _weights(diagnosis),
-        "",
-        photographs,
+        Text("[CLS] of six photographs", style="italic"),
         _layers(diagnosis),
-        *warnings,
+        "",
+        Text(compared, style="italic"),
+        _weights(diagnosis),
     )
+
+
+def _verdict(diagnosis: "Diagnosis") -> str:
+    model, layers = diagnosis.model, diagnosis.layers
+    broken = [str(layer.layer) for layer in layers if layer.verdict != "ok"]
+    state = f"layers {', '.join(broken)} broken" if broken else f"all {len(layers)} layers sound"
+    return f"{model.name}: {diagnosis.weights}, {state}."
 
 
 def _facts(diagnosis: "Diagnosis") -> Iterator[tuple[str, str]]:
     model, run = diagnosis.model, diagnosis.run
     known = dict(model.details)
     others = [name for name in known.get("networks", []) if name != model.network]
+    pre = run["preprocess"]
+    yield (
+        "run would",
+        f"score the {model.network} network's {run['layers']} layers at {pre['size']} px, norm "
+        f"'{run['norm']}', preprocessing {pre['id']} ({pre['resize_mode']} {pre['resize']}, "
+        f"{pre['crop']} crop {pre['size']}, {pre['interpolation']})",
+    )
     yield "checkpoint", model.uri
     yield "format", model.format
     yield "network", model.network + (f" (also there: {', '.join(others)})" if others else "")
@@ -61,16 +76,9 @@ def _facts(diagnosis: "Diagnosis") -> Iterator[tuple[str, str]]:
         dropped = ", ".join(f"{n} {prefix}*" for prefix, n in known["keys"]["dropped"].items())
         loaded = f"{known['keys']['loaded']} backbone tensors, 100 % of the architecture"
         yield "keys", loaded + (f"; left out: {dropped}" if dropped else "")
-    yield "weights", f"sha256 {model.weights_sha256}"
+    yield "weights", model.weights_sha256
     if model.file_sha256:
-        yield "file", f"sha256 {model.file_sha256}"
-    pre = run["preprocess"]
-    yield (
-        "run would",
-        f"score the {model.network} network's {run['layers']} layers at {pre['size']} px, norm "
-        f"'{run['norm']}', preprocessing {pre['id']} ({pre['resize_mode']} {pre['resize']}, "
-        f"{pre['crop']} crop {pre['size']}, {pre['interpolation']})",
-    )
+        yield "file", model.file_sha256
 
 
 def _weights(diagnosis: "Diagnosis") -> "Table":

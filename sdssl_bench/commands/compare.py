@@ -41,6 +41,7 @@ def compare(
     from sdssl_bench.comparison_text import (
         as_json,
         difference_table,
+        num_tests,
         overall,
         sentence,
         summary_table,
@@ -58,9 +59,7 @@ def compare(
     left_out = unpaired + without_items
     tested = [one.at(at) for one in benchmarks]
     worse = [one for one in tested if one is not None and one.verdict(alpha) == "worse"]
-    tests = sum(one is not None for one in tested)
-    if at.isdecimal():  # of the family of all layers
-        tests = sum(len(one.layers) for one in benchmarks)
+    tests = num_tests(at, benchmarks)
     sentences = [sentence(one, at=at, alpha=alpha, tests=tests) for one in benchmarks]
     if json:
         found = {
@@ -78,7 +77,8 @@ def compare(
         typer.echo(f"A = {a}\nB = {b}")
         if wide or len(benchmarks) == 1:
             for one in benchmarks:
-                show(difference_table(one, alpha=alpha), wide=wide)
+                table = difference_table(one, alpha=alpha, benchmarks=benchmarks)
+                show(table, wide=wide)
             for line in sentences:
                 show(line, wide=wide)
         if len(benchmarks) > 1:
