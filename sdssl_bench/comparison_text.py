@@ -70,7 +70,7 @@ def summary_table(
         at: "last", "best" or a layer's number.
         alpha: level of significance.
     """
-    title = f"{_place(at, None)}; {_adjusted_over(num_tests(at, benchmarks), alpha)}"
+    title = f"{_place(at, None).capitalize()}; {_adjusted_over(num_tests(at, benchmarks), alpha)}"
     columns = [
         Column("benchmark", shorten=True),
         *map(Column, names),
