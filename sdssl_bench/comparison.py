@@ -22,7 +22,7 @@ from sdssl_bench.significance import (
     paired_interval,
     paired_test,
 )
-from sdssl_bench.tables import variant_mark
+from sdssl_bench.titles import variant_mark
 from sdssl_bench.units import Units, layer_units
 
 

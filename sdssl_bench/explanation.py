@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdssl_bench.results import Record
-from sdssl_bench.tables import record_title
+from sdssl_bench.titles import record_title
 
 ABSENT = "(not recorded)"
 GROUPS = ("protocol", "data", "model", "settings", "layers", "name", "environment")

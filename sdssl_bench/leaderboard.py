@@ -13,7 +13,7 @@ import pandas as pd
 
 from sdssl_bench.results import Record, Stored
 from sdssl_bench.rounding import percent
-from sdssl_bench.tables import variant_mark
+from sdssl_bench.titles import variant_mark
 from sdssl_bench.uncertainty import layer_interval
 
 COLUMNS = (

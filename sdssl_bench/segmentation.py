@@ -12,13 +12,11 @@ from torch import Tensor
 
 from sdssl_bench.affinities import Rule
 from sdssl_bench.datasets.davis import Video
-from sdssl_bench.davis.folders import first_annotation
 from sdssl_bench.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder, LayerFeatures
 from sdssl_bench.errors import TaskError
 from sdssl_bench.propagation import Context
 from sdssl_bench.threads import Crew
 from sdssl_bench.video import (
-    Size,
     first_labels,
     frames_ahead,
     to_input,
@@ -26,6 +24,7 @@ from sdssl_bench.video import (
     vanished_objects,
     working_size,
 )
+from sdssl_bench.video_files import Size, first_annotation
 
 DAVIS_STD = (0.228, 0.224, 0.225)
 """DINO, videowalk and SDSSL all use 0.228 for red on DAVIS, where ImageNet has 0.229."""

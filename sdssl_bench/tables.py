@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.rounding import percent
 from sdssl_bench.terminal import Column, FittedTable, curve_of, shortened
+from sdssl_bench.titles import record_title
 
 if TYPE_CHECKING:
     import pandas
@@ -121,30 +122,6 @@ def similarity_table(record: Mapping[str, Any], *, title: str) -> FittedTable:
         for layer, found in rows.items()
     ]
     return FittedTable(columns, cells, title=title)
-
-
-def variant_mark(variant: str) -> str:
-    """What stands behind the name of data that are not the whole official set.
-
-    >>> variant_mark("official"), variant_mark("partial")
-    ('', ' (partial)')
-    """
-    return "" if variant in ("official", "folder") else f" ({variant})"
-
-
-def record_title(record: Mapping[str, Any]) -> str:
-    """What a table's numbers are: protocol, data, model, and everything unusual about them."""
-    model, data, protocol = record["model"], record["dataset"], record["protocol"]
-    parts = [
-        f"{protocol['id']}@{protocol['version']}",
-        f"{data['name']}{variant_mark(data['variant'])}",
-        f"{shortened(model['name'], 56)} [{model['network']}, norm {model['norm']}]",
-    ]
-    if not model["pretrained"]:
-        parts.append("UNTRAINED")
-    if record["limited"] is not None:
-        parts.append(f"limited to {record['limited']} items per split")
-    return " · ".join(parts)
 
 
 def frame_table(frame: "pandas.DataFrame", *, title: str) -> FittedTable:

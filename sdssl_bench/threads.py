@@ -4,6 +4,7 @@ A product of a few megaflops split over cores waits longer at the barrier than i
 when other programs use the cores too. Independent jobs need no barrier.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,6 +15,13 @@ import torch
 
 A = TypeVar("A")
 B = TypeVar("B")
+
+
+def available_cpus() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class Crew:

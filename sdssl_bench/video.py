@@ -14,12 +14,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.errors import DataError
-from sdssl_bench.resizing import resize
 from sdssl_bench.threads import ahead
-
-Size = tuple[int, int]
-"""(H, W) in pixels."""
+from sdssl_bench.video_files import Size, read_frame
 
 
 def working_size(size: Size, *, short_side: int, long_multiple: int, stride: int) -> Size:
@@ -49,35 +45,6 @@ def working_size(size: Size, *, short_side: int, long_multiple: int, stride: int
         return short, short
     long = max(long, short // multiple * multiple, multiple)
     return (long, short) if size[0] > size[1] else (short, long)
-
-
-def read_frame(path: Path, expected: Size, working: Size) -> NDArray[np.uint8]:
-    """[H, W, 3] RGB of one frame, resized.
-
-    Raises:
-        DataError: naming the file, if it is missing, damaged, or not of the expected size.
-    """
-    from PIL import Image
-
-    from sdssl_bench.datasets.base import truncated_is_an_error
-
-    try:
-        with truncated_is_an_error(), Image.open(path) as image:
-            pixels = np.asarray(image.convert("RGB"))
-    except MemoryError:
-        raise
-    except Exception as error:  # Pillow's decoders raise much more than OSError.
-        raise DataError(
-            f"{path}: expected a JPEG image, found {type(error).__name__}: {error}. Extract it again."
-        ) from error
-    if pixels.shape[:2] != expected:
-        raise DataError(
-            f"{path}: expected {expected[1]} x {expected[0]} pixels as in the first frame, found "
-            f"{pixels.shape[1]} x {pixels.shape[0]}."
-        )
-    if pixels.shape[:2] != working:
-        pixels = resize(pixels, working)
-    return pixels
 
 
 def frames_ahead(

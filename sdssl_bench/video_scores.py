@@ -12,7 +12,6 @@ from PIL import Image
 from sdssl_bench.datasets.davis import Video
 from sdssl_bench.davis import score_frame, write_mask
 from sdssl_bench.davis.finished import Finished, LayerResult, Stamp
-from sdssl_bench.davis.folders import first_annotation, read_annotation
 from sdssl_bench.davis.strips import overlay, shown_frames, strip, write_strip
 from sdssl_bench.distributed import gather_objects, resolve_device
 from sdssl_bench.encoder import Encoder
@@ -22,6 +21,7 @@ from sdssl_bench.resizing import missing_opencv
 from sdssl_bench.rounding import percent
 from sdssl_bench.segmentation import FrameMasks, Segmenter, Settings
 from sdssl_bench.task import RunContext
+from sdssl_bench.video_files import first_annotation, read_annotation
 
 Results = dict[int, LayerResult]
 

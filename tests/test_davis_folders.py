@@ -14,9 +14,10 @@ from typer.testing import CliRunner
 from davis_twins import dense_j_and_f
 from sdssl_bench.cli import app
 from sdssl_bench.davis import read_mask, score_sequence, summarise, voc_palette, write_mask
-from sdssl_bench.davis.folders import read_sequences, score_folders
+from sdssl_bench.davis.folders import score_folders
 from sdssl_bench.errors import DataError
 from sdssl_bench.rounding import percent
+from sdssl_bench.video_files import read_sequences
 
 SHAPES = {"goat": (7, 2, (40, 64)), "dog": (5, 1, (48, 36)), "pigs": (6, 3, (36, 36))}
 

@@ -46,8 +46,8 @@ def multi_exit(
 
     from sdssl_bench.probes.multi_exit import exit_report
     from sdssl_bench.results import read_record
-    from sdssl_bench.tables import record_title
     from sdssl_bench.terminal import show
+    from sdssl_bench.titles import record_title
 
     opt.choice("--dtype", dtype, ("float32", "bfloat16", "float16"))
     if within < 0:

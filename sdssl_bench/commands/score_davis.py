@@ -44,9 +44,11 @@ def davis(
     from json import dumps
 
     from sdssl_bench.davis import csv_files, per_object, summarise
-    from sdssl_bench.davis.folders import available_cpus, read_sequences, score_folders
+    from sdssl_bench.davis.folders import score_folders
     from sdssl_bench.errors import UsageError
     from sdssl_bench.terminal import show
+    from sdssl_bench.threads import available_cpus
+    from sdssl_bench.video_files import read_sequences
 
     if sequences:
         names = read_sequences(sequences)

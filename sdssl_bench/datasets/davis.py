@@ -202,7 +202,7 @@ def listed(root: Path) -> list[str]:
     Raises:
         DataError: if there is none.
     """
-    from sdssl_bench.davis.folders import read_sequences
+    from sdssl_bench.video_files import read_sequences
 
     path = root / "ImageSets" / "2017" / "val.txt"
     if path.exists():
@@ -221,7 +221,7 @@ def read_video(root: Path, name: str) -> Video:
     """
     from PIL import Image
 
-    from sdssl_bench.davis.folders import annotation_files, first_annotation
+    from sdssl_bench.video_files import annotation_files, first_annotation
 
     folder = root / "JPEGImages" / "480p" / name
     frames = sorted(path for path in folder.glob("[!.]*.jpg"))

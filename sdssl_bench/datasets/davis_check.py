@@ -5,9 +5,9 @@ from pathlib import Path
 
 from sdssl_bench.datasets.check import CheckReport
 from sdssl_bench.datasets.davis import LAYOUT, NAME, DavisData, Video, load
-from sdssl_bench.davis.folders import available_cpus, read_annotation
 from sdssl_bench.errors import DataError
-from sdssl_bench.video import read_frame
+from sdssl_bench.threads import available_cpus
+from sdssl_bench.video_files import read_annotation, read_frame
 
 
 def check_davis(

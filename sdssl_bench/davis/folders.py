@@ -3,7 +3,6 @@
 Nothing is reused from an earlier evaluation; every number comes from the masks as they are now.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -14,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.davis.measures import score_frame
-from sdssl_bench.davis.palette import VOID, read_mask
-from sdssl_bench.davis.summary import SequenceScores, count_objects
+from sdssl_bench.davis.palette import read_mask
+from sdssl_bench.davis.summary import SequenceScores
 from sdssl_bench.errors import DataError
+from sdssl_bench.video_files import annotation_files, first_annotation, read_annotation, size_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,86 +30,6 @@ class FolderScores:
 
     sequences: list[SequenceScores]
     warnings: list[str]
-
-
-def available_cpus() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def read_sequences(path: Path) -> list[str]:
-    """The sequence names of a list such as DAVIS/ImageSets/2017/val.txt, one a line.
-
-    Raises:
-        DataError: if the file is missing, empty or names a sequence twice.
-    """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: expected a list of sequence names, found: {error}.") from error
-    names = [line.strip() for line in lines if line.strip()]
-    if not names:
-        raise DataError(f"{path}: expected a sequence name on each line, found an empty list.")
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"{path}: expected each sequence once, found twice: {', '.join(twice)}.")
-    bad = [name for name in names if "/" in name or "\\" in name or name in (".", "..")]
-    if bad:
-        raise DataError(
-            f"{path}: expected sequence names such as bike-packing, found '{bad[0]}'. Lists of "
-            "DAVIS-2016 (ImageSets/480p) name files; use ImageSets/2017/val.txt."
-        )
-    return names
-
-
-def annotation_files(folder: Path) -> list[Path]:
-    """The annotated frames of one sequence, in order.
-
-    Raises:
-        DataError: if the folder is missing or holds fewer than three masks.
-    """
-    files = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
-    if len(files) < 3:
-        found = f"{len(files)} PNG files" if folder.is_dir() else "no such folder"
-        raise DataError(
-            f"{folder}: expected the annotations of a sequence, three frames or more, found {found}."
-        )
-    return files
-
-
-def read_annotation(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
-    """Ids of one annotation, void as background.
-
-    Raises:
-        DataError: naming the file, if it is damaged or not of the sequence's shape.
-    """
-    truth = read_mask(path)
-    if shape is not None and truth.shape != shape:
-        raise DataError(
-            f"{path}: expected {_size(shape)} as in frame 0, found {_size(truth.shape)}."
-        )
-    if VOID in truth:
-        truth = np.where(truth == VOID, np.uint8(0), truth)
-    return truth
-
-
-def first_annotation(path: Path) -> tuple[NDArray[np.uint8], int]:
-    """Ids of a sequence's first annotation and K, its number of objects.
-
-    Raises:
-        DataError: if it holds no object.
-    """
-    truth = read_annotation(path)
-    objects = count_objects(truth)
-    if not objects:
-        ids = ", ".join(map(str, np.unique(read_mask(path))))
-        raise DataError(
-            f"{path}: expected an object (ids 1..K) in the first annotation, found ids {ids}. "
-            "DAVIS-2016 masks are 0 and 255: write the object as id 1."
-        )
-    return truth, objects
 
 
 def score_folder(predictions: Path, annotations: Path, name: str) -> tuple[SequenceScores, bool]:
@@ -148,8 +68,8 @@ def read_prediction(path: Path, shape: tuple[int, ...], num_objects: int) -> NDA
     found = read_mask(path)
     if found.shape != shape:
         raise DataError(
-            f"{path}: expected {_size(shape)}, the size of the annotation, found "
-            f"{_size(found.shape)}. Resize by nearest neighbour."
+            f"{path}: expected {size_text(shape)}, the size of the annotation, found "
+            f"{size_text(found.shape)}. Resize by nearest neighbour."
         )
     if found.max() > num_objects:
         ids = ", ".join(str(i) for i in np.unique(found) if i > num_objects)
@@ -214,8 +134,3 @@ def _scored(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    """Width x height of an [H, W] shape."""
-    return f"{shape[1]} x {shape[0]} pixels"

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.davis.measures import as_array, score_frame
+from sdssl_bench.video_files import count_objects
 
 GLOBAL = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 """The seven global numbers, in the order of the official table."""
@@ -62,11 +63,6 @@ def score_sequence(
         raise ValueError("expected an object in the first annotation, found background only")
     frames = [score_frame(found[t], truth[t], objects) for t in range(1, len(found) - 1)]
     return SequenceScores(name, np.stack(frames, axis=-1))
-
-
-def count_objects(annotation: NDArray[Any]) -> int:
-    """K, the largest id of an annotation; 255 is void, not an object."""
-    return int(annotation.max(where=annotation != 255, initial=0))
 
 
 def statistics(series: Any) -> tuple[float, float, float]:
