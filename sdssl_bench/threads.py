@@ -11,8 +11,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import TypeVar
 
-import torch
-
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -32,10 +30,14 @@ class Crew:
     """
 
     def __init__(self, device: str) -> None:
+        import torch
+
         self.size = torch.get_num_threads() if device.startswith("cpu") else 1
         self._pool: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> "Crew":
+        import torch
+
         if self.size > 1:
             self._pool = ThreadPoolExecutor(
                 self.size, initializer=torch.set_num_threads, initargs=(1,)
@@ -48,6 +50,8 @@ class Crew:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        import torch
+
         if self._pool is not None:
             self._pool.shutdown()
             self._pool = None
@@ -56,6 +60,7 @@ class Crew:
 
     def map(self, work: Callable[[A], B], items: Iterable[A]) -> list[B]:
         """[work(item) for item in items]; the first error of a job is raised."""
+        import torch
 
         def job(item: A) -> B:
             with torch.inference_mode():

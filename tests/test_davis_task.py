@@ -361,5 +361,5 @@ def test_the_command_scores_the_miniature_and_shows_its_sequences(tmp_path: Path
     assert sorted(record["layers"]) == ["1", "2", "3"]
     assert record["layers"]["3"]["n"] == 7
     assert all(0 < entry["metrics"]["J-Mean"] < 1 for entry in record["layers"].values())
-    for name in ("mini-landscape", "mini-portrait", "mini-square", "layer 3 (last)", "(best)"):
+    for name in ("mini-landscape", "mini-portrait", "mini-square", "layer 3 J&F"):
         assert name in done.stdout
