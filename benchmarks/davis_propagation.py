@@ -26,12 +26,12 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from davis_twins import dense_propagation  # noqa: E402
 from sdssl_bench import checkpoints, tasks  # noqa: E402
-from sdssl_bench.affinities import Rule  # noqa: E402
-from sdssl_bench.davis import write_mask  # noqa: E402
-from sdssl_bench.propagation import Context, unit  # noqa: E402
-from sdssl_bench.segmentation import Segmenter  # noqa: E402
+from sdssl_bench.datasets.palette import write_mask  # noqa: E402
+from sdssl_bench.system.threads import Crew  # noqa: E402
 from sdssl_bench.task import RunContext  # noqa: E402
-from sdssl_bench.threads import Crew  # noqa: E402
+from sdssl_bench.video.affinities import Rule  # noqa: E402
+from sdssl_bench.video.propagation import Context, unit  # noqa: E402
+from sdssl_bench.video.segmentation import Segmenter  # noqa: E402
 
 RULE = Rule()
 CONTEXT, WIDTH, CHANNELS = 8, 384, 3

@@ -19,10 +19,12 @@ from PIL import Image
 
 from sdssl_bench import checkpoints, tasks
 from sdssl_bench.datasets.davis import read_video
-from sdssl_bench.davis import SequenceScores, read_mask, score_frame, summarise, write_mask
-from sdssl_bench.davis.strips import overlay, shown_frames, strip, write_strip
-from sdssl_bench.encoder import parse_layers
-from sdssl_bench.segmentation import Segmenter
+from sdssl_bench.datasets.palette import read_mask, write_mask
+from sdssl_bench.encoders.encoder import parse_layers
+from sdssl_bench.metrics.region_boundary import score_frame
+from sdssl_bench.video.segmentation import Segmenter
+from sdssl_bench.video.strips import overlay, shown_frames, strip, write_strip
+from sdssl_bench.video.summary import SequenceScores, summarise
 
 
 def convert(source: Path, out: Path) -> None:

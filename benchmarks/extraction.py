@@ -15,10 +15,11 @@ import tempfile
 from pathlib import Path
 
 import sdssl_bench
-from sdssl_bench import api, backbones, datasets
+from sdssl_bench import api, datasets
+from sdssl_bench import encoders as backbones
 from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.features import extract
-from sdssl_bench.progress import Progress
+from sdssl_bench.features.extraction import extract
+from sdssl_bench.system.progress import Progress
 from sdssl_bench.task import RunContext
 
 

@@ -22,10 +22,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.encoder import Encoder, LayerFeatures, ModelInfo, everything
-from sdssl_bench.features import extract
-from sdssl_bench.neighbors import top_k
-from sdssl_bench.progress import Progress
+from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, ModelInfo, everything
+from sdssl_bench.features.extraction import extract
+from sdssl_bench.neighbors.exact import top_k
+from sdssl_bench.system.progress import Progress
 from sdssl_bench.task import RunContext
 
 LIMIT_GIB = 4

@@ -18,7 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdssl_bench.neighbors import top_k, weighted_knn_vote
+from sdssl_bench.neighbors.exact import top_k
+from sdssl_bench.neighbors.vote import weighted_knn_vote
 
 KS = (10, 20, 100, 200)
 CLASSES = 100

@@ -18,8 +18,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdssl_bench.backbones import wrap
-from sdssl_bench.encoder import cls, everything
+from sdssl_bench.encoders.building import wrap
+from sdssl_bench.encoders.encoder import cls, everything
 
 
 def forms(batch: int) -> dict[str, Callable[[], object]]:

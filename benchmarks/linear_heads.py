@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdssl_bench import backbones
+from sdssl_bench import encoders as backbones
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.features.forward import placed
 from sdssl_bench.probes.augment import RandomCropFlip

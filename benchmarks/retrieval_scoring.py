@@ -17,8 +17,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdssl_bench.positions import labelled_positions
-from sdssl_bench.ranking import revisited_scores
+from sdssl_bench.metrics.average_precision import revisited_scores
+from sdssl_bench.retrieval.database_ranks import labelled_positions
 
 QUERIES, IMAGES, WIDTH, EASY, HARD, JUNK = 70, 6392, 384, 60, 60, 60
 

@@ -14,7 +14,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from sdssl_bench.whitening import fit_whitening
+from sdssl_bench.retrieval.whitening import fit_whitening
 
 
 def main() -> None:

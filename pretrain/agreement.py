@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from sdssl_bench import distributed
 from sdssl_bench.errors import DataError, UserError
 from sdssl_bench.pretrain import snapshots
+from sdssl_bench.system import distributed
 
 T = TypeVar("T")
 

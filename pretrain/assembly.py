@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from sdssl_bench import backbones
-from sdssl_bench.encoder import Encoder
+from sdssl_bench import encoders as backbones
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain.config import VIT_ONLY, PretrainConfig, flag
 from sdssl_bench.pretrain.frameworks import FRAMEWORKS, Heads, distilled_layers

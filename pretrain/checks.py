@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sdssl_bench import backbones
+from sdssl_bench import encoders as backbones
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.pretrain.config import CHOICES, VIT_ONLY, PretrainConfig, flag
 from sdssl_bench.pretrain.shards import is_shards

@@ -7,7 +7,7 @@ RankMe   exp of the entropy of the normalised singular values (Garrido et al. 20
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdssl_bench.analysis.rank import rankme, singular_values
+from sdssl_bench.analysis import rankme, singular_values
 
 LEAST_SPREAD = 0.02
 LEAST_RANK = 2.0

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdssl_bench.views import BLUR_SIGMA, SOLARIZE_FROM
+from sdssl_bench.features import BLUR_SIGMA, SOLARIZE_FROM
 
 GREY = (0.299, 0.587, 0.114)
 """Weights of ITU-R 601, those of Pillow and torchvision."""

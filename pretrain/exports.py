@@ -9,12 +9,12 @@ from typing import Any
 from safetensors import SafetensorError
 
 from sdssl_bench import checkpoints
-from sdssl_bench.backbones import VITS
-from sdssl_bench.distributed import is_main_process, wait_for_everyone
+from sdssl_bench.encoders import VITS
 from sdssl_bench.errors import DataError
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.sdssl import SDSSL
 from sdssl_bench.rounding import percent
+from sdssl_bench.system import is_main_process, wait_for_everyone
 
 FINAL = "encoder.safetensors"
 """The finished run's encoder; `sdssl-bench watch` ends when it is there."""

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets import ImageSet
 from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.features import TwoViews, view_pair
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.images import (
     Batch,
@@ -19,7 +20,6 @@ from sdssl_bench.pretrain.images import (
     open_images,
 )
 from sdssl_bench.pretrain.shards import ShardBatches, Shards, is_shards, open_shards, shard_loader
-from sdssl_bench.views import TwoViews, view_pair
 
 
 @dataclass(frozen=True)

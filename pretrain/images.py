@@ -14,10 +14,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sdssl_bench import datasets
-from sdssl_bench.datasets.base import ImageError, ImageSet
-from sdssl_bench.datasets.image_files import image_files, list_images
+from sdssl_bench.datasets import ImageError, ImageSet, image_files, list_images
 from sdssl_bench.errors import DataError, UserError
-from sdssl_bench.views import TwoViews, sample_seed
+from sdssl_bench.features import TwoViews, sample_seed
 
 Key = tuple[int, int]
 """Epoch and index of the image."""

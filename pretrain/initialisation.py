@@ -8,8 +8,7 @@ from math import prod, sqrt
 
 from torch import nn
 
-from sdssl_bench.backbones import ResNetEncoder
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.encoders import Encoder, ResNetEncoder
 
 
 def initialise(encoder: Encoder) -> None:

@@ -15,10 +15,10 @@ from typing import Any, get_args, get_type_hints
 if __package__ in (None, ""):  # accelerate launch puts pretrain/, not the checkout, on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sdssl_bench import launching
 from sdssl_bench.errors import UserError
 from sdssl_bench.pretrain.config import CHOICES, PretrainConfig, flag
 from sdssl_bench.pretrain.presets import PRESETS, RECIPES, resolve
+from sdssl_bench.system import launching
 
 INTERRUPTED = 130
 
@@ -83,9 +83,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if out is None:
             parser.error("--out is needed: the folder of the run")
-        from sdssl_bench.distributed import is_main_process
         from sdssl_bench.pretrain.stopping import Interrupted
         from sdssl_bench.pretrain.train import train
+        from sdssl_bench.system import is_main_process
 
         try:
             path = train(config, out.expanduser(), resume=resume)

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from sdssl_bench import distributed
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.pretrain import snapshots
 from sdssl_bench.pretrain.agreement import everywhere, newest_common, shares_disk
@@ -22,6 +21,7 @@ from sdssl_bench.pretrain.exports import ENCODERS, FINAL, export
 from sdssl_bench.pretrain.gathering import share_buffers
 from sdssl_bench.pretrain.runlog import REMEDY
 from sdssl_bench.pretrain.sdssl import SDSSL
+from sdssl_bench.system import distributed
 
 
 class RunFolder:

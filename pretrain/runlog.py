@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdssl_bench.errors import DataError, TaskError
 from sdssl_bench.pretrain.frameworks import LossTerms
-from sdssl_bench.progress import Progress
+from sdssl_bench.system import Progress
 
 TERMS = ("loss", "ssl", "isd", "pred")
 REMEDY = "Start anew in another --out with a lower --base-lr, or with --mixed-precision bf16 or no."

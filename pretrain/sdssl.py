@@ -16,7 +16,7 @@ from copy import deepcopy
 import torch
 from torch import Tensor, nn
 
-from sdssl_bench.encoder import Encoder, cls
+from sdssl_bench.encoders import Encoder, cls
 from sdssl_bench.pretrain.frameworks import Framework, Heads, Keys, LossTerms
 from sdssl_bench.pretrain.gathering import all_gather, rank
 from sdssl_bench.pretrain.heads import GroupedMLP, scale_gradient

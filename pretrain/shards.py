@@ -19,11 +19,11 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from sdssl_bench.datasets.base import truncated_is_an_error
+from sdssl_bench.datasets import truncated_is_an_error
 from sdssl_bench.errors import DataError, UserError
+from sdssl_bench.features import TwoViews, sample_seed
 from sdssl_bench.pretrain.images import Batch, stack, start_worker
 from sdssl_bench.pretrain.tar_images import ENDINGS, REMOTE, image_members, open_file
-from sdssl_bench.views import TwoViews, sample_seed
 
 SIZES = "sizes.json"
 """File beside the shards with the number of images in each, {"000.tar": 1024, ...}."""

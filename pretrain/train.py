@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from sdssl_bench import distributed
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain import schedules, snapshots
 from sdssl_bench.pretrain.assembly import build_model, build_optimizer
@@ -27,7 +26,7 @@ from sdssl_bench.pretrain.runlog import RunLog
 from sdssl_bench.pretrain.sdssl import SDSSL
 from sdssl_bench.pretrain.slices import backward
 from sdssl_bench.pretrain.stopping import Interrupted, stop_signals
-from sdssl_bench.progress import Progress
+from sdssl_bench.system import Progress, distributed
 
 SIGNAL_EVERY = 10
 """Steps between the moments when several processes agree whether one of them was told to stop."""

@@ -15,12 +15,13 @@ from typing import Any
 
 from torch import nn
 
-from sdssl_bench import backbones, checkpoints, tasks
-from sdssl_bench.encoder import Encoder, ModelInfo
+from sdssl_bench import checkpoints, tasks
+from sdssl_bench import encoders as backbones
+from sdssl_bench.encoders import Encoder, ModelInfo
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.paths import default_cache, default_data_root
-from sdssl_bench.results import Record, ResultStore
+from sdssl_bench.records import Record, ResultStore
 from sdssl_bench.runner import run
+from sdssl_bench.system import default_cache, default_data_root
 from sdssl_bench.task import RunContext
 
 load_encoder = checkpoints.load

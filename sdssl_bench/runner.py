@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, cast
 
-from sdssl_bench.distributed import broadcast, is_main_process, num_processes, resolve_device
-from sdssl_bench.encoder import Encoder, ModelInfo, check_layers
+from sdssl_bench.encoders import Encoder, ModelInfo, check_layers
 from sdssl_bench.errors import UsageError
-from sdssl_bench.provenance import environment
-from sdssl_bench.results import SCHEMA_VERSION, Record, ResultStore, digest, record_key
+from sdssl_bench.records import SCHEMA_VERSION, Record, ResultStore, digest, environment, record_key
+from sdssl_bench.system import broadcast, is_main_process, num_processes, resolve_device
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task
 
 OVERWRITE = ("missing", "always", "never")

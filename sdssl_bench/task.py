@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from sdssl_bench.encoder import Encoder
-    from sdssl_bench.progress import Progress
+    from sdssl_bench.encoders import Encoder
+    from sdssl_bench.system import Progress
 
 
 @dataclass(frozen=True)

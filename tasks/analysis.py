@@ -23,15 +23,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.analysis import layer_scores, layer_similarity, pairs, samples
-from sdssl_bench.analysis.panels import Panel, write_panels
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.analysis import Panel, layer_scores, layer_similarity, pairs, samples, write_panels
+from sdssl_bench.datasets import ImageSet, preprocess
+from sdssl_bench.encoders import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.features import FeatureBank, extract
-from sdssl_bench.tables import similarity_table
+from sdssl_bench.reports import similarity_table
+from sdssl_bench.system import is_main_process
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
 if TYPE_CHECKING:

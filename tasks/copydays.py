@@ -19,20 +19,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench import gallery
-from sdssl_bench.copy_detection import CopyFeatures, CopyScores, score_copies
-from sdssl_bench.datasets import copydays
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.copydays import CopydaysData
-from sdssl_bench.datasets.extra_images import describe_extra, load_extra
-from sdssl_bench.datasets.transforms import Preprocess, preprocess
-from sdssl_bench.distributed import is_main_process, resolve_device
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import (
+    CopydaysData,
+    ImageSet,
+    Preprocess,
+    copydays,
+    describe_extra,
+    load_extra,
+    preprocess,
+)
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
 from sdssl_bench.features import FeatureBank, extract, skipped_images
-from sdssl_bench.results import digest
+from sdssl_bench.records import digest
+from sdssl_bench.retrieval import PRESETS, CopyFeatures, CopyScores, gallery, score_copies
+from sdssl_bench.system import is_main_process, resolve_device
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
-from sdssl_bench.whitening import PRESETS
 
 FEATURES = {"cls+gem": ("cls", "gem"), "cls": ("cls",), "gem": ("gem",), "mean": ("mean",)}
 

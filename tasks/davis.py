@@ -17,24 +17,24 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from sdssl_bench import distributed
-from sdssl_bench.affinities import SHAPES, Rule
-from sdssl_bench.datasets import davis
-from sdssl_bench.datasets.davis import DavisData
-from sdssl_bench.davis import (
+from sdssl_bench.datasets import DavisData, davis
+from sdssl_bench.encoders import Encoder
+from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.system import distributed
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
+from sdssl_bench.video import (
     GLOBAL,
+    SHAPES,
+    Rule,
     SequenceScores,
+    Settings,
+    VideoScorer,
     csv_files,
     object_statistics,
     per_object,
+    sequence_table,
     summarise,
 )
-from sdssl_bench.davis.tables import sequence_table
-from sdssl_bench.encoder import Encoder
-from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.segmentation import Settings
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
-from sdssl_bench.video_scores import VideoScorer
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

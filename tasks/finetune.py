@@ -18,16 +18,18 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.identity import describe
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import ClassificationData, describe, preprocess
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.probes.augment import RandomCropFlip
-from sdssl_bench.probes.finetuning import TuneRecipe
-from sdssl_bench.probes.mixing import Mixing
-from sdssl_bench.probes.tunable import takes_drop_path
-from sdssl_bench.probes.tuning_scores import SELECT, make_job, score_layers
+from sdssl_bench.probes import (
+    SELECT,
+    Mixing,
+    RandomCropFlip,
+    TuneRecipe,
+    make_job,
+    score_tuned_layers,
+    takes_drop_path,
+)
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
 BY_DATASET: Mapping[str, Mapping[str, float]] = {
@@ -175,4 +177,4 @@ class Task:
             val_fraction=self.val_fraction,
             ctx=ctx,
         )
-        yield from score_layers(encoder, layers, job)
+        yield from score_tuned_layers(encoder, layers, job)

@@ -17,15 +17,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.identity import describe
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.datasets import ClassificationData, describe, preprocess
+from sdssl_bench.encoders import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.features import FeatureBank, extract, skipped_images
 from sdssl_bench.metrics import mean_per_class
 from sdssl_bench.neighbors import top_k, weighted_knn_vote
+from sdssl_bench.system import is_main_process
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
 

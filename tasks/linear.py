@@ -22,20 +22,21 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.backbones import ResNetEncoder
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.identity import describe
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import ClassificationData, describe, preprocess
+from sdssl_bench.encoders import Encoder, ResNetEncoder
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.features import extract
-from sdssl_bench.probes import logreg_probe
-from sdssl_bench.probes.augment import RESAMPLING, RandomCropFlip
-from sdssl_bench.probes.inputs import needed, parts_of
-from sdssl_bench.probes.sgd_probe import SgdRecipe
-from sdssl_bench.probes.sgd_scores import score_layers
-from sdssl_bench.probes.sweep import SWEEPS
+from sdssl_bench.probes import (
+    RESAMPLING,
+    SWEEPS,
+    RandomCropFlip,
+    SgdRecipe,
+    needed,
+    parts_of,
+    score_logreg_layers,
+    score_sgd_layers,
+)
+from sdssl_bench.system import is_main_process
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 
 SMALL_WIDTH = 384
@@ -214,7 +215,7 @@ class Task:
     ) -> Iterator[LayerScores]:
         """Scores of each layer from heads that are trained together."""
         if self.solver == "sgd":
-            yield from score_layers(
+            yield from score_sgd_layers(
                 encoder,
                 data,
                 layers,
@@ -235,7 +236,7 @@ class Task:
         }
         if not is_main_process():
             return
-        yield from logreg_probe.score_layers(
+        yield from score_logreg_layers(
             data,
             banks,
             layers,

@@ -19,20 +19,15 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets import roxford_rparis
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.extra_images import describe_extra, load_extra
-from sdssl_bench.datasets.roxford_rparis import RetrievalData
-from sdssl_bench.distributed import is_main_process, resolve_device
-from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.datasets import ImageSet, RetrievalData, describe_extra, load_extra, roxford_rparis
+from sdssl_bench.encoders import POOLINGS, Encoder
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, ManySizes, extract_from, skipped_images
-from sdssl_bench.gallery import Gallery, write_gallery
-from sdssl_bench.image_geometry import Geometry
+from sdssl_bench.features import FeatureBank, Geometry, ManySizes, extract_from, skipped_images
 from sdssl_bench.neighbors import top_k
-from sdssl_bench.results import digest
-from sdssl_bench.revisited import RevisitedScores, score_layer
+from sdssl_bench.records import digest
+from sdssl_bench.retrieval import Gallery, RevisitedScores, score_layer, write_gallery
 from sdssl_bench.rounding import percent
+from sdssl_bench.system import is_main_process, resolve_device
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
 
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from sdssl_bench.davis import write_mask
-from sdssl_bench.encoder import Encoder, LayerFeatures, ModelInfo, everything
+from sdssl_bench.datasets.palette import write_mask
+from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, ModelInfo, everything
 from sdssl_bench.task import RunContext
 
 COLOURS = np.array([[20, 20, 20], [230, 30, 30], [30, 230, 30], [30, 30, 230]], np.uint8)

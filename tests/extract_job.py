@@ -16,10 +16,11 @@ import torch  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from fakes import FakeEncoder, Pixels, plain_images  # noqa: E402
-from sdssl_bench.distributed import is_main_process, process_index  # noqa: E402
 from sdssl_bench.errors import UserError  # noqa: E402
-from sdssl_bench.features import extract, passes  # noqa: E402
-from sdssl_bench.progress import Progress  # noqa: E402
+from sdssl_bench.features import passes  # noqa: E402
+from sdssl_bench.features.extraction import extract  # noqa: E402
+from sdssl_bench.system.distributed import is_main_process, process_index  # noqa: E402
+from sdssl_bench.system.progress import Progress  # noqa: E402
 from sdssl_bench.task import RunContext  # noqa: E402
 
 

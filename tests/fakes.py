@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.encoder import Encoder, LayerFeatures, ModelInfo, everything
+from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, ModelInfo, everything
 
 
 class FakeEncoder(Encoder):

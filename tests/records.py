@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sdssl_bench.results import Record, record_key
+from sdssl_bench.records.store import Record, record_key
 
 ENVIRONMENT = {
     "sdssl_bench": "0.1.0",

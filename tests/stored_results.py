@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from records import ENVIRONMENT, head
-from sdssl_bench.metrics import mean_per_class
-from sdssl_bench.ranking import single_ap
-from sdssl_bench.results import Record, ResultStore, read_record
+from sdssl_bench.metrics.accuracy import mean_per_class
+from sdssl_bench.metrics.average_precision import single_ap
+from sdssl_bench.records.store import Record, ResultStore, read_record
 
 Items = dict[str, NDArray[Any]]
 

@@ -125,7 +125,7 @@ def test_help_and_lists_import_nothing_heavy(arguments: list[str]) -> None:
     code = (
         "import sys\n"
         f"sys.path.insert(0, {str(ROOT)!r})\n"
-        "from sdssl_bench.cli import app\n"
+        "from sdssl_bench.cli.main import app\n"
         "try:\n"
         f"    app({arguments!r}, prog_name='sdssl-bench')\n"
         "except SystemExit as stop:\n"

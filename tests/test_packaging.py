@@ -46,10 +46,10 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, target in FOLDERS.items()
         for path in (ROOT / folder).rglob("*.py")
-    } | {"sdssl_bench/py.typed", "sdssl_bench/record.schema.json"}
+    } | {"sdssl_bench/py.typed", "sdssl_bench/records/record.schema.json"}
     expected |= {f"sdssl_bench/reference/{name}.csv" for name in ("paper", "published")}
-    templates = (ROOT / "sdssl_bench" / "report" / "templates").iterdir()
-    expected |= {f"sdssl_bench/report/templates/{path.name}" for path in templates}
+    templates = (ROOT / "sdssl_bench" / "reports" / "templates").iterdir()
+    expected |= {f"sdssl_bench/reports/templates/{path.name}" for path in templates}
     photos = (ROOT / "sdssl_bench" / "datasets" / "photos").iterdir()
     expected |= {f"sdssl_bench/datasets/photos/{path.name}" for path in photos}
     assert expected <= set(wheel.namelist())
@@ -71,9 +71,7 @@ def test_the_unpacked_wheel_runs_away_from_the_checkout(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
     assert done.stdout.strip().startswith(str(tmp_path / "site")), done.stderr
-    code = (
-        "from sdssl_bench import reported as r; print(r.reference_folder(), len(r.paper_cells()))"
-    )
+    code = "from sdssl_bench.paper import references as r; print(r.reference_folder(), len(r.paper_cells()))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )

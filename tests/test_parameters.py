@@ -4,7 +4,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sdssl_bench import tasks
-from sdssl_bench.cli import app
+from sdssl_bench.cli.main import app
 from sdssl_bench.errors import UsageError
 
 

@@ -11,10 +11,17 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from davis_videos import MeanColour, blocks, context, write_video
-from sdssl_bench import resizing, tasks
-from sdssl_bench.progress import Progress
-from sdssl_bench.provenance import environment
-from sdssl_bench.resizing import TWIN, missing_opencv, opencv_version, resize, resize_by_numpy
+from sdssl_bench import tasks
+from sdssl_bench.records.provenance import environment
+from sdssl_bench.system import resizing
+from sdssl_bench.system.progress import Progress
+from sdssl_bench.system.resizing import (
+    TWIN,
+    missing_opencv,
+    opencv_version,
+    resize,
+    resize_by_numpy,
+)
 
 SIDE = st.one_of(st.integers(1, 4), st.integers(1, 90))
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from records import entry, head
-from sdssl_bench.tables import layer_table, result_line
-from sdssl_bench.terminal import WIDE, Column, FittedTable, curve_of, shortened, show
+from sdssl_bench.reports.tables import layer_table, result_line
+from sdssl_bench.system.terminal import WIDE, Column, FittedTable, curve_of, shortened, show
 
 
 def printed(table: object, width: int = 80) -> str:

@@ -12,10 +12,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.transforms import NATIVE_MAX_SIZE
-from sdssl_bench.probes.augment import random_box
-from sdssl_bench.views import (
+from sdssl_bench.datasets import NATIVE_MAX_SIZE, ImageSet
+from sdssl_bench.features import (
     JITTER,
     SOLARIZE_FROM,
     View,
@@ -25,6 +23,7 @@ from sdssl_bench.views import (
     to_tensor,
     view_pair,
 )
+from sdssl_bench.probes import random_box
 
 KINDS = ("auto", "mocov3", "small")
 CROP_MIN = 0.08

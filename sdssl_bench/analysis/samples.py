@@ -10,10 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets.base import ClassificationData, ImageSet
-from sdssl_bench.datasets.identity import describe
+from sdssl_bench.datasets import ClassificationData, ImageSet, describe
 from sdssl_bench.errors import DataError
-from sdssl_bench.results import digest
+from sdssl_bench.records import digest
 from sdssl_bench.task import DatasetInfo
 
 MIN_IMAGES = 8

@@ -7,12 +7,11 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from sdssl_bench import backbones
-from sdssl_bench.backbones import ViTConfig, ViTEncoder, build_vit
+from sdssl_bench import encoders as backbones
 from sdssl_bench.checkpoints.infer import RESNETS
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.strict import check_keys
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.encoders import Encoder, ViTConfig, ViTEncoder, build_vit
 from sdssl_bench.errors import UsageError
 
 

@@ -6,8 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sdssl_bench import backbones
-from sdssl_bench.backbones import ViTConfig
+from sdssl_bench import encoders as backbones
 from sdssl_bench.checkpoints import native
 from sdssl_bench.checkpoints.build import (
     Loaded,
@@ -27,6 +26,7 @@ from sdssl_bench.checkpoints.keys import as_state, check_values, has_any, listin
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.reading import CheckpointFile, read_file
 from sdssl_bench.checkpoints.strict import check_keys
+from sdssl_bench.encoders import ViTConfig
 from sdssl_bench.errors import DataError, UsageError
 
 

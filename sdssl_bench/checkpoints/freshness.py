@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sdssl_bench.encoder import Encoder, ModelInfo
+from sdssl_bench.encoders import Encoder, ModelInfo
 
 SAMPLE = 4096
 """Values compared per tensor."""

@@ -8,10 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from sdssl_bench.backbones import ViTConfig
-from sdssl_bench.backbones.positions import classify_pos_embed
 from sdssl_bench.checkpoints.heads import resolve_heads
 from sdssl_bench.checkpoints.keys import has_any
+from sdssl_bench.encoders import ViTConfig, classify_pos_embed
 from sdssl_bench.errors import DataError, UsageError
 
 DEFAULT_IMG_SIZE = 224

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdssl_bench.backbones import ViTConfig
 from sdssl_bench.checkpoints.build import backbone_state
 from sdssl_bench.checkpoints.reading import CheckpointFile
-from sdssl_bench.encoder import IMAGENET_MEAN, IMAGENET_STD, NORMS, Encoder
+from sdssl_bench.encoders import IMAGENET_MEAN, IMAGENET_STD, NORMS, Encoder, ViTConfig
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 
 METADATA_KEY = "sdssl_bench"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, fields
 
-from sdssl_bench.encoder import NORMS
+from sdssl_bench.encoders import NORMS
 from sdssl_bench.errors import UsageError, did_you_mean
 
 

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-    from sdssl_bench.doctor import Diagnosis
+    from sdssl_bench.checkpoints.doctor import Diagnosis
 
 
 def renderable(diagnosis: "Diagnosis") -> "RenderableType":

@@ -9,11 +9,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from sdssl_bench import backbones
+from sdssl_bench import encoders as backbones
 from sdssl_bench.checkpoints.build import Loaded, arch_of, check_facts
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.uri import Uri, flag, integer
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 
 

@@ -26,7 +26,7 @@ from sdssl_bench.datasets.copydays import (
     NUM_ORIGINALS,
     NUM_STRONG,
 )
-from sdssl_bench.datasets.image_files import image_files, list_images, sample
+from sdssl_bench.datasets.images_on_disk import image_files, list_images, sample
 from sdssl_bench.datasets.strong_attacks import ATTACKS
 from sdssl_bench.errors import DataError, UsageError
 

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.image_files import image_files, subset
+from sdssl_bench.datasets.images_on_disk import image_files, subset
 from sdssl_bench.datasets.inspection import MARKER
-from sdssl_bench.datasets.layout import require_root
+from sdssl_bench.datasets.layouts import require_root
 from sdssl_bench.datasets.scan import list_folder
 from sdssl_bench.errors import DataError
 from sdssl_bench.task import limited_indices

@@ -176,7 +176,7 @@ def find_root(data_root: Path | None) -> Path:
     Raises:
         DataError: if there is none; lists the candidates and the layout.
     """
-    from sdssl_bench.datasets.layout import require_root
+    from sdssl_bench.datasets.layouts import require_root
 
     root = require_root(data_root)
     candidates = [root / folder if folder else root for folder in FOLDERS]
@@ -202,7 +202,7 @@ def listed(root: Path) -> list[str]:
     Raises:
         DataError: if there is none.
     """
-    from sdssl_bench.video_files import read_sequences
+    from sdssl_bench.datasets.video_files import read_sequences
 
     path = root / "ImageSets" / "2017" / "val.txt"
     if path.exists():
@@ -221,7 +221,7 @@ def read_video(root: Path, name: str) -> Video:
     """
     from PIL import Image
 
-    from sdssl_bench.video_files import annotation_files, first_annotation
+    from sdssl_bench.datasets.video_files import annotation_files, first_annotation
 
     folder = root / "JPEGImages" / "480p" / name
     frames = sorted(path for path in folder.glob("[!.]*.jpg"))

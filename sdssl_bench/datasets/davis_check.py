@@ -3,11 +3,11 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sdssl_bench.datasets.check import CheckReport
+from sdssl_bench.datasets.checking import CheckReport
 from sdssl_bench.datasets.davis import LAYOUT, NAME, DavisData, Video, load
+from sdssl_bench.datasets.video_files import read_annotation, read_frame
 from sdssl_bench.errors import DataError
-from sdssl_bench.threads import available_cpus
-from sdssl_bench.video_files import read_annotation, read_frame
+from sdssl_bench.system import available_cpus
 
 
 def check_davis(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.image_files import image_files, list_images, sample, shared_images
+from sdssl_bench.datasets.images_on_disk import image_files, list_images, sample, shared_images
 from sdssl_bench.errors import DataError
 
 

@@ -1,7 +1,7 @@
 """What a record says of a classification set."""
 
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.results import digest
+from sdssl_bench.records import digest
 from sdssl_bench.task import DatasetInfo
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets import cifar, folders, list_sets, mat_sets
-from sdssl_bench.datasets.layout import find_root
+from sdssl_bench.datasets.layouts import find_root
 from sdssl_bench.datasets.listing import Listing, SplitListing
 from sdssl_bench.datasets.scan import file_facts
 from sdssl_bench.datasets.spec import DatasetSpec

@@ -15,7 +15,7 @@ from sdssl_bench.datasets.inspection import (
     overlap_problems,
     split_facts,
 )
-from sdssl_bench.datasets.layout import obtain, spec
+from sdssl_bench.datasets.layouts import obtain, spec
 from sdssl_bench.errors import DataError
 
 

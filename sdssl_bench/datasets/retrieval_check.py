@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sdssl_bench.datasets import copydays, roxford_rparis
 from sdssl_bench.datasets.base import ImageError, ImageSet, truncated_is_an_error
-from sdssl_bench.datasets.check import CheckReport
+from sdssl_bench.datasets.checking import CheckReport
 from sdssl_bench.datasets.ground_truth import LABELS
 from sdssl_bench.errors import DataError
 

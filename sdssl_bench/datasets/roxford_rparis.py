@@ -16,11 +16,11 @@ from numpy.typing import NDArray
 
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.ground_truth import LABELS, GroundTruth, read_ground_truth
-from sdssl_bench.datasets.image_files import image_files, list_images, subset
+from sdssl_bench.datasets.images_on_disk import image_files, list_images, subset
 from sdssl_bench.datasets.inspection import MARKER
-from sdssl_bench.datasets.layout import require_root
+from sdssl_bench.datasets.layouts import require_root
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
-from sdssl_bench.results import canonical_json
+from sdssl_bench.records import canonical_json
 
 SIZES = {
     "roxford5k": {"queries": 70, "database": 4993},

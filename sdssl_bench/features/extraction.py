@@ -18,9 +18,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.distributed import broadcast, gather_objects, is_main_process, resolve_device
-from sdssl_bench.encoder import POOLINGS, Encoder, check_layers
+from sdssl_bench.datasets import ImageSet
+from sdssl_bench.encoders import POOLINGS, Encoder, check_layers
 from sdssl_bench.errors import DataError, TaskError, UsageError, UserError, did_you_mean
 from sdssl_bench.features.bank import FeatureBank
 from sdssl_bench.features.forward import DTYPES
@@ -29,6 +28,7 @@ from sdssl_bench.features.locking import alone
 from sdssl_bench.features.passes import STOP, Pass, PassResult, StoppedError, run_pass
 from sdssl_bench.features.sources import OneSize, Pool, Source
 from sdssl_bench.features.store import BankFile, BankFolder, bank_name
+from sdssl_bench.system import broadcast, gather_objects, is_main_process, resolve_device
 from sdssl_bench.task import RunContext, limited_indices
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.encoder import POOLINGS, Encoder, LayerFeatures, move
+from sdssl_bench.encoders import POOLINGS, Encoder, LayerFeatures, move
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features.store import bank_name
 

@@ -15,8 +15,8 @@ from typing import Any, Protocol
 from PIL import Image
 from torch import Tensor, nn
 
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import ImageSet
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import UsageError
 
 FEATURES_VERSION = 1

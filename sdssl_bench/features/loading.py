@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from sdssl_bench.datasets.base import ImageError, ImageSet, truncated_is_an_error
+from sdssl_bench.datasets import ImageError, ImageSet, truncated_is_an_error
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features.identity import Preprocess
-from sdssl_bench.threads import ahead
+from sdssl_bench.system import ahead
 
 MAX_THREADS = 16
 

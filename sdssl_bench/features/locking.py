@@ -6,7 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from sdssl_bench.progress import Progress
+from sdssl_bench.system import Progress
 
 
 def lock_of(folder: Path) -> FileLock:

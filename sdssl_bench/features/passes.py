@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdssl_bench.distributed import is_main_process, num_processes, process_index
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError, UserError
 from sdssl_bench.features.forward import Forward, placed
 from sdssl_bench.features.loading import Batch, batches
 from sdssl_bench.features.sources import Source
 from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name
+from sdssl_bench.system import is_main_process, num_processes, process_index
 from sdssl_bench.task import RunContext
 
 FLUSH_SECONDS = 3.0

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.encoder import POOLINGS, LayerFeatures, gem
+from sdssl_bench.datasets import ImageSet
+from sdssl_bench.encoders import POOLINGS, LayerFeatures, gem
 from sdssl_bench.features.identity import Preprocess
+from sdssl_bench.features.image_geometry import Box, Geometry, crop_box
 from sdssl_bench.features.store import shard_rows
-from sdssl_bench.image_geometry import Box, Geometry, crop_box
 
 Rows = NDArray[np.int64]
 Pool = Callable[[LayerFeatures], Tensor]

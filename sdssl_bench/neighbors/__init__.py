@@ -1,7 +1,21 @@
-"""Nearest neighbours and their vote: exact, deterministic, independent of the backend."""
+"""Nearest neighbours and their vote: exact, deterministic, independent of the backend.
 
-from sdssl_bench.neighbors.exact import top_k
-from sdssl_bench.neighbors.search import BACKENDS
-from sdssl_bench.neighbors.vote import class_votes, weighted_knn_vote
+In: features of a bank and of queries. Out: similarities and ids, votes for classes.
+"""
 
-__all__ = ["BACKENDS", "class_votes", "top_k", "weighted_knn_vote"]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdssl_bench.neighbors.exact import (
+        top_k as top_k,
+    )
+    from sdssl_bench.neighbors.foreign_features import (
+        score_knn as score_knn,
+    )
+    from sdssl_bench.neighbors.vote import (
+        weighted_knn_vote as weighted_knn_vote,
+    )
+else:
+    from sdssl_bench.exports import lazily
+
+    __getattr__ = lazily(__name__, __file__)

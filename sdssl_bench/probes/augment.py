@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets import ImageSet
 
 RATIO = (3 / 4, 4 / 3)
 TRIES = 10

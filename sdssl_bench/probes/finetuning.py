@@ -17,18 +17,16 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.transforms import Preprocess
-from sdssl_bench.distributed import gather_objects, num_processes, process_index, resolve_device
-from sdssl_bench.encoder import Encoder, move
+from sdssl_bench.datasets import ImageSet, Preprocess
+from sdssl_bench.encoders import Encoder, move
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features.forward import DTYPES, automatic_batch_size
-from sdssl_bench.features.loading import Batch, batches
+from sdssl_bench.features import DTYPES, Batch, automatic_batch_size, batches
 from sdssl_bench.probes.augment import EpochImages, RandomCropFlip, epoch_order, steps_of
 from sdssl_bench.probes.mixing import Mixing
 from sdssl_bench.probes.schedules import deit_lr
 from sdssl_bench.probes.scores import Graded, grade, ranks_of
 from sdssl_bench.probes.tunable import Tunable, parameter_groups
+from sdssl_bench.system import gather_objects, num_processes, process_index, resolve_device
 from sdssl_bench.task import RunContext
 
 

@@ -15,18 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.distributed import resolve_device
+from sdssl_bench.datasets import ClassificationData
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features import FeatureBank, skipped_images
 from sdssl_bench.probes.inputs import joined
 from sdssl_bench.probes.logreg_choice import Choice, Probe, Selection
 from sdssl_bench.probes.scores import grade, is_whole
 from sdssl_bench.probes.val_split import validation_mask
+from sdssl_bench.system import resolve_device
 from sdssl_bench.task import LayerScores, RunContext
 
 
-def score_layers(
+def score_logreg_layers(
     data: ClassificationData,
     banks: Mapping[str, FeatureBank],
     layers: Sequence[int],

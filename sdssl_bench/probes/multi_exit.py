@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.errors import DataError
-from sdssl_bench.results import best_layer
+from sdssl_bench.records import best_layer
 
 if TYPE_CHECKING:
-    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.encoders import Encoder
 
 POINT = 0.01
 """One percentage point, as a fraction."""
@@ -115,7 +115,7 @@ def throughput(
     """
     import torch
 
-    from sdssl_bench.features.forward import DTYPES
+    from sdssl_bench.features import DTYPES
 
     where = torch.device(device)
     cut = {n: encoder.truncate(n).to(where).eval() for n in range(1, encoder.depth + 1)}

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.datasets.base import ClassificationData
+from sdssl_bench.datasets import ClassificationData
 from sdssl_bench.metrics import mean_per_class
 
 

@@ -15,14 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.distributed import gather_objects, num_processes, process_index, resolve_device
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import ImageSet
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features import FeatureBank
-from sdssl_bench.features.forward import Forward, placed
-from sdssl_bench.features.loading import batches
-from sdssl_bench.features.store import bank_name
+from sdssl_bench.features import FeatureBank, Forward, bank_name, batches, placed
 from sdssl_bench.probes.augment import EpochImages, RandomCropFlip, epoch_order, steps_of
 from sdssl_bench.probes.heads import Heads
 from sdssl_bench.probes.inputs import joined, needed, parts_of
@@ -30,6 +26,7 @@ from sdssl_bench.probes.schedules import cosine
 from sdssl_bench.probes.scores import Graded, grade, ranks_of
 from sdssl_bench.probes.state import TrainingState
 from sdssl_bench.rounding import percent
+from sdssl_bench.system import gather_objects, num_processes, process_index, resolve_device
 from sdssl_bench.task import RunContext
 
 EVAL_ROWS = 2048

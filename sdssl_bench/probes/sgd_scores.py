@@ -7,22 +7,20 @@ from typing import Any
 
 import numpy as np
 
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import ClassificationData, preprocess
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features import FeatureBank, extract, skipped_images
-from sdssl_bench.features.identity import feature_identity
+from sdssl_bench.features import FeatureBank, extract, feature_identity, skipped_images
 from sdssl_bench.probes.inputs import needed
 from sdssl_bench.probes.scores import Graded, is_whole
 from sdssl_bench.probes.sgd_probe import Curves, Input, SgdRecipe, Trainer, Watched, all_rows
 from sdssl_bench.probes.state import TrainingState
 from sdssl_bench.probes.val_split import validation_mask
+from sdssl_bench.system import is_main_process
 from sdssl_bench.task import LayerScores, RunContext, limited_indices
 
 
-def score_layers(
+def score_sgd_layers(
     encoder: Encoder,
     data: ClassificationData,
     layers: Sequence[int],

@@ -7,8 +7,7 @@ import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from sdssl_bench.backbones import ViTEncoder
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.encoders import Encoder, ViTEncoder
 
 NOT_DECAYED = ("pos_embed", "cls_token", "reg_token")
 

@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.distributed import broadcast, is_main_process, num_processes
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import ClassificationData
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features.identity import feature_identity
+from sdssl_bench.features import feature_identity
 from sdssl_bench.probes.finetuning import DivergedError, TuneRecipe, Tuning, size_of
 from sdssl_bench.probes.scores import Graded, is_whole
 from sdssl_bench.probes.state import TrainingState
 from sdssl_bench.probes.val_split import validation_mask
 from sdssl_bench.rounding import percent
+from sdssl_bench.system import broadcast, is_main_process, num_processes
 from sdssl_bench.task import LayerScores, RunContext, limited_indices
 
 SELECT = ("val", "test", "last")
@@ -79,7 +79,7 @@ def make_job(
     return Job(data, recipe, select, train, watched, test, ctx)
 
 
-def score_layers(encoder: Encoder, layers: Sequence[int], job: Job) -> Iterator[LayerScores]:
+def score_tuned_layers(encoder: Encoder, layers: Sequence[int], job: Job) -> Iterator[LayerScores]:
     """Fine-tune and score each layer.
 
     Raises:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets import ImageSet
 from sdssl_bench.errors import DataError
 
 SALT = "sdssl-bench validation split 1:"

@@ -1,0 +1,16 @@
+"""What can be typed: one file a command; `app` puts them together.
+
+In: arguments. Out: text on the terminal, files where asked, an exit code. Nothing heavy is imported
+before a command runs.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sdssl_bench.cli.main import (
+        app as app,
+    )
+else:
+    from sdssl_bench.exports import lazily
+
+    __getattr__ = lazily(__name__, __file__)

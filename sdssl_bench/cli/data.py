@@ -1,0 +1,143 @@
+"""`sdssl-bench data`: check datasets, show their expected layout, make miniature versions."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdssl_bench.cli import options as opt
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command("check")
+def check(
+    names: Annotated[
+        list[str] | None, typer.Argument(help="Datasets; default: all.", show_default=False)
+    ] = None,
+    data_root: opt.DataRoot = None,
+    decode: Annotated[bool, typer.Option("--decode", help="Also decode every image.")] = False,
+    num_workers: Annotated[
+        int | None, typer.Option("--num-workers", "-j", min=0, help="Decoding processes.")
+    ] = None,
+    json: opt.Json = False,
+) -> None:
+    """Verify counts, classes, labels and splits; say what is missing and how to get it.
+
+    sdssl-bench data check cifar10 flowers --data-root /data
+    """
+    from functools import partial
+    from json import dumps
+
+    from sdssl_bench import datasets
+    from sdssl_bench.datasets import (
+        CheckReport,
+        check_copydays,
+        check_davis,
+        check_revisited,
+        render,
+    )
+    from sdssl_bench.datasets import check as check_one
+    from sdssl_bench.errors import DataError, UsageError, did_you_mean
+    from sdssl_bench.system import show
+
+    # Sets that are no classification sets have checks of their own.
+    own: dict[str, Callable[..., CheckReport]] = {
+        "davis": check_davis,
+        "roxford5k": partial(check_revisited, "roxford5k"),
+        "rparis6k": partial(check_revisited, "rparis6k"),
+        "copydays": check_copydays,
+    }
+    known = (*datasets.NAMES, *own)
+    chosen = opt.comma_list(names or known)
+    for name in chosen:
+        if name not in known and not name.startswith("folder:"):
+            raise UsageError(did_you_mean("dataset", name, known))
+    reports = [
+        own[name](data_root=data_root, decode=decode, num_workers=num_workers)
+        if name in own
+        else check_one(name, data_root=data_root, decode=decode, num_workers=num_workers)
+        for name in chosen
+    ]
+    if json:
+        typer.echo(dumps([report.to_json() for report in reports], indent=1))
+    else:
+        for report in reports:
+            show(render(report))
+    if not all(report.ok for report in reports):
+        raise typer.Exit(DataError.exit_code)
+
+
+@app.command("layout")
+def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
+    """Show the files a dataset is expected to have, and how it is officially obtained."""
+    from sdssl_bench.datasets import OWN_LAYOUTS
+    from sdssl_bench.datasets import layout as expected
+
+    own = OWN_LAYOUTS.get(name)
+    typer.echo(expected(name) if own is None else own)
+
+
+@app.command("mini")
+def mini(
+    root: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of crops and noise.")] = 0,
+) -> None:
+    """Write miniatures of all datasets in their official layouts, from bundled photographs.
+
+    sdssl-bench data mini data && sdssl-bench run --task knn -d all --data-root data --ckpt ...
+    """
+    from sdssl_bench.datasets import make_mini
+
+    make_mini(root.expanduser(), seed=seed)
+    typer.echo(f"wrote miniature datasets to {root}; use them with --data-root {root}")
+
+
+@app.command("convert-gnd")
+def convert_gnd(
+    source: Annotated[Path, typer.Argument(help="gnd_roxford5k.pkl or gnd_rparis6k.pkl.")],
+    target: Annotated[
+        Path | None, typer.Argument(help="JSON file to write; default: beside it.")
+    ] = None,
+) -> None:
+    """Convert a ground truth of revisited Oxford/Paris from pickle to JSON, executing nothing.
+
+    sdssl-bench data convert-gnd gnd_roxford5k.pkl
+    """
+    from json import dumps
+
+    from sdssl_bench.datasets import read_ground_truth
+    from sdssl_bench.records import write_atomic
+
+    truth = read_ground_truth(source)
+    written = (target or source.with_suffix(".json")).expanduser()
+    written.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(written, (dumps(truth.to_json()) + "\n").encode())
+    typer.echo(
+        f"wrote {written}: {len(truth.queries)} queries, {len(truth.database):,} database images"
+    )
+
+
+@app.command("copydays")
+def copydays(
+    originals: Annotated[Path, typer.Argument(help="Folder of photographs.")],
+    out: Annotated[Path, typer.Argument(help="Folder to make; must be empty or not exist.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the sample and of every attack.")] = 0,
+    num_originals: Annotated[
+        int, typer.Option("--num-originals", min=2, help="Photographs at most.")
+    ] = 157,
+) -> None:
+    """Make a copy-detection set in Copydays' layout: JPEG copies, crops and strong attacks.
+
+    sdssl-bench data copydays photographs attacks && sdssl-bench run -t copydays --data-root attacks ...
+    """
+    from sdssl_bench.datasets import make_attacks
+
+    made = make_attacks(
+        originals.expanduser(), out.expanduser(), seed=seed, num_originals=num_originals
+    )
+    typer.echo(
+        f"wrote {made.num_originals} originals and {made.num_strong} strong copies to {made.root}; "
+        f"'run --task copydays --data-root {out}' scores them as copydays-attacks"
+    )

@@ -1,0 +1,111 @@
+"""`sdssl-bench leaderboard`: tables out of the stored results."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdssl_bench.cli import options as opt
+
+TITLES = {
+    "last": "Last layer: score ± half its 95 % interval (ranks it may have, tie group)",
+    "best": "Best layer, selected on test (as in the SDSSL paper's Table 3); last layer beside it",
+    "val": "Layer selected on validation images held out of train; protocols without them are left out",
+    "layers": "All layers: score ± half its 95 % interval",
+}
+
+
+def leaderboard(
+    results: opt.ResultFolders = None,
+    csv: Annotated[
+        Path | None, typer.Option(help="Write the tidy CSV here: one row per layer and metric.")
+    ] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write all views and the reported numbers here.")
+    ] = None,
+    latex: Annotated[
+        Path | None, typer.Option(help="Write the paper's Tables 1 to 4 into this folder.")
+    ] = None,
+    view: Annotated[
+        str,
+        typer.Option(
+            help="last: layer L; best: best layer on test; val: best on validation; layers: all."
+        ),
+    ] = "last",
+    select_on_val: Annotated[
+        bool, typer.Option("--select-on-val", help="The same as --view val.")
+    ] = False,
+    task: opt.OnlyTasks = None,
+    dataset: opt.OnlyDatasets = None,
+    pair: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="[LABEL=]BASELINE:SD, rows of --latex; NAME and sd_NAME pair by themselves."
+        ),
+    ] = None,
+    wide: opt.Wide = False,
+    uncertainty: Annotated[
+        bool, typer.Option(help="Recompute intervals and ranks from the per-item scores.")
+    ] = True,
+) -> None:
+    """Show the stored results as a table and write them as CSV, Markdown and LaTeX.
+
+    sdssl-bench leaderboard --csv leaderboard.csv --markdown leaderboard.md --latex tables/
+    """
+    from sdssl_bench.errors import DataError, UsageError
+    from sdssl_bench.records import read_all, select
+    from sdssl_bench.reports import VIEWS, coverage, frame_table, tidy
+    from sdssl_bench.reports import wide as pivot
+    from sdssl_bench.statistics import standings
+    from sdssl_bench.system import show
+
+    opt.choice("--view", view, VIEWS)
+    view = "val" if select_on_val else view
+    if not uncertainty and (markdown or latex):
+        raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
+    folders = opt.result_folders(results)
+    stored = read_all(folders)
+    wanted = select(
+        stored, tasks=opt.comma_list(task or []), datasets=opt.comma_list(dataset or [])
+    )
+    records = [(path, record) for path, record in wanted if record["limited"] is None]
+    if not records:
+        raise DataError(
+            f"Expected result records in {', '.join(map(str, folders))}, found none that may enter a "
+            "leaderboard. "
+            "Run an evaluation first (without --limit), or name another folder with --results."
+        )
+    frame = tidy(records, uncertainty=uncertainty)
+    ranks = standings(records) if uncertainty else {}
+    table = pivot(frame, view, ranks={key: str(one) for key, one in ranks.items()})
+    if table.empty:
+        typer.echo(f"{TITLES[view]}: no result has that.")
+    else:
+        shown = frame_table(table.assign(coverage=coverage(table)), title=TITLES[view])
+        show(shown, wide=wide)
+    if csv:
+        _write(csv, frame.to_csv(index=False, lineterminator="\n"))
+        typer.echo(f"wrote {csv}: {len(frame):,} rows")
+    if markdown:
+        from sdssl_bench.paper import paper_cells, published
+        from sdssl_bench.reports import leaderboard_formats as formats
+
+        text = formats.markdown(frame, ranks, published=published(), paper=paper_cells())
+        _write(markdown, text)
+        typer.echo(f"wrote {markdown}")
+    if latex:
+        from sdssl_bench.paper import LAYOUTS, model_pairs, shape
+        from sdssl_bench.reports import latex as as_latex
+
+        pairs = model_pairs(records, pair or [])
+        for number, layout in LAYOUTS.items():
+            _write(latex / f"table{number}.tex", as_latex(shape(records, layout, pairs)))
+        typer.echo(f"wrote {latex}: {', '.join(f'table{number}.tex' for number in LAYOUTS)}")
+
+
+def _write(path: Path, text: str) -> None:
+    from sdssl_bench.records import write_atomic
+
+    path = path.expanduser()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, text.encode())

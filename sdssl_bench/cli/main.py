@@ -1,0 +1,96 @@
+"""The command line, one module of `commands` per command.
+
+Only typer is imported here; every command imports what it needs when it runs, so `--help` is fast.
+"""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from sdssl_bench._version import __version__
+from sdssl_bench.cli import (
+    cache,
+    compare,
+    data,
+    doctor,
+    leaderboard,
+    listing,
+    multi_exit,
+    quickstart,
+    report,
+    reproduce,
+    run,
+    score,
+    watch,
+)
+from sdssl_bench.errors import UserError
+from sdssl_bench.system import launching
+
+INTERRUPTED = 130
+
+
+class Commands(TyperGroup):
+    """Turns the errors a user can mend into one message and an exit code, without traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the chosen command."""
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(error.exit_code) from None
+        except KeyboardInterrupt:
+            typer.echo(
+                "interrupted: finished layers are stored; the same command goes on from there.",
+                err=True,
+            )
+            raise typer.Exit(INTERRUPTED) from None
+        except BrokenPipeError:  # the reader of our output, e.g. `head`, has seen enough
+            raise typer.Exit(0) from None
+
+
+app = typer.Typer(
+    cls=Commands,
+    help="How good is every layer of a self-supervised vision encoder, on every task?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+    },
+    epilog="Exit codes: 0 ok, 1 a task failed (others saved), 2 usage, "
+    "3 data or weights missing or unverified, 4 worse (compare --fail-if-worse), 130 interrupted.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sdssl-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    launching.join()
+
+
+app.command("run")(run.run)
+app.add_typer(score.app, name="score", help="Score features that come from anywhere.")
+app.command("leaderboard")(leaderboard.leaderboard)
+app.command("compare")(compare.compare)
+app.command("explain")(compare.explain)
+app.command("reproduce")(reproduce.reproduce)
+app.command("multi-exit")(multi_exit.multi_exit)
+app.command("report")(report.report)
+app.command("watch")(watch.watch)
+app.command("doctor")(doctor.doctor)
+app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")
+app.command("ls")(listing.ls)
+app.command("show")(listing.show)
+app.add_typer(cache.app, name="cache", help="The feature cache: list, measure, remove.")
+app.command("quickstart")(quickstart.quickstart)

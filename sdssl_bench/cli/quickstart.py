@@ -1,0 +1,201 @@
+"""`sdssl-bench quickstart`: the whole suite in two minutes, on data it makes itself."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from sdssl_bench.records import Stored
+    from sdssl_bench.system import Progress
+    from sdssl_bench.task import Task
+
+PRESETS = ("mocov3_vit_tiny_p8", "sd_mocov3_vit_tiny_p8")
+"""Pretrained here, both at once: weights cannot be assumed to be downloadable."""
+STEPS_PER_EPOCH, EPOCHS, BATCH = 4, 20, 50
+"""200 images."""
+SETTINGS = (
+    ("--data", "cifar10"),
+    ("--dim", "96", "--depth", "6", "--heads", "4"),
+    ("--hidden", "256", "--inner-hidden", "256", "--out-dim", "64"),
+    ("--batch-size", str(BATCH), "--base-lr", "2e-3", "--epochs", str(EPOCHS)),
+    ("--warmup-epochs", "3", "--num-workers", "0", "--save-every", "20", "--log-every", "5"),
+)
+
+
+def quickstart(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for data and results.")] = Path(
+        "sdssl-bench-quickstart"
+    ),
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="All tables, and what pretraining says.")
+    ] = False,
+) -> None:
+    """Make miniature datasets, pretrain two small encoders, score all their layers, compare them.
+
+    Needs no network and no GPU. Pretraining for half a minute on 200 images shows that the suite works, not
+    what MoCo v3 and SD-MoCo v3 can do. Interrupted, it goes on where it stopped.
+    """
+    from sdssl_bench.cli.leaderboard import leaderboard
+    from sdssl_bench.cli.report import report
+    from sdssl_bench.datasets import make_mini
+    from sdssl_bench.system import Progress
+
+    out = out.expanduser()
+    data, results = out / "data", out / "results"
+    typer.echo(f"1/4 miniatures of 14 datasets from bundled photographs -> {data}")
+    make_mini(data)  # leaves an intact copy alone, mends a damaged one
+    typer.echo(f"2/4 pretraining {' and '.join(PRESETS)}, half a minute")
+    with Progress(quiet=not sys.stderr.isatty(), transient=True) as progress:
+        _pretrain(data, out, progress=progress, verbose=verbose)
+        typer.echo(
+            f"3/4 scoring all 6 layers of both: last layer (best at) and its curve, first {PRESETS[0]}"
+        )
+        sides = _score(data, out, progress=progress, verbose=verbose)
+    typer.echo("4/4 comparing them, image by image")
+    _compare(sides)
+    if verbose:
+        leaderboard(results=[results], csv=out / "leaderboard.csv", view="best")
+        report(results=[results], out=out / "report")
+    else:
+        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
+            from contextlib import redirect_stdout
+
+            with redirect_stdout(nowhere):
+                leaderboard(results=[results], csv=out / "leaderboard.csv", view="best")
+                report(results=[results], out=out / "report")
+    typer.echo(
+        f"\nreport       {out / 'report' / 'index.html'}  (open it in a browser)\n"
+        f"leaderboard  {out / 'leaderboard.csv'}\nrecords      {results / 'runs'}\n"
+        f"encoders     {out / PRESETS[0]}, {out / PRESETS[1]}\n"
+        "\nNext, with a checkpoint of yours:\n"
+        "  sdssl-bench doctor CHECKPOINT\n"
+        "  sdssl-bench run --task knn --dataset all --all-layers \\\n"
+        f"      --data-root {data} --ckpt CHECKPOINT"
+    )
+
+
+def benchmarks() -> "list[tuple[Task, str]]":
+    """What is scored: every task that ranks on every miniature it takes, and the analysis of one."""
+    from sdssl_bench import datasets, tasks
+    from sdssl_bench.datasets import roxford_rparis
+
+    # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
+    views = {"imsize_oxford": "96", "imsize_paris": "96"}
+    return [
+        *((tasks.load("knn"), name) for name in datasets.NAMES),
+        (tasks.load("linear", "logreg"), "flowers"),
+        (tasks.load("davis", None, {"short_side": "144"}), "davis"),
+        *((tasks.load("retrieval", None, views), name) for name in roxford_rparis.NAMES),
+        (tasks.load("copydays", None, {"imsize": "64"}), "copydays"),
+        (tasks.load("analysis"), "cifar10"),
+    ]
+
+
+def _score(data: Path, out: Path, *, progress: "Progress", verbose: bool) -> "list[list[Stored]]":
+    """The records of each encoder, with their paths."""
+    from sdssl_bench import checkpoints
+    from sdssl_bench.cli.running import show_result
+    from sdssl_bench.records import ResultStore
+    from sdssl_bench.reports import result_line
+    from sdssl_bench.runner import run
+    from sdssl_bench.statistics import record_intervals
+    from sdssl_bench.task import RunContext
+
+    ctx = RunContext(data_root=data, cache_dir=out / "cache", progress=progress)
+    store = ResultStore(out / "results")
+    encoders = [checkpoints.load(str(out / one / "encoder.safetensors")) for one in PRESETS]
+    found: list[list[Stored]] = [[] for _ in encoders]
+    for task, name in benchmarks():
+        for encoder, own in zip(encoders, found, strict=True):
+            layers = range(1, encoder.depth + 1)
+            outcome = run(encoder, task, name, layers=layers, ctx=ctx, store=store)
+            own.append((store.path(outcome.record), outcome.record))
+            if verbose:
+                path, record = own[-1]
+                intervals = record_intervals(record, path)
+                show_result(task, outcome, layers, path, intervals=intervals)
+        if not verbose:
+            typer.echo("  " + result_line(found[0][-1][1], others=[found[1][-1][1]]))
+    return found
+
+
+def _compare(sides: "list[list[Stored]]") -> None:
+    from sdssl_bench.reports import overall, summary_table
+    from sdssl_bench.statistics import compare, pair
+    from sdssl_bench.system import show
+
+    ranked = [[one for one in own if one[1].get("ranked", True)] for own in sides]
+    tested, _ = compare(pair(ranked[0], ranked[1])[0])
+    show(summary_table(tested, names=("MoCo v3", "SD-MoCo v3")))
+    show(overall(tested, names=("MoCo v3", "SD-MoCo v3")))
+
+
+def _pretrain(data: Path, out: Path, *, progress: "Progress", verbose: bool) -> None:
+    """Both in processes of their own, as a user would; each goes on where it was interrupted."""
+    todo = [one for one in PRESETS if not (out / one / "encoder.safetensors").exists()]
+    threads = str(max(1, (os.cpu_count() or 1) // max(1, len(todo))))
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+    jobs: list[tuple[str, subprocess.Popen[bytes]]] = []
+    for preset in todo:
+        arguments = [
+            *("--preset", preset, *chain(*SETTINGS)),
+            *("--data-root", str(data), "--out", str(out / preset), "--resume", "auto"),
+        ]
+        with (out / f"{preset}.log").open("wb") as log:
+            jobs.append(
+                (
+                    preset,
+                    subprocess.Popen(
+                        [sys.executable, "-m", "sdssl_bench.pretrain.main", *arguments],
+                        env=environment,
+                        stdout=log,
+                        stderr=log,
+                    ),
+                )
+            )
+    try:
+        _wait(jobs, out, progress=progress)
+    except BaseException:
+        for _, job in jobs:
+            job.terminate()
+        raise
+    for preset, job in jobs:
+        said = (out / f"{preset}.log").read_text(errors="replace")
+        if verbose:
+            typer.echo(said)
+        if job.returncode:
+            end = "\n".join(said.splitlines()[-15:])
+            typer.echo(f"error: pretraining {preset} failed; its last lines:\n{end}", err=True)
+            raise typer.Exit(1)
+
+
+def _wait(
+    jobs: Sequence[tuple[str, "subprocess.Popen[bytes]"]], out: Path, *, progress: "Progress"
+) -> None:
+    total = STEPS_PER_EPOCH * EPOCHS * len(jobs)
+    progress.start("pretraining", total, "steps")
+    done = 0
+    while any(job.poll() is None for _, job in jobs):
+        time.sleep(0.3)
+        now = sum(_steps(out / preset / "log.jsonl") for preset, _ in jobs)
+        progress.advance(now - done)
+        done = now
+    progress.finish()
+
+
+def _steps(log: Path) -> int:
+    """The last step that a run has logged."""
+    try:
+        return int(json.loads(log.read_text().splitlines()[-1])["step"])
+    except (OSError, IndexError, ValueError, KeyError):  # not begun, or a line half written
+        return 0

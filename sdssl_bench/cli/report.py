@@ -1,0 +1,70 @@
+"""`sdssl-bench report`: stored results as one page that opens from disk, and as figures."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdssl_bench.cli import options as opt
+
+MARGIN = 2000
+"""Bytes of the page kept for its notes on what was left out."""
+
+
+def report(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder of the page, index.html.")
+    ] = Path("report"),
+    results: opt.ResultFolders = None,
+    task: opt.OnlyTasks = None,
+    dataset: opt.OnlyDatasets = None,
+    model: Annotated[
+        list[str] | None, typer.Option("--model", "-m", help="Only these models, by name.")
+    ] = None,
+    strips: Annotated[
+        list[Path] | None,
+        typer.Option(help="Show the DAVIS strips in this folder (of run --strips)."),
+    ] = None,
+    galleries: Annotated[
+        list[Path] | None,
+        typer.Option(help="Show the retrieval galleries in this folder (of run --gallery)."),
+    ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Also write the figures here, each as PDF and SVG.", show_default=False),
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+) -> None:
+    """Write the stored results as one HTML file that needs no network.
+
+    sdssl-bench report --out report/ --figures figures/
+    """
+    from sdssl_bench.records import read_all, select, write_atomic
+    from sdssl_bench.reports import add_pictures, collect, page, size
+
+    records = select(
+        read_all(opt.result_folders(results)),
+        tasks=opt.comma_list(task or []),
+        datasets=opt.comma_list(dataset or []),
+        models=opt.comma_list(model or []),
+    )
+    data = collect(records)
+    heading = title or page.TITLE
+    add_pictures(
+        data,
+        strips=[folder.expanduser() for folder in strips or []],
+        galleries=[folder.expanduser() for folder in galleries or []],
+        budget=page.LIMIT - len(page.render(data, title=heading).content) - MARGIN,
+    )
+    rendered = page.render(data, title=heading)
+    target = out.expanduser() / "index.html"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, rendered.content)
+    for message in rendered.left_out:
+        typer.echo(f"note: {message}", err=True)
+    typer.echo(f"wrote {target}: {size(len(rendered.content))}, {len(data['results']):,} results")
+    if figures:
+        from sdssl_bench.reports import write_figures
+
+        written = write_figures(data, figures.expanduser())
+        typer.echo(f"wrote {len(written)} figures to {figures.expanduser()}, each as PDF and SVG")

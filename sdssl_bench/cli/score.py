@@ -1,0 +1,65 @@
+"""`sdssl-bench score`: the suite's metrics on features or masks that were made elsewhere."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdssl_bench.cli import options as opt
+from sdssl_bench.cli.score_davis import davis
+from sdssl_bench.cli.score_retrieval import copydays, retrieval
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.callback()
+def _score() -> None:
+    pass
+
+
+@app.command("knn")
+def knn(
+    train: Annotated[
+        Path, typer.Option(help="npz with features [N, D] or [L, N, D] and labels [N].")
+    ],
+    test: Annotated[Path, typer.Option(help="npz of the same form.")],
+    k: Annotated[
+        str | None,
+        typer.Option(
+            "--k",
+            help="Numbers of neighbours, all from one search; default those of 10,20,100,200 that "
+            "the training file has items for.",
+        ),
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="Similarity scale of the vote.")] = 0.07,
+    backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+    wide: opt.Wide = False,
+    json: opt.Json = False,
+) -> None:
+    """Weighted k-NN accuracy of features in npz files, for every k and layer.
+
+    sdssl-bench score knn --train train.npz --test test.npz --json
+    """
+    from json import dumps
+
+    from sdssl_bench.neighbors import score_knn
+    from sdssl_bench.parameters import parse_value
+    from sdssl_bench.reports import score_table
+    from sdssl_bench.system import show
+
+    scores = score_knn(
+        train,
+        test,
+        ks=None if k is None else parse_value("--k", k, tuple[int, ...]),
+        temperature=temperature,
+        backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
+    )
+    if json:
+        typer.echo(dumps(scores))
+    else:
+        show(score_table(scores), wide=wide)
+
+
+app.command("davis")(davis)
+app.command("retrieval")(retrieval)
+app.command("copydays")(copydays)

@@ -1,0 +1,96 @@
+"""`sdssl-bench score davis`: J&F of anybody's masks, without an encoder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from sdssl_bench.cli import options as opt
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from sdssl_bench.system import FittedTable
+    from sdssl_bench.video import SequenceScores
+
+
+def davis(
+    predictions: Annotated[
+        Path, typer.Option(help="Folder of sequence folders with predicted palette PNGs.")
+    ],
+    annotations: Annotated[Path, typer.Option(help="DAVIS/Annotations/480p, or likewise.")],
+    sequences: Annotated[
+        Path | None,
+        typer.Option(
+            help="List of sequences, e.g. ImageSets/2017/val.txt; default: all annotated ones.",
+            show_default=False,
+        ),
+    ] = None,
+    csv_dir: Annotated[
+        Path | None,
+        typer.Option(help="Also write the two official CSV files here.", show_default=False),
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        typer.Option("--num-workers", "-j", min=0, help="Processes; default: one per core."),
+    ] = None,
+    wide: opt.Wide = False,
+    json: opt.Json = False,
+) -> None:
+    """J, F and J&F of DAVIS-2017 masks (semi-supervised), equal to the public toolkit's.
+
+    sdssl-bench score davis --predictions masks --annotations DAVIS/Annotations/480p --json
+    """
+    from json import dumps
+
+    from sdssl_bench.datasets import read_sequences
+    from sdssl_bench.errors import UsageError
+    from sdssl_bench.system import available_cpus, show
+    from sdssl_bench.video import csv_files, per_object, score_folders, summarise
+
+    if sequences:
+        names = read_sequences(sequences)
+    else:
+        names = sorted(p.name for p in annotations.glob("[!.]*") if p.is_dir())
+    if csv_dir:
+        try:
+            csv_dir.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"--csv-dir takes a folder to write to, found: {error}.") from error
+    workers = available_cpus() if num_workers is None else num_workers
+    scores = score_folders(predictions, annotations, names, num_workers=workers)
+    for warning in scores.warnings:
+        typer.echo(f"warning: {warning}", err=True)
+    if csv_dir:
+        for name, text in csv_files(scores.sequences).items():
+            (csv_dir / name).write_text(text, encoding="utf-8")
+    if json:
+        typer.echo(
+            dumps({**summarise(scores.sequences), "per_object": per_object(scores.sequences)})
+        )
+    else:
+        for table in _tables(scores.sequences):
+            show(table, wide=wide)
+
+
+def _tables(sequences: "Sequence[SequenceScores]") -> "list[FittedTable]":
+    """The objects, and below them the seven numbers."""
+    from sdssl_bench.rounding import percent
+    from sdssl_bench.system import Column, FittedTable
+    from sdssl_bench.video import per_object, summarise
+
+    columns = [Column("object", shorten=True), *map(Column, ("J", "F", "J&F"))]
+    rows = [
+        [name, *map(percent, (one["J"], one["F"], (one["J"] + one["F"]) / 2))]
+        for name, one in per_object(sequences).items()
+    ]
+    total = summarise(sequences)
+    count = sum(len(one.objects) for one in sequences)
+    return [
+        FittedTable(columns, rows, title="DAVIS objects"),
+        FittedTable(
+            [Column("score", left=True), Column("x100")],
+            [[name, percent(value)] for name, value in total.items()],
+            title=f"{len(sequences)} sequences, {count} objects",
+        ),
+    ]

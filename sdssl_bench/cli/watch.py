@@ -1,0 +1,93 @@
+"""`sdssl-bench watch`: evaluates every encoder that a pretraining run writes, as it appears."""
+
+import json
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sdssl_bench.cli import options as opt
+
+FINAL = "encoder.safetensors"
+"""Written last: when it is there and scored, the run is over."""
+
+
+def watch(
+    run_dir: Annotated[Path, typer.Argument(help="Folder of the run (--out of pretraining).")],
+    dataset: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dataset",
+            "-d",
+            help="Name or folder:PATH; several allowed. Default: the run's --knn.",
+            show_default=False,
+        ),
+    ] = None,
+    task: Annotated[str, typer.Option("--task", "-t", help="Task to score.")] = "knn",
+    data_root: Annotated[
+        Path | None, typer.Option("--data-root", help="Folder that holds the datasets.")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Records; default RUN_DIR/results.")
+    ] = None,
+    device: opt.Device = "auto",
+    every: Annotated[float, typer.Option("--every", help="Seconds between looks.")] = 30.0,
+    once: Annotated[
+        bool, typer.Option("--once", help="Score what is there and stop, do not wait.")
+    ] = False,
+) -> None:
+    """Score each new checkpoint of a run on all layers; stop and start again at will.
+
+    Layers that are scored already are not scored again. Ends when the finished run's last encoder is
+    scored.
+    """
+    from sdssl_bench import api
+    from sdssl_bench.cli.running import check_device
+    from sdssl_bench.errors import DataError
+    from sdssl_bench.rounding import percent
+    from sdssl_bench.system import default_data_root
+
+    run_dir = run_dir.expanduser()
+    if not run_dir.is_dir():
+        raise DataError(f"Expected the folder of a pretraining run at {run_dir}, found none.")
+    datasets = dataset or _of_run(run_dir)
+    seen: set[Path] = set()
+    while True:
+        finished = (run_dir / FINAL).exists()
+        for path in sorted((run_dir / "encoders").glob("*.safetensors")):
+            if path in seen:
+                continue
+            records = api.evaluate(
+                api.load_encoder(str(path)),
+                task,
+                datasets,
+                results=out or run_dir / "results",
+                data_root=data_root or default_data_root(),
+                device=check_device(device),
+            )
+            seen.add(path)
+            for record in records:
+                scores = " ".join(
+                    f"{layer}:{percent(entry['metrics'][record['headline']])}"
+                    for layer, entry in record["layers"].items()
+                )
+                typer.echo(f"{path.stem} {task} {record['dataset']['name']} by layer {scores}")
+        if finished or once:
+            if not seen:
+                raise DataError(f"{run_dir} holds no encoder yet (encoders/*.safetensors).")
+            return
+        time.sleep(every)
+
+
+def _of_run(run_dir: Path) -> list[str]:
+    """The dataset that the run itself scores k-NN on."""
+    from sdssl_bench.errors import UsageError
+
+    config = run_dir / "config.json"
+    named = json.loads(config.read_text()).get("knn") if config.is_file() else None
+    if not named:
+        raise UsageError(
+            f"Name the data with --dataset: the run in {run_dir} has no --knn of its own."
+        )
+    return [named]

@@ -1,0 +1,134 @@
+"""Encoders by name, and encoders around models that exist already."""
+
+from typing import Any
+
+from torch import nn
+
+from sdssl_bench.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sdssl_bench.encoders.plain_vit import ViTConfig, build_vit
+from sdssl_bench.encoders.resnet import ResNetEncoder
+from sdssl_bench.encoders.vit import ViTEncoder
+from sdssl_bench.errors import UsageError, did_you_mean
+
+__all__ = [
+    "NAMES",
+    "ResNetEncoder",
+    "ViTConfig",
+    "ViTEncoder",
+    "arch_name",
+    "build",
+    "build_vit",
+    "wrap",
+]
+
+VITS = {
+    # MoCo v3's and the SDSSL paper's: 12 heads at every width, fixed positions (protocols 7.2).
+    "vit_small_p16": ViTConfig(384, 12, 12, 16, 224, pos="sincos-row"),
+    "vit_small_p32": ViTConfig(384, 12, 12, 32, 224, pos="sincos-row"),
+    "vit_base_p16": ViTConfig(768, 12, 12, 16, 224, pos="sincos-row"),
+    # Ours, for small images.
+    "vit_tiny_p4_32": ViTConfig(192, 12, 3, 4, 32, pos="sincos-row"),
+    "vit_tiny_p8_32": ViTConfig(192, 12, 3, 8, 32, pos="sincos-row"),
+}
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+NAMES = (*VITS, *RESNETS)
+"""What `build` makes."""
+
+DINOV2_TABLE, DINOV2_SIZE = 518, 224
+"""DINOv2's tables are made for 518 px, its own k-NN protocol evaluates at 224."""
+
+
+def build(name: str, *, norm: str | None = None, img_size: int | None = None) -> Encoder:
+    """A freshly initialised backbone.
+
+    Args:
+        name: one of NAMES.
+        norm: of layers before the last, see `encoder.NORMS`; a ResNet has none.
+        img_size: side of evaluated images in pixels; None is the backbone's own.
+
+    Raises:
+        UsageError: for an unknown name, or a norm a ResNet does not have.
+    """
+    if name in VITS:
+        return build_vit(VITS[name], norm=norm, input_size=img_size)
+    if name in RESNETS:
+        import torchvision
+
+        model: Any = getattr(torchvision.models, name)(weights=None)
+        model.fc = nn.Identity()
+        return wrap(model, norm=norm, img_size=img_size)
+    raise UsageError(did_you_mean("backbone", name, NAMES))
+
+
+def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = None) -> Encoder:
+    """An encoder around a model in memory; the model itself is not changed.
+
+    Args:
+        model: an Encoder (returned as it is), a timm VisionTransformer, Eva or ResNet, or a
+            torchvision ResNet.
+        norm: of layers before the last, see `encoder.NORMS`; None is "shared" ("none" for a ResNet).
+        img_size: side of evaluated images in pixels; None is what the model was made for (224 for
+            DINOv2, as its own protocol).
+
+    Raises:
+        UsageError: for a model of another family.
+    """
+    import timm.models.resnet
+    import torchvision.models.resnet
+    from timm.models.eva import Eva
+    from timm.models.vision_transformer import VisionTransformer
+
+    if isinstance(model, Encoder):
+        if img_size not in (None, model.input_size):
+            raise UsageError(
+                f"img_size {img_size} contradicts this encoder's input_size {model.input_size}."
+            )
+        return model
+    facts = _pretrained_cfg(model)
+    encoder: Encoder
+    if isinstance(model, VisionTransformer | Eva):
+        size = img_size
+        if size is None and tuple(model.patch_embed.img_size) == (DINOV2_TABLE,) * 2:
+            size = DINOV2_SIZE
+        encoder = ViTEncoder(model, norm=norm, input_size=size)
+    elif isinstance(model, timm.models.resnet.ResNet | torchvision.models.resnet.ResNet):
+        if norm not in (None, "none", "shared"):
+            raise UsageError(
+                f"A ResNet has no norm after its stages; --norm {norm} does not apply."
+            )
+        size = img_size or (facts.get("input_size") or (3, 224, 224))[-1]
+        encoder = ResNetEncoder(model, input_size=size)
+    else:
+        raise UsageError(
+            f"Expected a timm ViT, Eva or ResNet, or a torchvision ResNet; found "
+            f"{type(model).__module__}.{type(model).__name__}. For another family write a subclass of "
+            "sdssl_bench.encoders.Encoder (depth, dims, stride, input_size, norm, forward_layers) and "
+            "return it from the function of --ckpt custom:FILE.py:FUNCTION."
+        )
+    encoder.mean = tuple(facts.get("mean") or IMAGENET_MEAN)
+    encoder.std = tuple(facts.get("std") or IMAGENET_STD)
+    return encoder.train(model.training)
+
+
+def _pretrained_cfg(model: nn.Module) -> dict[str, Any]:
+    """The record timm keeps of how a model was trained; empty for a model that has none."""
+    return dict(getattr(model, "pretrained_cfg", None) or {})
+
+
+WIDTHS = {192: "tiny", 384: "small", 768: "base", 1024: "large", 1536: "giant"}
+
+
+def arch_name(encoder: Encoder) -> str:
+    """A canonical name: family, size or width, patch, registers, e.g. "vit_small_patch16"."""
+    if isinstance(encoder, ViTEncoder):
+        model, dim = encoder.model, encoder.dims[0]
+        usual = encoder.depth == {1024: 24, 1536: 40}.get(dim, 12)
+        size = WIDTHS[dim] if dim in WIDTHS and usual else f"d{dim}x{encoder.depth}"
+        registers = int(getattr(model, "num_reg_tokens", 0))
+        family = "vit" if encoder.pos != "timm" else "eva"
+        return f"{family}_{size}_patch{encoder.stride}" + (f"_reg{registers}" if registers else "")
+    if isinstance(encoder, ResNetEncoder):
+        counts = [len(list(getattr(encoder.model, stage).children())) for stage in encoder.stages]
+        kind = "bottleneck" if encoder.dims[0] >= 256 else "basic"
+        return f"resnet_{kind}_{'-'.join(map(str, counts))}"
+    return type(encoder).__name__

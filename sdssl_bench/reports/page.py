@@ -1,0 +1,175 @@
+r"""The report as one HTML file: data, style and script inside, nothing loaded from anywhere.
+
+Names and notes in records are hostile input. They reach the page in two ways only: escaped by the template,
+and as JSON in a script element that is no script, with <, > and & written as \u escapes, from which
+the page makes text nodes. A content security policy allows the one script and the one style by digest.
+"""
+
+import base64
+import hashlib
+import json
+from copy import deepcopy
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any
+
+from sdssl_bench.errors import DataError
+from sdssl_bench.reports.page_data import Data
+from sdssl_bench.reports.tables import size
+from sdssl_bench.rounding import percent
+
+LIMIT = 5_000_000
+"""Bytes of the page at most."""
+SCRIPTS = (
+    "base", "filters", "leaderboard", "curves", "details", "analysis", "cost", "pictures", "main",
+)  # fmt: skip
+TITLE = "Layer by layer: evaluation of vision encoders"
+
+
+@dataclass(frozen=True)
+class Page:
+    """A rendered report.
+
+    Attributes:
+        content: HTML in UTF-8.
+        left_out: what did not fit, one sentence each; the page says so too.
+    """
+
+    content: bytes
+    left_out: tuple[str, ...]
+
+
+def render(data: Data, *, title: str = TITLE, limit: int = LIMIT) -> Page:
+    """The page; the same data give the same bytes.
+
+    What does not fit is left out, and the page says so: metrics other than the headline first, then
+    t-SNE maps. Pictures have been fitted before, see `pictures`.
+
+    Args:
+        data: from `collect`, with or without "pictures".
+        title: of the page.
+        limit: bytes.
+
+    Raises:
+        DataError: if the headline numbers alone are too large.
+    """
+    content = _render(data, title)
+    data = deepcopy(data)
+    for lighten in (_headlines_only, _no_maps):
+        if len(content) <= limit:
+            break
+        message = lighten(data)
+        if message:
+            data["about"]["left_out"].append(message)
+            content = _render(data, title)
+    if len(content) <= limit:
+        return Page(content, tuple(data["about"]["left_out"]))
+    raise DataError(
+        f"The report would have {size(len(content))}, {size(limit)} are allowed. Report on fewer results: "
+        "choose with --task, --dataset or --model."
+    )
+
+
+def _headlines_only(data: Data) -> str:
+    left = 0
+    for result in data["results"]:
+        benchmark = data["benchmarks"][result["benchmark"]]
+        if not benchmark["ranked"]:
+            continue
+        wanted = (benchmark["headline"], f"val/{benchmark['headline']}")
+        left += sum(1 for name in result["metrics"] if name not in wanted)
+        result["metrics"] = {n: c for n, c in result["metrics"].items() if n in wanted}
+        benchmark["metrics"] = [n for n in benchmark["metrics"] if n in wanted]
+    if not left:
+        return ""
+    return (
+        f"Left out to keep the page small: {left:,} curves of metrics other than the headline. "
+        "They are in the CSV of 'sdssl-bench leaderboard'."
+    )
+
+
+def _no_maps(data: Data) -> str:
+    left, data["maps"] = len(data["maps"]), []
+    return f"Left out to keep the page small: {left} sets of t-SNE maps." if left else ""
+
+
+def _render(data: Data, title: str) -> bytes:
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    style = _text("report.css")
+    script = '"use strict";\n(() => {\n' + "".join(_text(f"{n}.js") for n in SCRIPTS) + "})();\n"
+    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
+        _text("report.html.j2")
+    )
+    page = template.render(
+        title=title,
+        about=data["about"],
+        counts=_counts(data),
+        plain=_plain_rows(data),
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=_digest(style),
+        script_hash=_digest(script),
+        data=Markup(embedded_json(data)),
+    )
+    return (page + "\n").encode()
+
+
+def embedded_json(value: Any) -> str:
+    r"""JSON that cannot end the script element it stands in, nor begin a comment there.
+
+    >>> print(embedded_json(["</script><!--"]))
+    ["\u003c/script\u003e\u003c!--"]
+    """
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _text(name: str) -> str:
+    return (files("sdssl_bench.reports") / "templates" / name).read_text(encoding="utf-8")
+
+
+def _digest(text: str) -> str:
+    """As a content security policy names an inline element."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+def _counts(data: Data) -> str:
+    def some(n: int, noun: str) -> str:
+        return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+    parts = [
+        some(len(data["encoders"]), "encoder"),
+        some(len(data["benchmarks"]), "benchmark"),
+        some(len(data["results"]), "result"),
+    ]
+    text = ", ".join(parts)
+    if data["about"]["limited"]:
+        text += f"; {some(data['about']['limited'], 'record')} made under --limit stay out"
+    return text + "."
+
+
+def _plain_rows(data: Data) -> list[dict[str, str]]:
+    """The headline numbers for readers without JavaScript."""
+    rows = []
+    for result in data["results"]:
+        benchmark = data["benchmarks"][result["benchmark"]]
+        if not benchmark["ranked"]:
+            continue
+        values = dict(
+            zip(result["layers"], result["metrics"][benchmark["headline"]]["value"], strict=True)
+        )
+        last = values.get(result["depth"])
+        rows.append(
+            {
+                "encoder": data["encoders"][result["encoder"]]["label"],
+                "benchmark": benchmark["label"],
+                "metric": benchmark["headline"],
+                "best": f"{percent(values[result['best']])} at {result['best']}",
+                "last": "not scored" if last is None else percent(last),
+            }
+        )
+    return rows

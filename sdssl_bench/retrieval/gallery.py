@@ -1,0 +1,77 @@
+"""Pictures of a query and the images found for it: right ones framed green, others red, with scores."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, ImageDraw
+
+from sdssl_bench.features import Box, crop_box
+
+CELL, FRAME, TEXT = 200, 6, 18
+RIGHT, WRONG, NEUTRAL = (0, 150, 60), (200, 30, 40), (120, 120, 120)
+
+
+@dataclass(frozen=True, eq=False)
+class Gallery:
+    """One query's row.
+
+    Attributes:
+        name: of the picture file, without ending.
+        title: written above the query.
+        query: image file.
+        files: images found, best first.
+        scores: their similarities.
+        right: whether each is what should be found.
+        remarks: a word about each ("easy", "junk", ...), "" for none.
+        box: crop of the query, drawn into it.
+    """
+
+    name: str
+    title: str
+    query: Path
+    files: Sequence[Path]
+    scores: Sequence[float]
+    right: Sequence[bool]
+    remarks: Sequence[str]
+    box: Box | None = None
+
+
+def write_gallery(folder: Path, gallery: Gallery) -> Path:
+    """Write the row as a PNG; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    width = (CELL + FRAME) * (1 + len(gallery.files)) + FRAME
+    page = Image.new("RGB", (width, CELL + 2 * FRAME + 2 * TEXT), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((FRAME, 3), gallery.title, fill="black")
+    _cell(page, 0, gallery.query, colour=NEUTRAL, box=gallery.box)
+    rows = zip(gallery.files, gallery.scores, gallery.right, gallery.remarks, strict=True)
+    for column, (file, score, right, remark) in enumerate(rows, start=1):
+        colour = RIGHT if right else NEUTRAL if remark == "junk" else WRONG
+        _cell(page, column, file, colour=colour)
+        text = f"{column}  {score:.3f}  {remark}"
+        draw.text((column * (CELL + FRAME) + FRAME, CELL + 2 * FRAME + TEXT), text, fill=colour)
+    path = folder / f"{gallery.name.replace('/', '-')}.png"
+    page.save(path)
+    return path
+
+
+def _cell(
+    page: Image.Image,
+    column: int,
+    file: Path,
+    *,
+    colour: tuple[int, int, int],
+    box: Box | None = None,
+) -> None:
+    with Image.open(file) as opened:
+        image = opened.convert("RGB")
+    if box is not None:
+        ImageDraw.Draw(image).rectangle(
+            crop_box(image.size, box), outline=RIGHT, width=max(image.size) // 100 + 1
+        )
+    image.thumbnail((CELL - 2 * FRAME, CELL - 2 * FRAME))
+    left, top = column * (CELL + FRAME) + FRAME, TEXT + FRAME
+    frame = Image.new("RGB", (image.width + 2 * FRAME, image.height + 2 * FRAME), colour)
+    frame.paste(image, (FRAME, FRAME))
+    page.paste(frame, (left, top))

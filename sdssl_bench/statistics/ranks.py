@@ -1,0 +1,115 @@
+"""Which ranks of a leaderboard are real: rank intervals and tie groups from paired tests.
+
+On each benchmark every pair of models is tested on the same items at its last layer, p values adjusted by
+Holm within the benchmark. A model's rank lies between 1 + the models that are significantly better and
+M - the models that are significantly worse. Tie groups are made from the top: a group is its best
+model and all that cannot be told from it; the next group begins with the best model that can.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from sdssl_bench.errors import UsageError
+from sdssl_bench.records import Record, Stored
+from sdssl_bench.statistics.items import Units, layer_units
+from sdssl_bench.statistics.paired_tests import holm, paired_test
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A model's place on one benchmark.
+
+    Attributes:
+        first: best rank it may have.
+        last: worst rank it may have.
+        group: "a" for the top group, then "b" and so on.
+        models: models that were ranked.
+    """
+
+    first: int
+    last: int
+    group: str
+    models: int
+
+    def __str__(self) -> str:
+        ranks = str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+        return f"{ranks}{self.group}"
+
+
+def benchmark_key(record: Record) -> tuple[str, ...]:
+    """What two records must share to stand in one column."""
+    data, protocol = record["dataset"], record["protocol"]
+    return (
+        record["task"], protocol["id"], str(protocol["version"]), protocol["digest"],
+        data["name"], data["variant"], data["fingerprint"], record["headline"],
+    )  # fmt: skip
+
+
+def standings(records: Iterable[Stored], *, alpha: float = 0.05) -> dict[str, Standing]:
+    """Record key -> standing, of records whose last layer has per-item scores and company.
+
+    Args:
+        records: with their paths; those made under --limit are left out.
+        alpha: level of significance.
+
+    Raises:
+        DataError: if per-item scores are missing or do not give the stored numbers.
+    """
+    columns: dict[tuple[str, ...], list[tuple[str, Units]]] = {}
+    for path, record in records:
+        depth = record["model"]["depth"]
+        if record["limited"] is None and str(depth) in record["layers"]:
+            units = layer_units(record, path, depth)
+            if units is not None:
+                columns.setdefault(benchmark_key(record), []).append((record["key"], units))
+    found: dict[str, Standing] = {}
+    for members in columns.values():
+        if len(members) > 1:
+            found |= _ranked(members, alpha)
+    return found
+
+
+def _ranked(members: Sequence[tuple[str, Units]], alpha: float) -> dict[str, Standing]:
+    order = sorted(members, key=lambda member: -member[1].value)
+    pairs = list(combinations(range(len(order)), 2))
+    adjusted = holm([_p(order[i][1], order[j][1]) for i, j in pairs])
+    apart = {pair for pair, p in zip(pairs, adjusted, strict=True) if p <= alpha}
+    groups, leader = [0], 0
+    for place in range(1, len(order)):
+        if (leader, place) in apart:
+            leader = place
+            groups.append(groups[-1] + 1)
+        else:
+            groups.append(groups[-1])
+    total = len(order)
+    return {
+        key: Standing(
+            first=1 + sum((other, place) in apart for other in range(place)),
+            last=total - sum((place, other) in apart for other in range(place + 1, total)),
+            group=_letters(groups[place]),
+            models=total,
+        )
+        for place, (key, _) in enumerate(order)
+    }
+
+
+def _p(a: Units, b: Units) -> float:
+    """1 where the models were not scored on the same items: nothing can be said of them."""
+    try:
+        return paired_test(a, b, layers=(0, 0)).p
+    except UsageError:
+        return 1.0
+
+
+def _letters(number: int) -> str:
+    """Letters of a group: a to z, then aa.
+
+    >>> [_letters(n) for n in (0, 25, 26)]
+    ['a', 'z', 'aa']
+    """
+    letters = ""
+    while number >= 0:
+        letters = chr(ord("a") + number % 26) + letters
+        number = number // 26 - 1
+    return letters

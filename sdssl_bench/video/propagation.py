@@ -1,0 +1,167 @@
+"""Label propagation: every patch takes the labels of the most similar patches of earlier frames.
+
+Affinity of target patch i and source patch j is exp(<f_i, f_j> / T) on L2-normalised features, zero
+outside a window around i. Of all affinities of i to all context frames jointly the k largest are kept
+(ties of the k-th too), divided by their sum, and used to average the sources' soft labels (Jabri et
+al. 2020; constants of DINO's DAVIS evaluation).
+
+The (hw)^2 affinities are never formed. Targets are taken in tiles, each against the part of the
+sources that its windows reach, so the result is exact: only entries that the window sets to zero are
+left out. Similarities are compared before the exponential, which keeps their order.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sdssl_bench.system import Crew
+from sdssl_bench.video.affinities import Rule, Seen, attend, outside_window
+
+
+def unit(features: Tensor) -> Tensor:
+    """[..., D] L2-normalised in float32."""
+    return F.normalize(features.float(), dim=-1)
+
+
+class Context:
+    """The context frames of one video at one layer: the first frame and the `length` before this one.
+
+    Features and labels lie in blocks of columns, so that what the windows of a tile reach is a few
+    whole matrices: no copy is made per tile, and a frame takes h * w * (D + C) floats.
+
+    Args:
+        features: [h, w, D] of the first frame, any length.
+        labels: [h, w, C] of the first frame.
+        rule: constants of the propagation.
+        length: frames remembered besides the first.
+        tile: rows and columns of targets worked on at once; speed only. None chooses.
+    """
+
+    def __init__(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        *,
+        rule: Rule,
+        length: int,
+        tile: tuple[int, int] | None = None,
+    ) -> None:
+        width = features.shape[1]
+        if tile is None:
+            # Columns as wide as the radius: a tile and its two neighbours are exactly its reach. A
+            # GPU prefers few large products to few operations.
+            small = features.device.type == "cpu"
+            tile = (8, min(max(rule.radius, 8), 16)) if small else (16, width)
+        self.rule, self.tile = rule, tile
+        self.first = self._frame(unit(features), labels)
+        self.recent: deque[_Frame] = deque(maxlen=length)
+
+    def _frame(self, features: Tensor, labels: Tensor) -> "_Frame":
+        def columns(table: Tensor) -> tuple[Tensor, ...]:
+            return tuple(part.contiguous() for part in table.split(self.tile[1], dim=1))
+
+        return _Frame(columns(features), columns(labels.float()))
+
+    def step(self, features: Tensor, crew: Crew | None = None) -> Tensor:
+        """Soft labels [h, w, C] of the next frame from its features [h, w, D]; remembers both.
+
+        Args:
+            features: of the next frame, any length.
+            crew: workers that share the columns of the frame; None works in this thread.
+        """
+        target = self._frame(unit(features), features[..., :0])
+        numbers = range(len(target.features))
+        if crew is None:
+            parts = [self._column(target, number) for number in numbers]
+        else:
+            parts = crew.map(lambda number: self._column(target, number), numbers)
+        labels = torch.cat(parts, dim=1)
+        known = labels.split(self.tile[1], dim=1)
+        self.recent.append(_Frame(target.features, tuple(part.contiguous() for part in known)))
+        return labels
+
+    def _column(self, target: "_Frame", number: int) -> Tensor:
+        """[h, b, C] labels of one block of columns of the target."""
+        part, rule = target.features[number], self.rule
+        height, width, _ = part.shape
+        reach = -(-rule.radius // self.tile[1])
+        blocks = range(max(number - reach, 0), min(number + reach + 1, len(target.features)))
+        local = [*([self.first] if rule.window_on_first else []), *self.recent]
+        before = sum(target.features[b].shape[1] for b in blocks if b < number)
+        widths = tuple(target.features[b].shape[1] for b in blocks)
+        out = []
+        for r0 in range(0, height, self.tile[0]):
+            r1 = min(r0 + self.tile[0], height)
+            top, bottom = max(r0 - rule.radius, 0), min(r1 + rule.radius, height)
+            query = part[r0:r1].flatten(0, 1)
+            seen = []
+            if not rule.window_on_first:
+                whole = range(len(target.features))
+                seen.append(Seen(*_similarity(query, [self.first], whole, (0, height)), None))
+            if local:
+                outside = outside_window(
+                    rule.shape,
+                    rule.radius,
+                    rows=(r0 - top, r1 - r0, bottom - top),
+                    columns=(before, width, widths),
+                    device=query.device,
+                )
+                near = _similarity(query, local, blocks, (top, bottom))
+                seen.append(Seen(*near, outside))
+            out.append(attend(seen, rule).view(r1 - r0, width, -1))
+        return torch.cat(out)
+
+
+def propagate(
+    target: Tensor,
+    sources: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    *,
+    rule: Rule,
+    tile: tuple[int, int] | None = None,
+) -> Tensor:
+    """Soft labels of one frame from those of its context.
+
+    Args:
+        target: [h, w, D] features.
+        sources: S tensors [h, w, D], the first frame first.
+        labels: S tensors [h, w, C] of the same frames.
+        rule: constants.
+        tile: rows and columns of targets worked on at once; speed only. None chooses.
+
+    Returns:
+        [h, w, C] labels; each patch's sum to 1 where the sources' do.
+    """
+    context = Context(sources[0], labels[0], rule=rule, length=len(sources), tile=tile)
+    for features, known in zip(sources[1:], labels[1:], strict=True):
+        context.recent.append(context._frame(unit(features), known))
+    return context.step(target)
+
+
+@dataclass(frozen=True, eq=False)
+class _Frame:
+    """One context frame, cut into blocks of columns: [h, b, D] unit features and [h, b, C] labels."""
+
+    features: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...]
+
+
+def _similarity(
+    query: Tensor, frames: Sequence[_Frame], blocks: range, rows: tuple[int, int]
+) -> tuple[Tensor, Tensor]:
+    """Cosines [S, m, n] of m targets to a part of S frames, and the labels [S * n, C] of that part."""
+    inside = slice(*rows)
+    keys = [[frame.features[b][inside].flatten(0, 1) for b in blocks] for frame in frames]
+    out = query.new_empty(len(frames), len(query), sum(len(key) for key in keys[0]))
+    # One product per frame: equal patches at one place of several frames get equal bits.
+    for similarity, parts in zip(out, keys):
+        start = 0
+        for key in parts:
+            torch.mm(query, key.T, out=similarity[:, start : start + len(key)])
+            start += len(key)
+    labels = [frame.labels[b][inside].flatten(0, 1) for frame in frames for b in blocks]
+    return out, torch.cat(labels)

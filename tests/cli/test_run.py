@@ -1,0 +1,291 @@
+"""`sdssl-bench run` end to end on miniature data: what is stored is right, resumable and explained."""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner, Result
+
+import sdssl_bench
+from sdssl_bench.cli.main import app
+from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.errors import UsageError
+from sdssl_bench.records.store import ResultStore, read_items, stable_view
+from sdssl_bench.rounding import percent
+from tiny_model import build
+
+SCHEMA = json.loads(
+    (Path(sdssl_bench.__file__).parent / "records" / "record.schema.json").read_text()
+)
+CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mini") / "data"
+    make_mini(root, names=["cifar10", "pets"])
+    return root
+
+
+@pytest.fixture
+def cli(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Result]]:
+    """Calls the command line with this test's own results and cache."""
+    monkeypatch.setenv("SDSSL_BENCH_DATA", str(data))
+    monkeypatch.setenv("SDSSL_BENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("SDSSL_BENCH_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: str, code: int = 0) -> Result:
+        result = CliRunner().invoke(app, arguments)
+        if result.exception and not isinstance(result.exception, SystemExit):
+            raise result.exception
+        assert result.exit_code == code, result.output
+        return result
+
+    return call
+
+
+def run(*extra: str) -> list[str]:
+    return ["run", "--task", "knn", "--dataset", "cifar10", "--ckpt", CKPT, "-j", "0", *extra]
+
+
+def only_record(folder: Path) -> tuple[Path, dict[str, Any]]:
+    ((path, record),) = ResultStore(folder)
+    return path, record
+
+
+def test_all_layers_are_scored_stored_and_shown(cli: Callable[..., Result], tmp_path: Path) -> None:
+    result = cli(*run("--all-layers"))
+    path, record = only_record(tmp_path / "results")
+    jsonschema.validate(record, SCHEMA)
+    assert list(record["layers"]) == ["1", "2", "3"]
+    assert record["dataset"]["variant"] == "mini"
+    assert record["protocol"]["parameters"]["temperature"] == 0.07
+    assert str(path) in result.output
+    for layer in (1, 2, 3):
+        entry, items = record["layers"][str(layer)], read_items(path, layer)
+        correct = items["k20/correct"]
+        assert entry["metrics"]["k20/top1"] == pytest.approx(correct.mean(), abs=0)
+        classes = [correct[items["target"] == c].mean() for c in np.unique(items["target"])]
+        assert entry["metrics"]["k20/mean_per_class"] == pytest.approx(np.mean(classes))
+        assert entry["n"] == len(correct) == record["dataset"]["splits"]["test"]
+        assert percent(entry["metrics"]["k20/top1"]) in result.output
+
+
+def test_a_mini_photograph_set_is_learnable(cli: Callable[..., Result], tmp_path: Path) -> None:
+    cli(*run("--all-layers"))
+    _, record = only_record(tmp_path / "results")
+    best = max(entry["metrics"]["k20/top1"] for entry in record["layers"].values())
+    assert best > 0.3, "ten classes, so chance is 0.1"
+
+
+def test_a_second_run_computes_nothing(
+    cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli(*run("--all-layers"))
+    before = only_record(tmp_path / "results")[0].read_bytes()
+
+    def forbidden(*args: object, **kwargs: object) -> None:
+        raise AssertionError("features were extracted again")
+
+    monkeypatch.setattr("sdssl_bench.tasks.knn.extract", forbidden)
+    result = cli(*run("--all-layers"))
+    assert result.output.count("(stored)") == 3
+    assert only_record(tmp_path / "results")[0].read_bytes() == before
+
+
+def test_layers_one_by_one_equal_all_at_once(cli: Callable[..., Result], tmp_path: Path) -> None:
+    cli(*run("--all-layers", "--out", str(tmp_path / "whole"), "--cache-dir", str(tmp_path / "c2")))
+    cli(*run("--layers", "2"))
+    cli(*run())
+    cli(*run("--layers", "1-3"))
+    whole, parts = only_record(tmp_path / "whole")[1], only_record(tmp_path / "results")[1]
+    assert stable_view(whole) == stable_view(parts)
+
+
+@pytest.mark.parametrize("extra", [("-b", "1"), ("-b", "64", "-j", "1"), ("--backend", "torch")])
+def test_batches_workers_and_backend_do_not_move_a_score(
+    cli: Callable[..., Result], tmp_path: Path, extra: tuple[str, ...]
+) -> None:
+    cli(*run("--all-layers", "-b", "7"))
+    other = ("--out", str(tmp_path / "other"), "--cache-dir", str(tmp_path / "c2"))
+    cli(*run("--all-layers", *other, *extra))
+    one, two = only_record(tmp_path / "results")[1], only_record(tmp_path / "other")[1]
+    for layer in "123":
+        assert one["layers"][layer]["metrics"] == two["layers"][layer]["metrics"]
+
+
+def test_overwrite_always_scores_again_and_never_touches(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    cli(*run("--layers", "1"))
+    path, record = only_record(tmp_path / "results")
+    wrong = json.loads(path.read_text())
+    wrong["layers"]["1"]["metrics"]["k20/top5"] = 0.123
+    path.write_text(json.dumps(wrong))
+    cli(*run("--all-layers", "--overwrite", "never"))
+    assert json.loads(path.read_text()) == wrong
+    wrong["layers"]["1"]["metrics"]["k20/top1"] = 0.123  # not what its per-item scores give
+    path.write_text(json.dumps(wrong))
+    cli(*run("--all-layers", "--overwrite", "never"), code=3)
+    cli(*run("--layers", "1", "--overwrite", "always"))
+    assert stable_view(only_record(tmp_path / "results")[1]) == stable_view(record)
+
+
+def test_norms_make_different_records_and_only_the_last_layer_agrees(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    for norm in ("shared", "none", "identity"):
+        cli(*run("--all-layers", "--norm", norm))
+    records = {r["model"]["norm"]: r for _, r in ResultStore(tmp_path / "results")}
+    assert set(records) == {"shared", "none", "identity"}
+    assert len({json.dumps(r["layers"]["3"]["metrics"]) for r in records.values()}) == 1
+
+
+def test_a_stored_result_that_was_changed_does_not_stop_the_others(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    cli(*run("--layers", "3"))
+    path, record = only_record(tmp_path / "results")
+    record["layers"]["3"]["metrics"]["k20/top1"] = 0.123
+    path.write_text(json.dumps(record))
+    both = ["run", "-t", "knn", "-d", "cifar10,pets", "-c", CKPT, "-j", "0", "--layers", "3"]
+    result = cli(*both, code=3)
+    assert "the stored k20/top1 is 0.123" in result.output
+    assert "1 of 2 failed" in result.output
+    found = {one["dataset"]["name"]: one["layers"] for _, one in ResultStore(tmp_path / "results")}
+    assert list(found["pets"]) == ["3"]
+
+
+def test_limited_runs_say_so_and_stay_out_of_the_leaderboard(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = cli(*run("--limit", "40"))
+    assert "limited to 40 items" in result.output
+    _, record = only_record(tmp_path / "results")
+    assert record["limited"] == 40
+    assert record["layers"]["3"]["n"] == 40
+    cli("leaderboard", code=3)
+
+
+def test_the_leaderboard_writes_the_csv(cli: Callable[..., Result], tmp_path: Path) -> None:
+    cli("run", "-t", "knn", "-d", "cifar10,pets", "-c", CKPT, "--all-layers", "-j", "0")
+    csv = tmp_path / "out" / "leaderboard.csv"
+    for view in ("last", "best", "layers"):
+        result = cli("leaderboard", "--csv", str(csv), "--view", view)
+        assert "knn cifar10 (mini)" in result.output
+    assert "selected on test" in cli("leaderboard", "--view", "best").output
+    frame = pd.read_csv(csv)
+    assert set(frame["dataset"]) == {"cifar10", "pets"}
+    headline = frame[frame["headline"]]
+    assert set(headline[headline["dataset"] == "pets"]["metric"]) == {"k20/mean_per_class"}
+    assert len(headline) == 6
+
+
+def test_one_dataset_that_is_missing_does_not_stop_the_others(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = cli("run", "-t", "knn", "-d", "cub,cifar10", "-c", CKPT, "-j", "0", code=3)
+    assert "knn on cub" in result.output
+    assert "1 of 2 failed" in result.output
+    assert only_record(tmp_path / "results")[1]["dataset"]["name"] == "cifar10"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["-t", "kn", "-d", "cifar10", "-c", CKPT], 2, "Did you mean 'knn'"),
+        (["-t", "knn", "-d", "cifar1O", "-c", CKPT], 2, "Did you mean 'cifar10'"),
+        (["-t", "knn", "-c", CKPT], 2, "needs --dataset"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "4"], 2, "1..3"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "0"], 2, "1..3"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "2-"], 2, "1,6-12"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "1", "--all-layers"], 2, "exclude"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--protocol", "dyno"], 2, "'dino'"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "kk=3"], 2, "Did you mean 'k'"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "k=ten"], 2, "--set k"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "k=5"], 2, "headline"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "temperature=0"], 2, "positive"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "-b", "0"], 2, "--batch-size"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--device", "cuda:99"], 2, "CUDA devices"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--device", "gpu"], 2, "--device"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--dtype", "int8"], 2, "--dtype"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--overwrite", "yes"], 2, "--overwrite"),
+        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--norm", "batch"], 2, "shared"),
+        (["-t", "knn", "-d", "cifar10", "-c", "missing.pth"], 3, "missing.pth"),
+        (["-t", "knn", "-d", "folder:missing", "-c", CKPT], 3, "missing"),
+        (["-t", "knn", "-d", "cub", "-c", CKPT], 3, "CUB"),
+    ],
+)
+def test_a_mistake_gets_one_message_and_its_exit_code(
+    cli: Callable[..., Result], tmp_path: Path, arguments: list[str], code: int, says: str
+) -> None:
+    result = cli("run", *arguments, code=code)
+    assert says in result.output
+    assert "Traceback" not in result.output
+    assert list(ResultStore(tmp_path / "results")) == []
+
+
+def test_a_dry_run_shows_the_plan_and_computes_nothing(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    result = cli(*run("--all-layers", "--dry-run"))
+    assert "3 layers to score, 0 stored" in result.output
+    assert not (tmp_path / "results").exists()
+    cli(*run("--layers", "2"))
+    assert "2 layers to score, 1 stored" in cli(*run("--all-layers", "--dry-run")).output
+
+
+def test_options_may_be_written_with_underscores(cli: Callable[..., Result], data: Path) -> None:
+    cli(*run("--data_root", str(data), "--dry_run"))
+
+
+def test_the_api_returns_the_record_that_the_command_stores(
+    cli: Callable[..., Result], data: Path, tmp_path: Path
+) -> None:
+    cli(*run("--all-layers"))
+    stored = only_record(tmp_path / "results")[1]
+    (record,) = sdssl_bench.evaluate(
+        sdssl_bench.load_encoder(CKPT), "knn", "cifar10", cache_dir=tmp_path / "c2"
+    )
+    assert stable_view(record) == stable_view(stored)
+
+
+def test_a_module_in_a_training_loop_is_scored_as_it_is_now(data: Path, tmp_path: Path) -> None:
+    model = build().train()
+    settings = {"layers": [3], "data_root": data, "cache_dir": tmp_path / "cache", "num_workers": 0}
+    (before,) = sdssl_bench.evaluate(model, "knn", "cifar10", **settings)
+    assert all(module.training for module in model.modules())
+    assert all(p.requires_grad for p in model.parameters())
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.5)
+    (after,) = sdssl_bench.evaluate(model, "knn", "cifar10", **settings)
+    assert before["model"]["weights_sha256"] != after["model"]["weights_sha256"]
+    assert before["layers"]["3"]["metrics"] != after["layers"]["3"]["metrics"]
+
+
+def test_an_encoder_changed_after_loading_is_not_served_stale_features(
+    data: Path, tmp_path: Path
+) -> None:
+    encoder = sdssl_bench.load_encoder(CKPT)
+    settings = {"layers": [3], "data_root": data, "cache_dir": tmp_path / "cache", "num_workers": 0}
+    (before,) = sdssl_bench.evaluate(encoder, "knn", "cifar10", **settings)
+    with torch.no_grad():
+        for parameter in encoder.parameters():
+            parameter.mul_(1.5)
+    (after,) = sdssl_bench.evaluate(encoder, "knn", "cifar10", **settings)
+    assert before["layers"]["3"]["metrics"] != after["layers"]["3"]["metrics"]
+
+
+def test_the_api_names_an_unknown_setting() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'batch_size'"):
+        sdssl_bench.evaluate(build(), "knn", "cifar10", batchsize=3)

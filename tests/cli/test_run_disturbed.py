@@ -1,0 +1,142 @@
+"""A run that is killed, shared by two jobs, or spread over processes gives the undisturbed result."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from sdssl_bench.cli.main import app
+from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.records.store import ResultStore, read_items, stable_view
+
+ROOT = Path(__file__).resolve().parents[2]
+CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
+
+# Everything slow to import is imported before "ready", so that kills hit the work and not the imports.
+JOB = """
+import sys
+sys.path.insert(0, {root!r})
+import sdssl_bench.api, sdssl_bench.cli.running, faiss, accelerate
+from sdssl_bench.cli import app
+print("ready", flush=True)
+app({arguments!r}, prog_name="sdssl-bench")
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("mini") / "data"
+    make_mini(root, names=["cifar10"])
+    return root
+
+
+def arguments(data: Path, folder: Path) -> list[str]:
+    return [
+        "run", "-t", "knn", "-d", "cifar10", "-c", CKPT, "--all-layers", "-b", "8", "-j", "0",
+        "--data-root", str(data), "--out", str(folder / "results"),
+        "--cache-dir", str(folder / "cache"),
+    ]  # fmt: skip
+
+
+def start(data: Path, folder: Path) -> subprocess.Popen[str]:
+    code = JOB.format(root=str(ROOT), arguments=arguments(data, folder))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    job = subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+    assert job.stdout is not None
+    assert job.stdout.readline() == "ready\n", job.communicate()
+    return job
+
+
+def finish(job: subprocess.Popen[str]) -> None:
+    _, errors = job.communicate(timeout=300)
+    assert job.returncode == 0, errors
+
+
+def assert_same(folder: Path, other: Path) -> None:
+    ((path, record),) = ResultStore(folder / "results")
+    ((path2, record2),) = ResultStore(other / "results")
+    assert stable_view(record) == stable_view(record2)
+    for layer in map(int, record["layers"]):
+        items, items2 = read_items(path, layer), read_items(path2, layer)
+        assert items.keys() == items2.keys()
+        for name, values in items.items():
+            np.testing.assert_array_equal(values, items2[name])
+
+
+def _kill_and_resume(data: Path, tmp_path: Path, times: int) -> None:
+    started = time.monotonic()
+    job = start(data, tmp_path / "whole")
+    ready = time.monotonic()
+    finish(job)
+    length = time.monotonic() - ready
+    assert started < ready
+    chance = random.Random(times)
+    finished = 0
+    for _ in range(times):
+        job = start(data, tmp_path / "killed")
+        time.sleep(chance.uniform(0, length))
+        finished += job.poll() is not None
+        job.send_signal(signal.SIGKILL)
+        job.communicate()
+    finish(start(data, tmp_path / "killed"))
+    assert_same(tmp_path / "whole", tmp_path / "killed")
+    assert finished < times
+
+
+def test_killed_and_resumed_equals_undisturbed(data: Path, tmp_path: Path) -> None:
+    _kill_and_resume(data, tmp_path, 3)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_and_resumed_equals_undisturbed(data: Path, tmp_path: Path) -> None:
+    _kill_and_resume(data, tmp_path, 20)
+
+
+def test_two_jobs_at_once_equal_one(data: Path, tmp_path: Path) -> None:
+    finish(start(data, tmp_path / "one"))
+    jobs = [start(data, tmp_path / "two") for _ in range(2)]
+    for job in jobs:
+        finish(job)
+    assert_same(tmp_path / "one", tmp_path / "two")
+
+
+def test_an_interrupted_run_says_how_to_go_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*args: object, **kwargs: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sdssl_bench.tasks.knn.extract", interrupted)
+    result = CliRunner().invoke(app, arguments(data, tmp_path))
+    assert result.exit_code == 130
+    assert "goes on from there" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_two_processes_score_as_one(data: Path, tmp_path: Path) -> None:
+    finish(start(data, tmp_path / "one"))
+    done = subprocess.run(
+        # accelerate's own launcher starts a single process for --cpu; torch's starts both.
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         "-m", "sdssl_bench", *arguments(data, tmp_path / "two")],
+        cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("record:") == 1
+    ((_, one),) = ResultStore(tmp_path / "one" / "results")
+    ((_, two),) = ResultStore(tmp_path / "two" / "results")
+    assert one["key"] == two["key"]
+    for layer, entry in one["layers"].items():
+        assert entry["metrics"] == two["layers"][layer]["metrics"]
+    assert two["environments"][0]["processes"] == 2

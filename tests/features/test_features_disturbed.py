@@ -1,0 +1,177 @@
+"""Banks of jobs that are killed, run side by side or in several processes equal those of a quiet one."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fakes import expected_cls, plain_images
+from sdssl_bench.features.locking import lock_of
+
+JOB = Path(__file__).parents[1] / "extract_job.py"
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+def start(cache: Path, **job: Any) -> subprocess.Popen[str]:
+    """The job, as soon as everything is imported and the work begins."""
+    process = subprocess.Popen(
+        [sys.executable, str(JOB), str(cache), json.dumps(job)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT,
+    )  # fmt: skip
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n", process.communicate()
+    return process
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[dict[str, Any], str]:
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0, errors
+    return json.loads(out.splitlines()[-1]), errors
+
+
+def launch(cache: Path, **job: Any) -> subprocess.CompletedProcess[str]:
+    """Two processes on the CPU; `accelerate launch --cpu` alone would start one."""
+    return subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2",
+         "--main_process_port", "0", str(JOB), str(cache), json.dumps(job)],
+        env={**ENVIRONMENT, "ACCELERATE_USE_CPU": "1"}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def banks(cache: Path) -> dict[str, bytes]:
+    """Bank name -> content, of the only folder."""
+    (folder,) = (cache / "features").glob("[!.]*")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    complete = json.loads((folder / "complete.json").read_text())["files"]
+    assert sorted(complete) == sorted(manifest["banks"].values())
+    assert sorted(path.name for path in folder.glob("*.npy")) == sorted(complete)
+    return {name: (folder / file).read_bytes() for name, file in manifest["banks"].items()}
+
+
+def rows_written(cache: Path) -> int:
+    """Rows that the journals prove; all of them once the folder is complete."""
+    if list((cache / "features").glob("*/complete.json")):
+        return 300
+    lines = [
+        json.loads(line)
+        for path in (cache / "features").glob("*/journal-*")
+        for line in path.read_text().splitlines()
+    ]
+    return sum(stop - first for line in lines for first, stop in line["rows"]) // 2  # two layers
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The banks of a job that nobody disturbs."""
+    cache = tmp_path_factory.mktemp("quiet")
+    finish(start(cache))
+    return banks(cache)
+
+
+def test_a_quiet_job_is_right(quiet: dict[str, bytes]) -> None:
+    for layer in (1, 2):
+        stored = np.load(io.BytesIO(quiet[f"layer0{layer}-cls"]))
+        np.testing.assert_allclose(stored, expected_cls(plain_images(300), layer), rtol=1e-6)
+
+
+def kill_and_resume(tmp_path: Path, quiet: dict[str, bytes], times: int) -> None:
+    chance = random.Random(times)
+    progress = []
+    for _ in range(times):
+        process = start(tmp_path, pause=0.02, batch=chance.choice([5, 16, 32]))
+        time.sleep(chance.uniform(0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        progress.append(rows_written(tmp_path))
+    report, _ = finish(start(tmp_path, batch=8))
+    assert report["rows"] == 300
+    assert banks(tmp_path) == quiet
+    assert progress == sorted(progress), "work of a killed job is kept"
+    assert progress[-1] > 0
+
+
+def test_killed_and_resumed_with_other_batches_gives_the_same_bytes(
+    tmp_path: Path, quiet: dict[str, bytes]
+) -> None:
+    kill_and_resume(tmp_path, quiet, 3)
+
+
+@pytest.mark.slow
+def test_killed_twenty_times_gives_the_same_bytes(tmp_path: Path, quiet: dict[str, bytes]) -> None:
+    kill_and_resume(tmp_path, quiet, 20)
+
+
+def test_a_second_job_waits_and_finds_the_bank(tmp_path: Path) -> None:
+    finish(start(tmp_path))
+    (folder,) = (tmp_path / "features").glob("[!.]*")
+    with lock_of(folder):
+        second = start(tmp_path)
+        assert second.stderr is not None
+        message = second.stderr.readline()
+    assert "waiting for another job that computes features of colours train" in message
+    assert finish(second)[0]["cached"]
+
+
+def test_jobs_for_different_layers_share_a_folder(tmp_path: Path) -> None:
+    jobs = [start(tmp_path, layers=[1, 2], pause=0.02), start(tmp_path, layers=[1, 3], pause=0.02)]
+    for job in jobs:
+        finish(job)
+    assert set(banks(tmp_path)) == {"layer01-cls", "layer02-cls", "layer03-cls"}
+
+
+def test_two_launched_processes_complete_the_bank_of_a_killed_one(
+    tmp_path: Path, quiet: dict[str, bytes]
+) -> None:
+    process = start(tmp_path, pause=0.02)
+    while rows_written(tmp_path) < 64:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    done = launch(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("ready") == 2
+    assert done.stdout.count('"rows": 300') == 1
+    assert banks(tmp_path) == quiet
+
+
+@pytest.mark.slow
+def test_two_launched_processes_share_the_images(tmp_path: Path, quiet: dict[str, bytes]) -> None:
+    done = launch(tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "train: 160 images in" in done.stderr, "one process counts its own share: 5 of 10 shards"
+    assert banks(tmp_path) == quiet
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        pytest.param("nan", "Features must be finite", marks=pytest.mark.slow),
+        ("bug", "Process 1 failed: ZeroDivision"),
+    ],
+)
+def test_a_failure_in_one_process_ends_all_and_is_told(
+    tmp_path: Path, how: str, message: str
+) -> None:
+    done = launch(tmp_path, fails_in=1, how=how, pause=0.01)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert '"rows"' not in done.stdout
+
+
+@pytest.mark.slow
+def test_an_unwritable_cache_ends_all_processes(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = launch(tmp_path / "file")
+    assert done.returncode != 0
+    for rank in (0, 1):
+        assert f"error in {rank}: The feature cache" in done.stderr

@@ -1,0 +1,289 @@
+"""Presets, recipes and flags: all resolve, name what differs, and refuse what cannot be."""
+
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pretrain_fixtures import make_shards, tiny
+from sdssl_bench.errors import UsageError
+from sdssl_bench.pretrain.assembly import build_model, build_optimizer, parameter_groups
+from sdssl_bench.pretrain.config import PretrainConfig
+from sdssl_bench.pretrain.feeding import open_feed
+from sdssl_bench.pretrain.main import build_parser, main
+from sdssl_bench.pretrain.plan import cost, describe
+from sdssl_bench.pretrain.presets import PRESETS, RECIPES, REGISTER, expected_scores, resolve
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("recipe", list(RECIPES))
+@pytest.mark.parametrize("preset", list(PRESETS))
+def test_every_preset_resolves_under_every_recipe(preset: str, recipe: str) -> None:
+    config = resolve(preset, recipe)
+    assert (config.method, config.sd) == PRESETS[preset][:2]
+    assert config.two_tau is (config.method == "mocov3")
+    assert config.output_bn is (config.method != "byol")
+    assert config.evaluate == (
+        "student" if config.method == "simclr" or recipe == "mocov3" else "teacher"
+    )
+
+
+@pytest.mark.parametrize(
+    "preset", ["sd_mocov3_vit_s32", "byol_vit_b16", "sd_simclr_r50", "sd_byol_resnet18"]
+)
+def test_presets_build_and_train_all_their_parameters(preset: str) -> None:
+    counted = cost(resolve(preset))
+    assert counted.trained > 1e7
+    assert counted.flops > 1e8
+    numbers = 3 if resolve(preset).optimizer == "lars" else 4  # weight, gradient, moments
+    assert counted.memory(2) > counted.memory(1) > 4 * numbers * counted.trained
+    assert counted.memory(0) == 4 * (numbers * counted.trained + counted.frozen)
+
+
+def test_operations_of_a_vit_and_a_resnet_are_the_known_ones() -> None:
+    """Forward of a ViT-B/16: 17.6 GMAC; a step does 2 views x (1 + 2 + 1 for the teacher) of them."""
+    plain, distilled = (cost(resolve(p)) for p in ("mocov3_vit_b16", "sd_mocov3_vit_b16"))
+    assert plain.flops == pytest.approx(2 * 2 * 4 * 17.5e9, rel=0.02)
+    assert plain.flops < distilled.flops < 1.01 * plain.flops
+
+
+def test_the_register_names_settings_and_its_recipes_differ_where_it_says() -> None:
+    names = {f.name for f in fields(PretrainConfig)}
+    assert {name for name, _ in REGISTER.values()} <= names
+    s16 = {recipe: resolve("sd_mocov3_vit_s16", recipe) for recipe in RECIPES}
+    assert (s16["code"].ema_start, s16["mocov3"].ema_start) == (0.996, 0.99)
+    assert (s16["code"].ema_timing, s16["mocov3"].ema_timing) == ("after", "before")
+    assert (s16["code"].decay_scope, s16["mocov3"].decay_scope) == ("matrices", "all")
+    assert (s16["code"].mixed_precision, s16["mocov3"].mixed_precision) == ("no", "fp16")
+    assert (s16["code"].warmup_rule, s16["paper"].warmup_rule) == ("linspace", "linear")
+    assert [resolve(f"sd_{m}_vit_b16", "code").alpha_max for m in ("mocov3", "byol", "simclr")] == [
+        1.0,
+        0.8,
+        0.8,
+    ]
+    assert resolve("sd_byol_vit_s16", "code").alpha_max == 1.0
+    assert resolve("sd_simclr_vit_s16").base_lr == 1.3e-4
+    assert resolve("sd_mocov3_vit_s32").batch_size == 4096
+
+
+def test_expected_scores_are_table_1s_and_only_where_it_has_them() -> None:
+    assert expected_scores(resolve("sd_mocov3_vit_s16")) == (68.0, 71.5)
+    assert expected_scores(resolve("byol_vit_b16")) == (68.1, 73.7)
+    assert expected_scores(resolve("sd_mocov3_vit_tiny_p4")) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"alpha_schedule": "cosin"}, "cosine"),
+        ({"batch_size": 0}, "--batch-size"),
+        ({"warmup_epochs": 300}, "--warmup-epochs"),
+        ({"stop_epoch": 301}, "--stop-epoch"),
+        ({"temperature": 0.0}, "--temperature"),
+        ({"base_lr": -1.0}, "--base-lr"),
+        ({"base_lr": float("nan")}, "--base-lr"),
+    ],
+    ids=str,
+)
+def test_impossible_settings_are_refused_by_name(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        resolve("sd_mocov3_vit_s16", **changes)
+
+
+def test_settings_without_effect_are_refused() -> None:
+    for preset, changes in (
+        ("sd_simclr_vit_s16", {"pred": "all"}),
+        ("sd_simclr_vit_s16", {"evaluate": "teacher"}),
+        ("mocov3_vit_s16", {"pred": "all"}),
+        ("mocov3_r50", {"patch_size": 8}),
+    ):
+        with pytest.raises(UsageError):
+            resolve(preset, **changes)
+    with pytest.raises(UsageError, match="sd_mocov3_vit_s16"):
+        resolve("sd_mocov3_vit_s15")
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes"),
+    [
+        ("mocov3_vit_s16", {"alpha_max": 0.5}),
+        ("mocov3_vit_s16", {"alpha_schedule": "const"}),
+        ("mocov3_vit_s16", {"every_n": 2}),
+        ("mocov3_vit_s16", {"inner_layers": 0}),
+        ("mocov3_vit_s16", {"isd": False}),
+        ("mocov3_vit_s16", {"beta": 0.5}),
+        ("sd_mocov3_vit_s16", {"pred": "none", "beta": 0.5}),
+        ("sd_mocov3_vit_s16", {"isd": False, "alpha_max": 0.5}),
+        ("sd_mocov3_vit_s16", {"gather_gradient": "local"}),
+        ("sd_byol_vit_s16", {"temperature": 0.1}),
+        ("sd_byol_vit_s16", {"two_tau": True}),
+        ("sd_simclr_vit_s16", {"beta": 0.5}),
+        ("sd_simclr_vit_s16", {"ema_start": 0.9}),
+        ("sd_simclr_vit_s16", {"predictor_layers": 3}),
+        ("sd_mocov3_r50", {"freeze_patch": False}),
+        ("sd_mocov3_r50", {"decay_scope": "matrices"}),
+        ("sd_mocov3_vit_s16", {"knn_every": 1}),
+        ("sd_mocov3_vit_s16", {"shuffle_buffer": 9, "data": "images"}),
+    ],
+    ids=str,
+)
+def test_a_setting_that_would_change_nothing_is_refused_by_name(
+    preset: str, changes: dict[str, Any]
+) -> None:
+    *_, last = [n for n in changes if n not in ("pred", "data")] or changes
+    with pytest.raises(UsageError, match=f"--{last.replace('_', '-')} .* has no effect"):
+        resolve(preset, **changes)
+    usual = resolve(preset)
+    assert resolve(preset, **{last: getattr(usual, last)}) == usual, "saying the usual is no fault"
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"heads": 5}, "no multiple of --heads 5"),
+        ({"heads": 0}, "--heads takes numbers from 1"),
+        ({"dim": 18, "heads": 1}, "no multiple of 4"),
+        ({"dim": 0}, "--dim takes"),
+        ({"depth": 0}, "--depth takes"),
+        ({"depth": -1}, "--depth takes"),
+        ({"patch_size": 0}, "--patch-size takes"),
+        ({"patch_size": 5}, "no multiple of --patch-size 5"),
+        ({"img_size": 0}, "--img-size takes"),
+        ({"arch": "resnet18", "img_size": 0}, "--img-size takes"),
+        ({"batch_size": 1}, "2 images"),
+        ({"batch_size": 8, "accumulate": 8}, "slices of 1"),
+        ({"seed": 2**32}, r"below 2\*\*32"),
+        ({"temperature": float("nan")}, "finite"),
+        ({"alpha_max": float("inf")}, "finite"),
+        ({"warmup_epochs": float("nan")}, "finite"),
+    ],
+    ids=str,
+)
+def test_sizes_that_cannot_be_built_are_refused_by_name(changes: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        resolve("sd_mocov3_vit_tiny_p8", **changes)
+
+
+def test_the_papers_scores_are_promised_for_the_papers_runs_only() -> None:
+    free = {"data": "images", "num_workers": 2, "save_every": 3}
+    assert expected_scores(resolve("sd_mocov3_vit_s16", "code", **free)) == (68.0, 71.5)
+    for changes in ({"depth": 4}, {"epochs": 100}, {"stop_epoch": 100}, {"sd": False}):
+        assert expected_scores(resolve("sd_mocov3_vit_s16", **changes)) is None
+
+
+def test_a_plan_counts_the_steps_that_shards_give(tmp_path: Path) -> None:
+    """Every worker leaves out its own last incomplete batch."""
+    shards = make_shards(tmp_path / "shards", [13, 9, 12])
+    config = tiny(data=shards, num_workers=3, batch_size=4)
+    feed = open_feed(config, size=32, rank=0, world_size=1)
+    assert feed.per_epoch < 34 // 4
+    assert f"{feed.per_epoch:,} per epoch (34 images" in describe(config)
+
+
+def test_every_setting_has_a_documented_flag() -> None:
+    parser = build_parser()
+    flags = {option for action in parser._actions for option in action.option_strings}
+    for field in fields(PretrainConfig):
+        assert "--" + field.name.replace("_", "-") in flags
+    assert all(action.help for action in parser._actions)
+
+
+def test_ablations_are_flags() -> None:
+    parser = build_parser()
+    given = vars(
+        parser.parse_args(
+            [
+                "--preset",
+                "sd_byol_vit_s16",
+                "--pred",
+                "last",
+                "--alpha-schedule",
+                "const",
+                "--alpha-max",
+                "0.6",
+                "--beta",
+                "1.2",
+                "--inner-layers",
+                "0",
+                "--every-n",
+                "3",
+                "--output-bn",
+            ]
+        )
+    )
+    settings = {k: v for k, v in given.items() if k not in ("out", "resume", "dry_run", "recipe")}
+    config = resolve(settings.pop("preset"), **settings)
+    assert (config.isd, config.pred, config.alpha_schedule) == (True, "last", "const")
+    assert (config.alpha_max, config.beta, config.inner_layers, config.every_n) == (0.6, 1.2, 0, 3)
+    assert config.output_bn is True
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"isd": False},
+        {"pred": "none"},
+        {"pred": "last"},
+        {"isd": False, "pred": "all"},
+        {"inner_layers": 0},
+        {"inner_layers": 2},
+        {"every_n": 2},
+        {"layer_norm": "per-layer"},
+        {"layer_norm": "per-layer", "every_n": 2},
+        {"freeze_patch": False},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("method", ["sd_mocov3", "sd_byol"])
+def test_every_ablation_gives_every_trained_parameter_a_gradient(
+    method: str, changes: dict[str, Any]
+) -> None:
+    model = build_model(tiny(method, **changes))
+    views = torch.randn(2, 4, 3, 32, 32)
+    model(views[0], views[1], alpha=0.5, beta=1.0).total.backward()
+    missing = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert not missing, "DDP would wait for these for ever"
+
+
+@pytest.mark.parametrize(("scope", "undecayed"), [("all", False), ("matrices", True)])
+def test_decay_reaches_the_parameters_its_scope_names(scope: str, undecayed: bool) -> None:
+    config = tiny(decay_scope=scope)
+    model = build_model(config)
+    groups = parameter_groups(model, config)
+    free = [p for g in groups if g["weight_decay"] == 0 for p in g["params"]]
+    assert bool(free) is undecayed
+    assert all(p.ndim <= 1 for p in free)
+    assert sum(len(g["params"]) for g in groups) == sum(p.requires_grad for p in model.parameters())
+    cls_token = model.student.model.cls_token
+    assert any(cls_token is p for g in groups if g["weight_decay"] for p in g["params"])
+    assert build_optimizer(model, config).param_groups[0]["lr"] == 0.0
+
+
+def test_the_script_prints_its_plan_from_any_folder(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            ROOT / "pretrain" / "main.py",
+            "--preset",
+            "sd_mocov3_vit_s16",
+            "--dry-run",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    for text in ("68.0 k-NN, 71.5 linear", "1,251 per epoch", "--ema-timing", "GFLOP"):
+        assert text in done.stdout
+
+
+def test_user_errors_have_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = str(tmp_path / "none")
+    assert main(["--preset", "sd_mocov3_vit_tiny_p8", "--data", missing, "--out", missing]) == 3
+    assert main(["--preset", "nothing", "--out", missing]) == 2
+    assert "error:" in capsys.readouterr().err

@@ -1,0 +1,166 @@
+"""Every launcher gives the same processes: Slurm's and MPI's variables, and accelerate's on CPUs."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from sdssl_bench.errors import UsageError
+from sdssl_bench.system.launching import first_host, processes_asked, rendezvous
+
+ACCELERATE = ["/usr/bin/python", "/usr/bin/accelerate", "launch"]
+SLURM = {
+    "SLURM_JOB_ID": "812345",
+    "SLURM_STEP_ID": "2",
+    "SLURM_STEP_NUM_TASKS": "16",
+    "SLURM_STEP_NODELIST": "gpu[07-08]",
+    "SLURM_PROCID": "9",
+    "SLURM_LOCALID": "1",
+}
+OWN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+
+SHARE = """
+import json, sys
+from sdssl_bench import distributed, launching
+from sdssl_bench.errors import UserError
+try:
+    launching.join()
+    distributed.join()
+except UserError as error:
+    sys.exit(str(error))
+found = distributed.gather_objects(distributed.process_index())
+if distributed.is_main_process():
+    with open(sys.argv[1], "w") as file:
+        json.dump(found, file)
+"""
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("node7", "node7"),
+        ("node7,node9", "node7"),
+        ("gpu[003-010,012],login1", "gpu003"),
+        ("rack2-gpu[9,11]", "rack2-gpu9"),
+        ("c[1-2].cluster.org,d[1-9]", "c1.cluster.org"),
+    ],
+)
+def test_the_first_host_of_a_node_list_is_rank_zeros(nodes: str, first: str) -> None:
+    assert first_host(nodes) == first
+
+
+def test_a_slurm_step_becomes_torchs_variables() -> None:
+    found = rendezvous(SLURM)
+    assert {k: found[k] for k in OWN[:4]} == {
+        "RANK": "9", "WORLD_SIZE": "16", "LOCAL_RANK": "1", "MASTER_ADDR": "gpu07",
+    }  # fmt: skip
+    assert 15000 <= int(found["MASTER_PORT"]) < 30000
+    assert found["MASTER_PORT"] == rendezvous({**SLURM, "SLURM_PROCID": "0"})["MASTER_PORT"]
+    assert found["MASTER_PORT"] != rendezvous({**SLURM, "SLURM_JOB_ID": "812346"})["MASTER_PORT"]
+    own = rendezvous({**SLURM, "MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "999"})
+    assert (own["MASTER_ADDR"], own["MASTER_PORT"]) == ("10.0.0.1", "999")
+
+
+def test_a_batch_script_is_no_step() -> None:
+    """There Slurm tells the job's tasks, and the command runs once."""
+    assert rendezvous({"SLURM_NTASKS": "16", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1"}) == {}
+    assert rendezvous({**SLURM, "SLURM_STEP_NUM_TASKS": "1"}) == {}
+
+
+def test_mpi_on_one_node_becomes_torchs_variables() -> None:
+    open_mpi = {f"OMPI_COMM_WORLD_{k}": v for k, v in
+                {"SIZE": "4", "RANK": "3", "LOCAL_SIZE": "4", "LOCAL_RANK": "3"}.items()}  # fmt: skip
+    assert rendezvous(open_mpi) == dict(zip(OWN, ("3", "4", "3", "127.0.0.1", "29500")))
+    spread = {**open_mpi, "OMPI_COMM_WORLD_LOCAL_SIZE": "2"}
+    with pytest.raises(UsageError, match="MASTER_ADDR"):
+        rendezvous(spread)
+    assert rendezvous({**spread, "MASTER_ADDR": "a"})["MASTER_ADDR"] == "a"
+    intel = {"PMI_SIZE": "2", "PMI_RANK": "1", "MPI_LOCALNRANKS": "2", "MPI_LOCALRANKID": "1"}
+    assert rendezvous(intel)["RANK"] == "1"
+
+
+@pytest.mark.parametrize(
+    ("command", "wanted"),
+    [
+        ([*ACCELERATE, "--cpu", "--num_processes", "3", "main.py", "--num_processes", "9"], 3),
+        ([*ACCELERATE, "--cpu", "--num-processes=2", "-m", "sdssl_bench", "run"], 2),
+        ([*ACCELERATE, "--cpu", "main.py"], 1),
+        (
+            ["python", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "x.py"],
+            2,
+        ),
+        (["bash", "job.sh", "--num_processes", "4"], 1),
+        ([], 1),
+    ],
+)
+def test_the_processes_accelerate_was_asked_for(command: Sequence[str], wanted: int) -> None:
+    assert processes_asked(command) == wanted
+
+
+def test_a_config_file_of_accelerate_counts(tmp_path: Path) -> None:
+    config = tmp_path / "cpu.yaml"
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\n"
+        "num_processes: 2\nnum_machines: 1\nmixed_precision: 'no'\n"
+    )
+    command = [*ACCELERATE, "--config_file", str(config), "main.py"]
+    assert processes_asked(command) == 2
+    with pytest.raises(UsageError, match="several machines"):
+        processes_asked([*command[:-1], "--num_machines", "2", "main.py"])
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def alone() -> dict[str, str]:
+    """The environment without any launcher's variables."""
+    prefixes = ("SLURM_", "OMPI_", "MV2_", "PMI_", "ACCELERATE_")
+    return {k: v for k, v in os.environ.items() if k not in OWN and not k.startswith(prefixes)} | {
+        "OMP_NUM_THREADS": "1"
+    }
+
+
+def test_accelerate_on_cpus_starts_the_processes_it_was_asked_for(tmp_path: Path) -> None:
+    script, found = tmp_path / "share.py", tmp_path / "found.json"
+    script.write_text(SHARE)
+    done = subprocess.run(
+        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
+         script, found],
+        env=alone(), capture_output=True, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "torchrun --nproc_per_node 2" in done.stderr
+    assert json.loads(found.read_text()) == [0, 1]
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_tasks_of_a_slurm_step_share_one_run_or_refuse(tmp_path: Path, same: bool) -> None:
+    """Tasks with arguments of their own are a sweep: mixing their shares would be a wrong number."""
+    script = tmp_path / "share.py"
+    script.write_text(SHARE)
+    step = {**SLURM, "SLURM_STEP_NUM_TASKS": "2", "SLURM_STEP_NODELIST": "localhost",
+            "SLURM_JOB_ID": str(os.getpid())}  # fmt: skip
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, script, tmp_path / ("0" if same else str(rank))],
+            env={**alone(), **step, "SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank)},
+            stderr=subprocess.PIPE, text=True,
+        )
+        for rank in range(2)
+    ]  # fmt: skip
+    errors = [task.communicate(timeout=120)[1] for task in tasks]
+    if same:
+        assert [task.returncode for task in tasks] == [0, 0], errors
+        assert json.loads((tmp_path / "0").read_text()) == [0, 1]
+    else:
+        assert [task.returncode for task in tasks] == [1, 1]
+        assert all("different arguments" in error for error in errors)

@@ -1,0 +1,292 @@
+"""Fine-tuning end to end on miniature data: the recipe, who chooses, kill and resume."""
+
+import io
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from mini_data import shared_mini
+from sdssl_bench import api, tasks
+from sdssl_bench.encoders.encoder import Encoder
+from sdssl_bench.errors import TaskError, UsageError
+from sdssl_bench.probes.finetuning import Tuning
+from sdssl_bench.probes.tunable import Tunable, level_of, parameter_groups
+from sdssl_bench.rounding import percent
+from sdssl_bench.system.progress import Progress
+from sdssl_bench.task import LayerScores, RunContext
+from tiny_model import build
+
+SHORT = {"epochs": "4", "warmup": "1", "batch": "50", "lr": "0.005"}
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> RunContext:
+    return RunContext(
+        data_root=shared_mini(), cache_dir=tmp_path / "cache", device="cpu", num_workers=0
+    )
+
+
+@pytest.fixture
+def encoder() -> Encoder:
+    return api.as_encoder(build()).eval()
+
+
+def run(
+    encoder: Encoder,
+    ctx: RunContext,
+    changes: Mapping[str, str] = SHORT,
+    *,
+    protocol: str = "mocov3",
+    layers: tuple[int, ...] = (3,),
+    dataset: str = "cifar10",
+) -> list[LayerScores]:
+    task = tasks.load("finetune", protocol, changes)
+    return list(task.run(encoder, task.load_data(dataset, ctx), layers, ctx))
+
+
+def test_the_epoch_is_chosen_on_validation_and_test_is_read_once(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings = []
+    grade = Tuning.grade
+
+    def counted(self: Tuning, images: Any, *rest: Any, **named: Any) -> Any:
+        readings.append(images.split)
+        return grade(self, images, *rest, **named)
+
+    monkeypatch.setattr(Tuning, "grade", counted)
+    (scores,) = run(encoder, ctx)
+    assert readings == ["train"] * 4 + ["test"]
+    curve = scores.notes["curve"]
+    assert scores.notes["epoch"] == 1 + int(np.argmax(curve["val/top1"]))
+    assert scores.metrics["val/top1"] == max(curve["val/top1"])
+    assert scores.notes["images"] == {"fit": 180, "watched": 20}
+    assert {"top1", "top5", "mean_per_class"} <= set(scores.metrics)
+    assert scores.metrics["top1"] == scores.items["correct"].mean()
+    assert scores.n == len(scores.items["correct"]) == 100
+
+
+def test_epochs_tell_loss_and_validation(encoder: Encoder, ctx: RunContext) -> None:
+    said = io.StringIO()
+    (scores,) = run(encoder, replace(ctx, progress=Progress(stream=said)), layers=(2,))
+    lines = [line for line in said.getvalue().splitlines() if ": loss " in line]
+    curve = scores.notes["curve"]
+    best = max(range(4), key=curve["val/top1"].__getitem__)
+    assert len(lines) == 4
+    assert lines[-1] == (
+        f"layer 2, epoch 4 of 4: loss {curve['train_loss'][-1]:.3f}, val top1 "
+        f"{percent(curve['val/top1'][-1])}, best {percent(curve['val/top1'][best])} in epoch {best + 1}"
+    )
+
+
+def test_the_papers_way_is_labelled_best_on_test(encoder: Encoder, ctx: RunContext) -> None:
+    task = tasks.load("finetune", "paper", SHORT)
+    data = task.load_data("cifar10", ctx)
+    (scores,) = task.run(encoder, data, (3,), ctx)
+    curve = scores.notes["curve"]
+    assert task.headline(data) == "best_epoch_on_test/top1"
+    assert scores.metrics["best_epoch_on_test/top1"] == max(curve["test/top1"])
+    assert scores.metrics["top1"] == curve["test/top1"][-1]
+    assert scores.metrics["best_epoch_on_test/top1"] == scores.items["correct"].mean()
+    assert scores.notes["images"]["fit"] == 200
+    assert scores.notes["epoch_chosen_on"] == "test"
+
+
+def test_a_tuned_layer_is_the_encoder_cut_there(encoder: Encoder) -> None:
+    images = torch.randn(2, 3, 32, 32)
+    for layer in (1, 3):
+        model = Tunable(encoder, layer, num_classes=10, drop_path=0.0, seed=0).eval()
+        assert model.backbone.depth == layer
+        with torch.no_grad():
+            cut = model.backbone(images)
+            torch.testing.assert_close(cut, encoder.forward_layers(images, [layer])[layer].cls)
+
+
+def test_every_layer_is_tuned_and_the_encoder_stays_as_it_is(
+    encoder: Encoder, ctx: RunContext
+) -> None:
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    scores = run(encoder, ctx, {**SHORT, "epochs": "1"}, layers=(1, 3))
+    assert [one.layer for one in scores] == [1, 3]
+    assert scores[0].notes["trained_parameters"] < scores[1].notes["trained_parameters"]
+    for name, value in encoder.state_dict().items():
+        assert torch.equal(value, before[name])
+    assert not encoder.training
+
+
+@pytest.mark.parametrize("protocol", ["mocov3", "paper"])
+def test_a_killed_training_goes_on_and_ends_the_same(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch, protocol: str
+) -> None:
+    changes = {**SHORT, "drop_path": "0.2", "mixup": "0.8", "cutmix": "1"}
+    other = replace(ctx, cache_dir=ctx.cache_dir / "other")
+    (whole,) = run(encoder, other, changes, protocol=protocol)
+    monkeypatch.setattr("sdssl_bench.probes.state.SAVE_SECONDS", 0.0)
+    epoch, seen = Tuning.epoch, []
+
+    def dies(self: Tuning, number: int) -> float:
+        if len(seen) == 2:
+            raise KeyboardInterrupt
+        seen.append(number)
+        return epoch(self, number)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Tuning, "epoch", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(encoder, ctx, changes, protocol=protocol)
+
+    def counts(self: Tuning, number: int) -> float:
+        seen.append(number)
+        return epoch(self, number)
+
+    monkeypatch.setattr(Tuning, "epoch", counts)
+    (again,) = run(encoder, ctx, changes, protocol=protocol)
+    assert seen == [0, 1, 2, 3], "no epoch twice"
+    assert whole.metrics == again.metrics
+    assert whole.notes == again.notes
+    assert not list((ctx.cache_dir / "training").glob("*.pt"))
+
+
+def test_pieces_of_a_batch_give_the_gradient_of_the_whole(
+    encoder: Encoder, ctx: RunContext
+) -> None:
+    losses = [
+        run(encoder, replace(ctx, cache_dir=ctx.cache_dir / str(size), batch_size=size))[0]
+        .notes["curve"]["train_loss"]
+        for size in (50, 13)
+    ]  # fmt: skip
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
+
+
+def test_one_step_is_torchs_own(encoder: Encoder, ctx: RunContext) -> None:
+    """Cross-entropy with label smoothing and AdamW, written out on the same images."""
+    task: Any = tasks.load(
+        "finetune", None, {**SHORT, "mixup": "0", "cutmix": "0", "drop_path": "0"}
+    )
+    data = task.load_data("cifar10", ctx)
+    recipe = replace(task.recipe(encoder, data), batch=200)
+    tuning = Tuning(encoder, 3, data.train, np.arange(200), recipe, ctx)
+    model = Tunable(encoder, 3, num_classes=10, drop_path=0.0, seed=ctx.seed)
+    from sdssl_bench.encoders.encoder import move
+    from sdssl_bench.features.loading import load_batch
+    from sdssl_bench.probes.augment import EpochImages, epoch_order
+
+    order = epoch_order(np.arange(200), seed=0, epoch=0)
+    source: Any = EpochImages(data.train, order, 0, 0)
+    batch = load_batch(source, recipe.augmentation, np.arange(200))  # type: ignore[arg-type]
+    assert batch.pixels is not None
+    loss = torch.nn.functional.cross_entropy(
+        model(move(batch.pixels, model.backbone)),
+        torch.from_numpy(data.train.targets[order]),
+        label_smoothing=0.1,
+    )
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    names = [n for n, _ in model.named_parameters()]
+    assert any("pos_embed" in n for n in names)
+    groups = parameter_groups(model, lr=1e-6, weight_decay=recipe.weight_decay, layer_decay=1.0)
+    assert sum(len(g["params"]) for g in groups if g["weight_decay"]) == len(decayed) - 2
+    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
+    loss.backward()
+    optimizer.step()
+    assert tuning.epoch(0) == pytest.approx(loss.item(), rel=1e-4)
+    for (name, ours), theirs in zip(
+        tuning.model.named_parameters(), model.parameters(), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-6, msg=name)
+
+
+def test_rates_fall_towards_the_input_when_asked(encoder: Encoder) -> None:
+    model = Tunable(encoder, 3, num_classes=10, drop_path=0.0, seed=0)
+    scale = {
+        id(p): group["scale"]
+        for group in parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=0.5)
+        for p in group["params"]
+    }
+    by_name = {name: scale[id(p)] for name, p in model.named_parameters() if p.requires_grad}
+    assert by_name["head.weight"] == by_name["backbone.model.norm.weight"] == 1.0
+    assert by_name["backbone.model.blocks.2.attn.qkv.weight"] == 0.5
+    assert by_name["backbone.model.blocks.0.attn.qkv.weight"] == 0.125
+    assert by_name["backbone.model.patch_embed.proj.weight"] == 0.0625
+    assert level_of("backbone.model.layer4.0.conv1.weight", 4) == 4
+
+
+def test_stochastic_depth_grows_with_depth_and_is_off_in_evaluation(encoder: Encoder) -> None:
+    model = Tunable(encoder, 3, num_classes=10, drop_path=0.4, seed=0)
+    blocks: Any = model.backbone.model.blocks  # type: ignore[union-attr]
+    rates = [getattr(block.drop_path1, "drop_prob", 0.0) for block in blocks]
+    assert rates == pytest.approx([0.0, 0.2, 0.4])
+    images = torch.randn(2, 3, 32, 32)
+    model.eval()
+    assert torch.equal(model(images), model(images))
+    model.train()
+    with torch.no_grad():
+        outputs = torch.stack([model(images) for _ in range(8)])
+    assert float(outputs.std(0).max()) > 0
+
+
+def test_the_frozen_patch_embedding_does_not_move(encoder: Encoder, ctx: RunContext) -> None:
+    model = Tunable(encoder, 3, num_classes=10, drop_path=0.0, seed=0, freeze_patch_embed=True)
+    frozen = {n for n, p in model.named_parameters() if not p.requires_grad}
+    assert frozen == {n for n, _ in model.named_parameters() if "patch_embed" in n}
+
+
+def test_a_layer_that_diverges_is_an_error_after_the_others(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Tuning._step
+
+    def poisoned(self: Tuning, *args: Any, **named: Any) -> float:
+        return float("nan") if self.layer == 1 else step(self, *args, **named)
+
+    monkeypatch.setattr(Tuning, "_step", poisoned)
+    task = tasks.load("finetune", None, {**SHORT, "epochs": "1"})
+    found: list[int] = []
+    tuned = task.run(encoder, task.load_data("cifar10", ctx), (1, 3), ctx)
+    with pytest.raises(TaskError, match="layer 1 diverged in epoch 1"):
+        found.extend(scores.layer for scores in tuned)
+    assert found == [3]
+
+
+def test_each_dataset_has_the_published_constants(encoder: Encoder, ctx: RunContext) -> None:
+    task: Any = tasks.load("finetune")
+    assert task.constants("cifar100") == {
+        "weight_decay": 0.1, "drop_path": 0.1, "mixup": 0.5, "cutmix": 1.0,
+    }  # fmt: skip
+    assert task.constants("flowers")["weight_decay"] == 0.3
+    assert task.constants("pets") == {
+        "weight_decay": 0.1, "drop_path": 0.0, "mixup": 0.8, "cutmix": 0.0,
+    }  # fmt: skip
+    data = task.load_data("cars", ctx)
+    recipe = task.recipe(encoder, data)
+    assert recipe.layer_decay == 1.0
+    model = Tunable(encoder, 3, num_classes=10, drop_path=0.0, seed=0)
+    groups = parameter_groups(model, lr=1.0, weight_decay=0.1, layer_decay=recipe.layer_decay)
+    assert {group["scale"] for group in groups} == {1.0}, "one rate unless asked"
+    resolved = task.resolve(encoder, data, ctx)
+    assert (resolved["constants_from"], resolved["mixup"]) == ("this suite", 0.8)
+    assert resolved["lr"] == pytest.approx(6e-4)
+    code: Any = tasks.load("finetune", "code")
+    assert code.resolve(encoder, data, ctx)["lr"] == pytest.approx(7.5e-5)
+    changed: Any = tasks.load("finetune", None, {"mixup": "0", "weight_decay": "0.05"})
+    assert changed.constants("pets")["mixup"] == 0.0
+    assert changed.constants("pets")["weight_decay"] == 0.05
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"select": "vel"}, "Did you mean 'val'"),
+        ({"epochs": "0"}, "positive"),
+        ({"mixup": "-0.5"}, "-1 for the dataset's own"),
+        ({"layer_decay": "0"}, "layer_decay"),
+        ({"val_fraction": "0"}, "val_fraction"),
+    ],
+)
+def test_a_mistake_is_explained(changes: dict[str, str], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        tasks.load("finetune", None, changes)
