@@ -1,6 +1,7 @@
 """Encoders and data whose right answers are known in advance."""
 
 import os
+import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,3 +135,10 @@ def expected_cls(images: ImageSet, layer: int) -> NDArray[np.float32]:
     mean = images.pixels[:, 0, 0].astype(np.float32) / 255
     fixed = np.tile(np.array([1, 2], np.float32), (len(mean), 1))
     return np.concatenate([mean, fixed], axis=1) * layer
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

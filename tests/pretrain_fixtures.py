@@ -12,6 +12,7 @@ from PIL import Image
 from sdssl_bench.pretrain.config import PretrainConfig
 from sdssl_bench.pretrain.presets import resolve
 
+MAIN = Path(__file__).resolve().parents[1] / "pretrain" / "main.py"
 SETTINGS: dict[str, Any] = {
     "dim": 16,
     "depth": 3,
@@ -71,3 +72,16 @@ def log_lines(out: Path) -> list[dict[str, Any]]:
     """The run's JSON lines that report a loss."""
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if "loss" in line]
+
+
+def command_line(config: dict[str, Any]) -> list[str]:
+    """Settings as pretraining's command line takes them."""
+    flags: list[str] = ["--preset", "sd_mocov3_vit_tiny_p8"]
+    for name, value in config.items():
+        flag = name.replace("_", "-")
+        flags += (
+            [f"--{'' if value else 'no-'}{flag}"]
+            if isinstance(value, bool)
+            else [f"--{flag}", str(value)]
+        )
+    return flags

@@ -1,50 +1,225 @@
-"""House rules: who may import whom, file names, nothing heavy at the command line's start."""
+"""The laws of the house: one written order of rooms, no circle, small files, a light command line."""
 
 import ast
 import re
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable, Iterator
+from graphlib import CycleError, TopologicalSorter
+from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-CORE = sorted((ROOT / "sdssl_bench").rglob("*.py"))
-TASKS = sorted((ROOT / "tasks").glob("*.py"))
-PRETRAIN = sorted((ROOT / "pretrain").glob("*.py"))
-ARITHMETIC = {"metrics.py", "whitening.py", "positions.py"}
-TORCH_FREE = {
-    "cli.py", "errors.py", "leaderboard.py", "results.py", "listing.py", "parameters.py", "units.py",
-    "uncertainty.py", "significance.py", "comparison.py", "explanation.py", "standings.py", "reported.py",
-}  # fmt: skip
-ENTRY_POINTS = {"api.py", "commands/run.py", "commands/quickstart.py"}
-"""They take a task's name from the user and load it by name."""
+ORDER = (
+    ("exports",),
+    ("errors", "rounding", "_version", "metrics"),
+    ("parameters", "system"),
+    ("records", "encoders", "neighbors"),
+    ("task", "statistics"),
+    ("runner", "paper", "datasets"),
+    ("features", "checkpoints"),
+    ("probes", "retrieval", "video", "api"),
+    ("analysis",),
+    ("pretrain", "reports"),
+    ("tasks",),
+    ("cli",),
+    ("__main__",),
+)
+"""From the ground up: a line imports only what stands on an earlier line."""
+LEVEL = {room: level for level, line in enumerate(ORDER) for room in line}
+UPWARDS = {("api", "tasks")}
+"""The Python API takes a task's name, as the command line does."""
+FOLDERS = {
+    "sdssl_bench": "sdssl_bench",
+    "tasks": "sdssl_bench.tasks",
+    "pretrain": "sdssl_bench.pretrain",
+}
+DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
+"""Modules that are named otherwise than what is installed."""
+ROOMS = sorted(p.parent.name for p in (ROOT / "sdssl_bench").glob("*/__init__.py"))
 
 
-def imports(path: Path, *, top_level_only: bool = False) -> set[str]:
-    tree = ast.parse(path.read_text())
-    nodes = tree.body if top_level_only else list(ast.walk(tree))
-    found: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+def _modules() -> dict[str, Path]:
+    found = {}
+    for folder, package in FOLDERS.items():
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            name = ".".join([package, *(part for part in parts if part != "__init__")])
+            found[name] = path
     return found
 
 
-def inside(modules: set[str], package: str) -> set[str]:
-    return {m for m in modules if m == package or m.startswith(package + ".")}
+MODULES = _modules()
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
-"""Where the distribution is not called as its module; `faiss` is in two of them."""
+class Import(NamedTuple):
+    """One imported name: who imports it, from which module, and where it stands."""
+
+    importer: str
+    module: str
+    name: str
+    top: bool
+
+    @property
+    def rooms(self) -> tuple[str, str]:
+        return tuple(f"{one}.".split(".")[1] for one in (self.importer, self.module))  # type: ignore[return-value]
 
 
-def foreign(paths: list[Path]) -> set[str]:
+def _imports(name: str) -> Iterator[Import]:
+    tree = ast.parse(MODULES[name].read_text())
+    inside = {
+        id(node)
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sdssl_bench":
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                room = node.module == "sdssl_bench" and whole in MODULES
+                yield Import(
+                    name, whole if room else str(node.module), alias.name, id(node) not in inside
+                )
+        elif isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.split(".")[0] == "sdssl_bench":
+                    yield Import(name, alias.name, "", id(node) not in inside)
+
+
+IMPORTS = [one for name in MODULES for one in _imports(name)]
+
+
+def _exports(room: str) -> dict[str, str]:
+    """Names a room's `__init__` exports, and the module of each."""
+    path = ROOT / "sdssl_bench" / room / "__init__.py"
+    blocks = [node for node in ast.parse(path.read_text()).body if isinstance(node, ast.If)]
+    return {
+        alias.name: str(node.module)
+        for block in blocks
+        for node in block.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+
+
+def test_a_room_imports_only_rooms_below_it() -> None:
+    wrong = [
+        f"{one.importer} imports {one.module} {one.name}"
+        for one in IMPORTS
+        for mine, other in [one.rooms]
+        if mine and other and mine != other and (mine, other) not in UPWARDS
+        if LEVEL[other] >= LEVEL[mine]
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_other_rooms_use_what_a_room_exports_and_nothing_deeper() -> None:
+    exports = {room: _exports(room) for room in ROOMS}
+    wrong = [
+        f"{one.importer} reaches for {one.module} {one.name}"
+        for one in IMPORTS
+        for mine, other in [one.rooms]
+        if other in exports and mine != other
+        if one.module != f"sdssl_bench.{other}"
+        or (one.name != other and one.name not in exports[other])
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    """Type-only imports count: two files that need each other's types are one file."""
+    graph: dict[str, set[str]] = {name: set() for name in MODULES}
+    for one in IMPORTS:
+        whole = f"{one.module}.{one.name}"
+        target = whole if whole in MODULES else one.module
+        if one.top and target in MODULES and MODULES[target].name != "__init__.py":
+            graph[one.importer].add(target)
+    graph = {
+        name: targets for name, targets in graph.items() if MODULES[name].name != "__init__.py"
+    }
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(error.args[1]))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_every_export_is_there_and_hides_no_module(room: str) -> None:
+    exports = _exports(room)
+    package = import_module(f"sdssl_bench.{room}")
+    assert package.__doc__
+    for name, module in exports.items():
+        assert getattr(package, name) is not None
+        # An import of the module would replace a function of its name.
+        assert module == package.__name__ or f"sdssl_bench.{room}.{name}" not in MODULES
+    with pytest.raises(AttributeError, match="no_such_name"):
+        package.no_such_name  # noqa: B018
+
+
+def test_no_room_exports_what_nobody_uses() -> None:
+    used = {(one.module, one.name) for one in IMPORTS}
+    aliases = {
+        (one.module, node.attr)
+        for one in IMPORTS
+        if one.module == f"sdssl_bench.{one.name}"
+        for node in ast.walk(ast.parse(MODULES[one.importer].read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    unused = [
+        f"{room}.{name}"
+        for room in ROOMS
+        for name in _exports(room)
+        if (f"sdssl_bench.{room}", name) not in used | aliases
+    ]
+    assert not unused, unused
+
+
+def test_the_root_holds_ten_files_at_most_and_every_file_stays_small() -> None:
+    assert len(list((ROOT / "sdssl_bench").glob("*.py"))) <= 10
+    long = {
+        str(path): n for path in MODULES.values() if (n := len(path.read_text().splitlines())) > 300
+    }
+    assert not long, long
+
+
+def test_heavy_libraries_with_wheels_of_their_own_are_imported_inside_functions() -> None:
+    for path in MODULES.values():
+        for node in ast.parse(path.read_text()).body:
+            names = (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom)
+                else []
+            )
+            assert not {name.split(".")[0] for name in names} & {"faiss", "cv2"}, path
+
+
+def test_script_folders_shadow_no_module() -> None:
+    names = set(sys.stdlib_module_names) | {"datasets", "torch", "timm", "faiss", "accelerate"}
+    for folder in ("tasks", "pretrain"):
+        for path in (ROOT / folder).glob("*.py"):
+            assert path.stem in ("__init__", "main") or path.stem not in names
+
+
+def _imported(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+    return found
+
+
+def foreign(paths: Iterable[Path]) -> set[str]:
     """Distributions of the modules that files import and that neither Python nor the project has."""
-    names = {name.split(".")[0] for path in paths for name in imports(path)}
+    names = {name.split(".")[0] for path in paths for name in _imported(path)}
     own = {"sdssl_bench"} | {path.stem for path in (ROOT / "tests").glob("*.py")}
     return {DISTRIBUTIONS.get(name, name) for name in names - own - set(sys.stdlib_module_names)}
 
@@ -58,59 +233,13 @@ def declared(group: str | None = None) -> set[str]:
 
 
 def test_the_dependencies_are_what_the_product_imports_no_less_and_no_more() -> None:
-    assert foreign([*CORE, *TASKS, *PRETRAIN]) == declared()
+    assert foreign(MODULES.values()) == declared()
 
 
 def test_tests_import_what_is_declared_for_them() -> None:
     # Tests of an optional logger are skipped where it is not installed.
     optional = {"tensorboard"}
-    assert (
-        foreign(sorted((ROOT / "tests").glob("*.py"))) <= declared() | declared("test") | optional
-    )
-
-
-@pytest.mark.parametrize("path", CORE, ids=lambda p: str(p.relative_to(ROOT)))
-def test_the_core_knows_no_task_and_no_pretraining(path: Path) -> None:
-    if str(path.relative_to(ROOT / "sdssl_bench")) in ENTRY_POINTS:
-        assert not inside(imports(path), "sdssl_bench.pretrain")
-        return
-    assert not inside(imports(path), "sdssl_bench.tasks")
-    assert not inside(imports(path), "sdssl_bench.pretrain")
-
-
-@pytest.mark.parametrize("path", TASKS, ids=lambda p: p.name)
-def test_tasks_import_neither_each_other_nor_pretraining(path: Path) -> None:
-    assert not inside(imports(path), "sdssl_bench.tasks")
-    assert not inside(imports(path), "sdssl_bench.pretrain")
-
-
-@pytest.mark.parametrize("path", PRETRAIN, ids=lambda p: p.name)
-def test_pretraining_imports_no_task(path: Path) -> None:
-    assert not inside(imports(path), "sdssl_bench.tasks")
-
-
-@pytest.mark.parametrize("path", [p for p in CORE if p.name in ARITHMETIC], ids=lambda p: p.name)
-def test_arithmetic_imports_no_project_module_but_errors(path: Path) -> None:
-    assert inside(imports(path), "sdssl_bench") <= inside(imports(path), "sdssl_bench.errors")
-
-
-@pytest.mark.parametrize("path", [*CORE, *TASKS, *PRETRAIN], ids=lambda p: str(p.relative_to(ROOT)))
-def test_faiss_and_cv2_are_imported_inside_functions(path: Path) -> None:
-    top = imports(path, top_level_only=True)
-    assert not inside(top, "faiss") | inside(top, "cv2")
-    if path.name in TORCH_FREE or "commands" in path.parts:
-        assert not inside(top, "torch") | inside(top, "timm") | inside(top, "torchvision")
-
-
-@pytest.mark.parametrize("path", [*TASKS, *PRETRAIN], ids=lambda p: p.name)
-def test_script_folders_shadow_no_module(path: Path) -> None:
-    names = set(sys.stdlib_module_names) | {"datasets", "torch", "timm", "faiss", "accelerate"}
-    assert path.stem in ("__init__", "main") or path.stem not in names
-
-
-@pytest.mark.parametrize("path", [*CORE, *TASKS, *PRETRAIN], ids=lambda p: str(p.relative_to(ROOT)))
-def test_files_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert foreign((ROOT / "tests").rglob("*.py")) <= declared() | declared("test") | optional
 
 
 @pytest.mark.parametrize(

@@ -6,25 +6,10 @@ In: feature banks. Out: numbers that describe and have no better or worse, and p
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.analysis import layer_scores as layer_scores
-    from sdssl_bench.analysis import layer_similarity as layer_similarity
-    from sdssl_bench.analysis import pairs as pairs
-    from sdssl_bench.analysis import samples as samples
-    from sdssl_bench.analysis.cka import (
-        LAYER_METRIC as LAYER_METRIC,
-    )
-    from sdssl_bench.analysis.panels import (
-        Panel as Panel,
-    )
-    from sdssl_bench.analysis.panels import (
-        write_panels as write_panels,
-    )
-    from sdssl_bench.analysis.rank import (
-        rankme as rankme,
-    )
-    from sdssl_bench.analysis.rank import (
-        singular_values as singular_values,
-    )
+    from sdssl_bench.analysis import layer_scores, layer_similarity, pairs, samples
+    from sdssl_bench.analysis.cka import LAYER_METRIC
+    from sdssl_bench.analysis.panels import Panel, write_panels
+    from sdssl_bench.analysis.rank import rankme, singular_values
 else:
     from sdssl_bench.exports import lazily
 

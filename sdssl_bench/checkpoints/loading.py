@@ -11,16 +11,13 @@ backbone tensor must match (`strict`).
 from pathlib import Path
 
 from sdssl_bench.checkpoints.build import Loaded, facts
-from sdssl_bench.checkpoints.digests import digest_of_module, digest_of_state
+from sdssl_bench.checkpoints.digests import digest_of_module
 from sdssl_bench.checkpoints.files import load_file
-from sdssl_bench.checkpoints.native import save
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.reading import file_sha256
 from sdssl_bench.checkpoints.sources import load_custom, load_timm
 from sdssl_bench.checkpoints.uri import parse
 from sdssl_bench.encoders import Encoder, ModelInfo
-
-__all__ = ["digest_of_module", "digest_of_state", "file_sha256", "load", "save"]
 
 _GENERIC = {
     "encoder",

@@ -7,72 +7,24 @@ forward pass.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.encoders.building import (
-        NAMES as NAMES,
-    )
-    from sdssl_bench.encoders.building import (
-        VITS as VITS,
-    )
-    from sdssl_bench.encoders.building import (
-        arch_name as arch_name,
-    )
-    from sdssl_bench.encoders.building import (
-        build as build,
-    )
-    from sdssl_bench.encoders.building import (
-        wrap as wrap,
-    )
+    from sdssl_bench.encoders.building import NAMES, VITS, arch_name, build, build_vit, wrap
     from sdssl_bench.encoders.encoder import (
-        IMAGENET_MEAN as IMAGENET_MEAN,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        NORMS,
+        POOLINGS,
+        Encoder,
+        LayerFeatures,
+        ModelInfo,
+        check_layers,
+        cls,
+        gem,
+        move,
+        parse_layers,
     )
-    from sdssl_bench.encoders.encoder import (
-        IMAGENET_STD as IMAGENET_STD,
-    )
-    from sdssl_bench.encoders.encoder import (
-        NORMS as NORMS,
-    )
-    from sdssl_bench.encoders.encoder import (
-        POOLINGS as POOLINGS,
-    )
-    from sdssl_bench.encoders.encoder import (
-        Encoder as Encoder,
-    )
-    from sdssl_bench.encoders.encoder import (
-        LayerFeatures as LayerFeatures,
-    )
-    from sdssl_bench.encoders.encoder import (
-        ModelInfo as ModelInfo,
-    )
-    from sdssl_bench.encoders.encoder import (
-        check_layers as check_layers,
-    )
-    from sdssl_bench.encoders.encoder import (
-        cls as cls,
-    )
-    from sdssl_bench.encoders.encoder import (
-        gem as gem,
-    )
-    from sdssl_bench.encoders.encoder import (
-        move as move,
-    )
-    from sdssl_bench.encoders.encoder import (
-        parse_layers as parse_layers,
-    )
-    from sdssl_bench.encoders.plain_vit import (
-        ViTConfig as ViTConfig,
-    )
-    from sdssl_bench.encoders.plain_vit import (
-        build_vit as build_vit,
-    )
-    from sdssl_bench.encoders.position_embeddings import (
-        classify_pos_embed as classify_pos_embed,
-    )
-    from sdssl_bench.encoders.resnet import (
-        ResNetEncoder as ResNetEncoder,
-    )
-    from sdssl_bench.encoders.vit import (
-        ViTEncoder as ViTEncoder,
-    )
+    from sdssl_bench.encoders.position_embeddings import classify_pos_embed
+    from sdssl_bench.encoders.resnet import ResNetEncoder
+    from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 else:
     from sdssl_bench.exports import lazily
 

@@ -1,25 +1,17 @@
 """Encoders by name, and encoders around models that exist already."""
 
+from functools import partial
 from typing import Any
 
+import torch
+from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from sdssl_bench.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
-from sdssl_bench.encoders.plain_vit import ViTConfig, build_vit
+from sdssl_bench.encoders.position_embeddings import sincos_2d
 from sdssl_bench.encoders.resnet import ResNetEncoder
-from sdssl_bench.encoders.vit import ViTEncoder
+from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 from sdssl_bench.errors import UsageError, did_you_mean
-
-__all__ = [
-    "NAMES",
-    "ResNetEncoder",
-    "ViTConfig",
-    "ViTEncoder",
-    "arch_name",
-    "build",
-    "build_vit",
-    "wrap",
-]
 
 VITS = {
     # MoCo v3's and the SDSSL paper's: 12 heads at every width, fixed positions (protocols 7.2).
@@ -132,3 +124,61 @@ def arch_name(encoder: Encoder) -> str:
         kind = "bottleneck" if encoder.dims[0] >= 256 else "basic"
         return f"resnet_{kind}_{'-'.join(map(str, counts))}"
     return type(encoder).__name__
+
+
+def build_vit(
+    config: ViTConfig, *, norm: str | None = None, input_size: int | None = None
+) -> ViTEncoder:
+    """A freshly initialised ViT; `encoder.model` has timm's key names.
+
+    Args:
+        config: the architecture.
+        norm: of layers before the last; None is "per-layer" if the configuration has such norms,
+            else "shared".
+        input_size: side of evaluated images in pixels; None is config.img_size.
+    """
+    extra: dict[str, Any] = {}
+    if config.swiglu:
+        from timm.layers.mlp import SwiGLUPacked
+
+        extra = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+    model = VisionTransformer(
+        img_size=config.img_size,
+        patch_size=config.patch_size,
+        num_classes=0,
+        global_pool="token" if config.class_token else "avg",
+        fc_norm=False,
+        embed_dim=config.dim,
+        depth=config.depth,
+        num_heads=config.heads,
+        # timm truncates dim * ratio to an integer; half a row guards against rounding below it.
+        mlp_ratio=(round(config.dim * config.mlp_ratio) + 0.5) / config.dim,
+        qkv_bias=config.qkv_bias,
+        init_values=1e-5 if config.layer_scale else None,
+        class_token=config.class_token,
+        no_embed_class=config.no_embed_class,
+        reg_tokens=config.reg_tokens,
+        norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),
+        **extra,
+    )
+    if config.pos != "learned":
+        _fix_positions(model, config)
+    norms = None
+    if config.per_layer_norm:
+        norms = nn.ModuleList(
+            nn.LayerNorm(config.dim, eps=config.norm_eps) for _ in range(config.depth)
+        )
+        # One module for both: the last layer's norm is the final norm, and is stored once as norms.L-1.
+        model.norm = nn.Identity()
+    encoder = ViTEncoder(model, norm=norm, input_size=input_size or config.img_size, norms=norms)
+    encoder.config = config
+    return encoder
+
+
+def _fix_positions(model: VisionTransformer, config: ViTConfig) -> None:
+    side = config.img_size // config.patch_size
+    patches = sincos_2d((side, side), config.dim, order=config.pos)
+    assert model.pos_embed is not None
+    table = torch.zeros_like(model.pos_embed)
+    table[0, table.shape[1] - len(patches) :] = patches
+    model.pos_embed = nn.Parameter(table, requires_grad=False)

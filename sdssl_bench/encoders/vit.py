@@ -1,4 +1,4 @@
-"""Vision transformers: any timm ViT (classic, dynamic size, registers, DINOv2) and timm Eva (DINOv3).
+"""Vision transformers: any timm ViT (classic, registers, DINOv2), timm Eva (DINOv3), plain ones.
 
 timm's `forward_intermediates` does the forward pass; hooks on the blocks hand each layer's tokens to
 the caller's reduction while the pass goes on, so a layer's tokens are freed before the next is done.
@@ -6,7 +6,8 @@ the caller's reduction while the pass goes on, so a layer's tokens are freed bef
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from timm.models.eva import Eva
@@ -18,8 +19,34 @@ from sdssl_bench.encoders.intermediate import at_grid, outputs_of
 from sdssl_bench.encoders.position_embeddings import Grid, Positions, classify_pos_embed
 from sdssl_bench.errors import UsageError, did_you_mean
 
-if TYPE_CHECKING:
-    from sdssl_bench.encoders.plain_vit import ViTConfig
+
+@dataclass(frozen=True)
+class ViTConfig:
+    """A plain ViT of the field; everything that its weights' shapes and meaning depend on.
+
+    Attributes:
+        img_size: side in pixels of the images whose grid the position table was made for.
+        no_embed_class: positions are added to patches only, prefix tokens come without.
+        pos: learned table, or a fixed one that is recomputed for other grids.
+        per_layer_norm: every layer has a final norm of its own (some SDSSL checkpoints).
+        swiglu: gated MLP (DINOv2 giant); mlp_ratio counts both halves of its first projection.
+    """
+
+    dim: int
+    depth: int
+    heads: int
+    patch_size: int
+    img_size: int
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    layer_scale: bool = False
+    reg_tokens: int = 0
+    class_token: bool = True
+    no_embed_class: bool = False
+    pos: Positions = "learned"
+    per_layer_norm: bool = False
+    swiglu: bool = False
+    norm_eps: float = 1e-6
 
 
 class ViTEncoder(Encoder):
@@ -29,7 +56,7 @@ class ViTEncoder(Encoder):
         model: the timm model.
         norms: one norm per layer, or None.
         config: its configuration if `build_vit` made it, else None.
-        antialias: see `positions.interpolate_learned`; None leaves it to timm (Eva).
+        antialias: see `position_embeddings.interpolate_learned`; None leaves it to timm (Eva).
         cls_source: "class token", or "mean of patch tokens" for models without one.
     """
 

@@ -6,48 +6,15 @@ In: ranks, masks, scores. Out: fractions in [0, 1]. Each has a brute-force twin 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.metrics.accuracy import (
-        class_ranks as class_ranks,
-    )
-    from sdssl_bench.metrics.accuracy import (
-        mean_per_class as mean_per_class,
-    )
+    from sdssl_bench.metrics.accuracy import class_ranks, mean_per_class
     from sdssl_bench.metrics.average_precision import (
-        KS as KS,
+        KS,
+        ProtocolScores,
+        micro_ap,
+        revisited_scores,
+        single_ap,
     )
-    from sdssl_bench.metrics.average_precision import (
-        ProtocolScores as ProtocolScores,
-    )
-    from sdssl_bench.metrics.average_precision import (
-        micro_ap as micro_ap,
-    )
-    from sdssl_bench.metrics.average_precision import (
-        revisited_scores as revisited_scores,
-    )
-    from sdssl_bench.metrics.average_precision import (
-        single_ap as single_ap,
-    )
-    from sdssl_bench.metrics.region_boundary import (
-        as_array as as_array,
-    )
-    from sdssl_bench.metrics.region_boundary import (
-        boundary as boundary,
-    )
-    from sdssl_bench.metrics.region_boundary import (
-        boundary_f as boundary_f,
-    )
-    from sdssl_bench.metrics.region_boundary import (
-        jaccard as jaccard,
-    )
-    from sdssl_bench.metrics.region_boundary import (
-        region_and_boundary as region_and_boundary,
-    )
-    from sdssl_bench.metrics.region_boundary import (
-        score_frame as score_frame,
-    )
-    from sdssl_bench.metrics.region_boundary import (
-        tolerance as tolerance,
-    )
+    from sdssl_bench.metrics.region_boundary import as_array, boundary, score_frame
 else:
     from sdssl_bench.exports import lazily
 

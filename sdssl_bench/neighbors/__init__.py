@@ -6,15 +6,9 @@ In: features of a bank and of queries. Out: similarities and ids, votes for clas
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.neighbors.exact import (
-        top_k as top_k,
-    )
-    from sdssl_bench.neighbors.foreign_features import (
-        score_knn as score_knn,
-    )
-    from sdssl_bench.neighbors.vote import (
-        weighted_knn_vote as weighted_knn_vote,
-    )
+    from sdssl_bench.neighbors.exact import top_k
+    from sdssl_bench.neighbors.foreign_features import score_knn
+    from sdssl_bench.neighbors.vote import weighted_knn_vote
 else:
     from sdssl_bench.exports import lazily
 

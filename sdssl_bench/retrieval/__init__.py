@@ -6,37 +6,12 @@ In: features of queries and database. Out: average precisions of one layer, and 
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.retrieval import gallery as gallery
-    from sdssl_bench.retrieval.copy_detection import (
-        CopyFeatures as CopyFeatures,
-    )
-    from sdssl_bench.retrieval.copy_detection import (
-        CopyScores as CopyScores,
-    )
-    from sdssl_bench.retrieval.copy_detection import (
-        score_copies as score_copies,
-    )
-    from sdssl_bench.retrieval.foreign_features import (
-        score_copydays as score_copydays,
-    )
-    from sdssl_bench.retrieval.foreign_features import (
-        score_retrieval as score_retrieval,
-    )
-    from sdssl_bench.retrieval.gallery import (
-        Gallery as Gallery,
-    )
-    from sdssl_bench.retrieval.gallery import (
-        write_gallery as write_gallery,
-    )
-    from sdssl_bench.retrieval.revisited import (
-        RevisitedScores as RevisitedScores,
-    )
-    from sdssl_bench.retrieval.revisited import (
-        score_layer as score_layer,
-    )
-    from sdssl_bench.retrieval.whitening import (
-        PRESETS as PRESETS,
-    )
+    from sdssl_bench.retrieval import gallery
+    from sdssl_bench.retrieval.copy_detection import CopyFeatures, CopyScores, score_copies
+    from sdssl_bench.retrieval.foreign_features import score_copydays, score_retrieval
+    from sdssl_bench.retrieval.gallery import Gallery, write_gallery
+    from sdssl_bench.retrieval.revisited import RevisitedScores, score_layer
+    from sdssl_bench.retrieval.whitening import PRESETS
 else:
     from sdssl_bench.exports import lazily
 

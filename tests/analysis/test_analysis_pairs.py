@@ -10,29 +10,12 @@ from fakes import plain_images
 from sdssl_bench.analysis.pairs import NamedImages, OneView, views
 from sdssl_bench.analysis.uniformity import pair_scores, pair_sums, unit
 from sdssl_bench.features.loading import load_ahead, load_batch
+from twins import literal_pairs
 from waves import g, unit_rows
 
 RAW = g(50, 8, 0.37, 0.91, 0.13)
 X = unit_rows(RAW)
 Y = unit_rows(RAW + 0.3 * g(50, 8, 0.83, 0.41, 0.07))
-
-
-def literal(x, y, gamma: float, t: float) -> dict[str, float]:
-    """The definitions, pair by pair."""
-    n = len(x)
-    align = sum(math.dist(a, b) ** gamma for a, b in zip(x, y, strict=True)) / n
-    negative, uniform = [], []
-    for view in (x, y):
-        distances = [math.dist(view[i], view[j]) for i in range(n) for j in range(i + 1, n)]
-        negative.append(np.mean([d**gamma for d in distances]))
-        uniform.append(math.log(np.mean([math.exp(-t * d * d) for d in distances])))
-    return {
-        "alignment": align,
-        "uniformity": np.mean(uniform),
-        "negative_alignment": np.mean(negative),
-        "R": np.mean(negative) / align,
-        "uniformity_ratio": -np.mean(uniform) / align,
-    }
 
 
 def test_golden_values() -> None:
@@ -57,7 +40,7 @@ def test_golden_values() -> None:
 @pytest.mark.parametrize("tile", [1, 7, 25, 49, 50, 1024])
 def test_every_tile_size_gives_the_literal_definitions(gamma: float, t: float, tile: int) -> None:
     found = pair_scores(X, Y, gamma=gamma, t=t, tile=tile).metrics
-    for name, value in literal(X, Y, gamma, t).items():
+    for name, value in literal_pairs(X, Y, gamma, t).items():
         assert found[name] == pytest.approx(value, rel=1e-12)
 
 

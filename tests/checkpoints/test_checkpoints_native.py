@@ -13,7 +13,7 @@ from sdssl_bench import checkpoints
 from sdssl_bench import encoders as backbones
 from sdssl_bench.checkpoints.native import METADATA_KEY
 from sdssl_bench.encoders.encoder import Encoder, cls
-from sdssl_bench.encoders.plain_vit import ViTConfig
+from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.errors import DataError, UsageError
 
 CONFIG = ViTConfig(48, 2, 3, 8, 32, pos="sincos-row")

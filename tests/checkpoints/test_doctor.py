@@ -15,7 +15,7 @@ from sdssl_bench import checkpoints
 from sdssl_bench import encoders as backbones
 from sdssl_bench.checkpoints.doctor import diagnose, render
 from sdssl_bench.checkpoints.freshness import compare_with_fresh, dispersion, looks_fresh
-from sdssl_bench.encoders.plain_vit import ViTConfig
+from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.errors import DataError, UsageError
 
 CONFIG = ViTConfig(64, 2, 2, 8, 32)

@@ -12,9 +12,9 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sdssl_bench.encoders.building import arch_name, build, wrap
+from sdssl_bench.encoders.building import arch_name, build, build_vit, wrap
 from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, cls, gem, mean, parse_layers
-from sdssl_bench.encoders.plain_vit import ViTConfig, build_vit
+from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.errors import UsageError
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}

@@ -8,10 +8,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sdssl_bench.encoders.building import build, wrap
+from sdssl_bench.encoders.building import build, build_vit, wrap
 from sdssl_bench.encoders.encoder import Encoder, cls
-from sdssl_bench.encoders.plain_vit import ViTConfig, build_vit
-from sdssl_bench.encoders.vit import ViTEncoder
+from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 from sdssl_bench.errors import UsageError
 
 TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}

@@ -1,7 +1,5 @@
 """Retrieval scores against the drawn curve, junk deleted literally, and the reference's vectors."""
 
-from itertools import pairwise
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -18,6 +16,7 @@ from sdssl_bench.metrics.average_precision import (
     without_junk,
 )
 from sdssl_bench.retrieval.database_ranks import BLOCK_ROWS, labelled_positions
+from twins import drawn_area
 
 GOLDEN_RANKS = [
     [3, 0, 7, 1, 9, 2, 4, 5, 6, 8],
@@ -46,21 +45,6 @@ GOLDEN_AP = [
 
 def ints(values) -> np.ndarray:
     return np.asarray(values, np.int64)
-
-
-def drawn_area(relevant: list[bool], num_positives: int) -> float:
-    """The precision-recall polygon, point by point, and the area under its straight lines."""
-    points = [(0.0, 1.0)]
-    hits = 0
-    for place, hit in enumerate(relevant, start=1):
-        hits += hit
-        before = (hits - hit) / (place - 1) if place > 1 else 1.0
-        if hit:
-            points += [(points[-1][0], before), (hits / num_positives, hits / place)]
-    area = 0.0
-    for (r0, p0), (r1, p1) in pairwise(points):
-        area += (r1 - r0) * (p0 + p1) / 2
-    return area
 
 
 @pytest.mark.parametrize(("positions", "num_positives", "expected"), GOLDEN_AP)

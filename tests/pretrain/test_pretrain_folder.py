@@ -284,10 +284,8 @@ def nodes(folders: list[Path], port: int, *flags: object) -> list["subprocess.Po
 
 @pytest.mark.slow
 def test_nodes_with_and_without_a_shared_disk(labelled: str, tmp_path: Path) -> None:
-    from test_launching import free_port
-    from test_pretrain_train import command_line
-
-    from pretrain_fixtures import SETTINGS
+    from fakes import free_port
+    from pretrain_fixtures import SETTINGS, command_line
 
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:

@@ -9,7 +9,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sdssl_bench.encoders.plain_vit import ViTConfig, build_vit
+from sdssl_bench.encoders.building import build_vit
+from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.pretrain import schedules
 from sdssl_bench.pretrain.lars import LARS
 from sdssl_bench.pretrain.losses import byol_loss, info_nce, simclr_loss

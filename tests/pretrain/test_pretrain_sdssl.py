@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sdssl_bench.encoders.building import build
+from sdssl_bench.encoders.building import build, build_vit
 from sdssl_bench.encoders.encoder import Encoder, cls
-from sdssl_bench.encoders.plain_vit import ViTConfig, build_vit
+from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.pretrain.frameworks import FRAMEWORKS, Heads, distilled_layers
 from sdssl_bench.pretrain.heads import GroupedMLP
 from sdssl_bench.pretrain.sdssl import SDSSL

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from test_pretrain_train import MAIN, command_line
 
-from pretrain_fixtures import SETTINGS, log_lines, make_images
+from pretrain_fixtures import MAIN, SETTINGS, command_line, log_lines, make_images
 
 
 def wait_for(condition: Callable[[], object], process: "subprocess.Popen[str]") -> None:

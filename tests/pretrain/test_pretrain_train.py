@@ -19,7 +19,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from pretrain_fixtures import log_lines, make_images, make_shards, tiny
+from pretrain_fixtures import (
+    MAIN,
+    SETTINGS,
+    command_line,
+    log_lines,
+    make_images,
+    make_shards,
+    tiny,
+)
 from sdssl_bench import checkpoints
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError, TaskError, UsageError
@@ -33,7 +41,6 @@ from sdssl_bench.pretrain.train import train
 from sdssl_bench.records.store import ResultStore
 
 ROOT = Path(__file__).resolve().parents[2]
-MAIN = ROOT / "pretrain" / "main.py"
 
 
 @pytest.fixture(autouse=True)
@@ -411,21 +418,8 @@ def launch(
     )
 
 
-def command_line(config: dict[str, Any]) -> list[str]:
-    flags: list[str] = ["--preset", "sd_mocov3_vit_tiny_p8"]
-    for name, value in config.items():
-        flag = name.replace("_", "-")
-        flags += (
-            [f"--{'' if value else 'no-'}{flag}"]
-            if isinstance(value, bool)
-            else [f"--{flag}", str(value)]
-        )
-    return flags
-
-
 @pytest.mark.slow
 def test_two_launched_processes_are_one_on_the_same_global_batch(data: str, tmp_path: Path) -> None:
-    from pretrain_fixtures import SETTINGS
 
     settings = {**SETTINGS, "data": data, "hidden_bn": False, "output_bn": False, "base_lr": 0.002}
     flags = command_line(settings)
@@ -468,7 +462,6 @@ def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_goes_on_as_if_undisturbed(data: str, tmp_path: Path) -> None:
-    from pretrain_fixtures import SETTINGS
 
     settings = {**SETTINGS, "data": data, "epochs": 30}
     flags = [sys.executable, str(MAIN), *command_line(settings), "--resume", "auto", "--out"]

@@ -207,9 +207,9 @@ def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-sys.path[:0] = [{tests!r}, {root!r}]
+sys.path[:0] = [{here!r}, {tests!r}, {root!r}]
 from test_results import add
-from sdssl_bench.results import ResultStore
+from sdssl_bench.records import ResultStore
 from pathlib import Path
 store = ResultStore(Path({store!r}))
 print("ready", flush=True)
@@ -222,6 +222,7 @@ for layer in range(1, 400):
 
 def test_a_writer_killed_at_random_moments_leaves_what_it_finished(tmp_path: Path) -> None:
     code = WRITER.format(
+        here=str(Path(__file__).parent),
         tests=str(Path(__file__).parents[1]),
         root=str(Path(__file__).parents[2]),
         store=str(tmp_path),

@@ -6,14 +6,13 @@ import torch.nn.functional as F
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
-from sdssl_bench.encoders.building import wrap
-from sdssl_bench.encoders.plain_vit import ViTConfig, build_vit
+from sdssl_bench.encoders.building import build_vit, wrap
 from sdssl_bench.encoders.position_embeddings import (
     classify_pos_embed,
     interpolate_learned,
     sincos_2d,
 )
-from sdssl_bench.encoders.vit import ViTEncoder
+from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 
 # Reference values for a 3 x 3 grid and 8 channels: MoCo v3 by its formula, MAE by its public code.
 ROW_ZERO_COLUMN_ONE = [0.0, 0.0, 1.0, 1.0, 0.841471, 0.01, 0.540302, 0.99995]

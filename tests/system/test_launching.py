@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -112,13 +111,6 @@ def test_a_config_file_of_accelerate_counts(tmp_path: Path) -> None:
     assert processes_asked(command) == 2
     with pytest.raises(UsageError, match="several machines"):
         processes_asked([*command[:-1], "--num_machines", "2", "main.py"])
-
-
-def free_port() -> int:
-    """A port of this machine that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def alone() -> dict[str, str]:

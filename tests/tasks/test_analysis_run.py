@@ -13,8 +13,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from test_analysis_cka import literal
-from test_analysis_pairs import literal as literal_pairs
 from torch import Tensor
 from typer.testing import CliRunner, Result
 
@@ -32,6 +30,7 @@ from sdssl_bench.records.store import ResultStore, read_items, stable_view
 from sdssl_bench.reports.leaderboard import tidy, wide
 from sdssl_bench.task import RunContext
 from tiny_model import build
+from twins import literal_cka, literal_pairs
 from waves import unit_rows
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,7 +130,7 @@ def test_records_hold_what_the_definitions_give_on_the_cached_features(
     for i, entry in enumerate(record["layers"].values()):
         metrics, items = entry["metrics"], read_items(path, i + 1)
         for j in range(3):
-            expected = literal(features["test"][i], features["test"][j], batches)
+            expected = literal_cka(features["test"][i], features["test"][j], batches)
             assert metrics[f"cka/layer{j + 1:02d}"] == pytest.approx(expected, rel=1e-8)
         views = [unit_rows(features[f"test view {v}"][i]) for v in (1, 2)]
         for name, value in literal_pairs(*views, 2, 2).items():
@@ -263,7 +262,7 @@ def test_two_encoders_of_different_depth_and_width_compare_both_ways(
     np.testing.assert_allclose(matrix(one), matrix(two).T, rtol=1e-12)
     batches = cka.random_batches(100, 256, seed=0)
     banks = {len(f): f for f in cached_features_by_encoder(tmp_path / "cache")}
-    expected = [[literal(x, y, batches) for y in banks[2]] for x in banks[3]]
+    expected = [[literal_cka(x, y, batches) for y in banks[2]] for x in banks[3]]
     np.testing.assert_allclose(matrix(one), expected, rtol=1e-8)
     assert one["layers"]["1"]["metrics"]["most_similar"] == matrix(one)[0].max()
     # One layer alone, and a copy of the other file under another name: the same row, the same key.

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_ranking import drawn_area
 from typer.testing import CliRunner
 
 from sdssl_bench import tasks
@@ -21,6 +20,7 @@ from sdssl_bench.errors import UsageError
 from sdssl_bench.metrics.average_precision import PROTOCOLS
 from sdssl_bench.records.store import ResultStore, read_items
 from sdssl_bench.reports.leaderboard import tidy, wide
+from twins import drawn_area
 
 ROOT = Path(__file__).resolve().parents[2]
 CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
