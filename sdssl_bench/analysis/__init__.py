@@ -6,7 +6,16 @@ In: feature banks. Out: numbers that describe and have no better or worse, and p
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.analysis import layer_scores, layer_similarity, pairs, samples
+    from sdssl_bench.analysis import (
+        cka,
+        embedding,
+        layer_scores,
+        layer_similarity,
+        pairs,
+        rank,
+        samples,
+        uniformity,
+    )
     from sdssl_bench.analysis.cka import LAYER_METRIC
     from sdssl_bench.analysis.panels import Panel, write_panels
     from sdssl_bench.analysis.rank import rankme, singular_values

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sdssl_bench.checkpoints.doctor import diagnose, render
     from sdssl_bench.checkpoints.loading import load
     from sdssl_bench.checkpoints.native import save
+    from sdssl_bench.checkpoints.reading import file_sha256
 else:
     from sdssl_bench.exports import lazily
 

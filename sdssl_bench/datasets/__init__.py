@@ -7,7 +7,7 @@ fingerprint and proof of completeness.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.datasets import copydays, davis, roxford_rparis
+    from sdssl_bench.datasets import copydays, davis, layouts, photographs, roxford_rparis
     from sdssl_bench.datasets.base import (
         ClassificationData,
         ImageError,

@@ -7,7 +7,7 @@ they depend on.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.features import cache
+    from sdssl_bench.features import cache, loading, passes
     from sdssl_bench.features.bank import FeatureBank, skipped_images
     from sdssl_bench.features.cache import CacheEntry
     from sdssl_bench.features.extraction import extract, extract_from

@@ -6,6 +6,7 @@ In: features of a bank and of queries. Out: similarities and ids, votes for clas
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdssl_bench.neighbors import exact, search
     from sdssl_bench.neighbors.exact import top_k
     from sdssl_bench.neighbors.foreign_features import score_knn
     from sdssl_bench.neighbors.vote import weighted_knn_vote

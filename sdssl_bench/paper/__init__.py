@@ -6,7 +6,7 @@ In: records and reference numbers. Out: the paper's tables filled with ours, and
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.paper import figures, reproduction
+    from sdssl_bench.paper import figures, references, reproduction
     from sdssl_bench.paper.filled_tables import Cell, Row, Shaped, shape
     from sdssl_bench.paper.layouts import LAYOUTS, Column
     from sdssl_bench.paper.pairs import model_pairs

@@ -6,7 +6,7 @@ In: records, comparisons, filled tables. Out: text and pictures; nothing is comp
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.reports import leaderboard_formats, page
+    from sdssl_bench.reports import drawing, figures, leaderboard_formats, page, pictures
     from sdssl_bench.reports.comparison_text import (
         as_json,
         difference_table,

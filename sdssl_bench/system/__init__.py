@@ -6,7 +6,7 @@ In: the machine and the launcher. Out: what the rooms above need to know of them
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.system import distributed, launching
+    from sdssl_bench.system import distributed, launching, progress, resizing
     from sdssl_bench.system.distributed import (
         broadcast,
         gather_objects,
