@@ -17,7 +17,7 @@ from torch import nn
 
 from sdssl_bench import checkpoints, tasks
 from sdssl_bench import encoders as backbones
-from sdssl_bench.encoders import Encoder, ModelInfo
+from sdssl_bench.encoders import Encoder, ModelInfo, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.records import Record, ResultStore
 from sdssl_bench.runner import run
@@ -31,7 +31,8 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
     """An encoder of the suite from a module in memory, identified by a digest of its present weights.
 
     Args:
-        model: an Encoder, or a timm ViT or ResNet, or a torchvision ResNet.
+        model: an Encoder, or a timm ViT or ResNet, or a torchvision ResNet. Its attribute `pretrained`,
+            True or False, says whether it was trained.
         name: what tables call it.
         norm: see `encoder.NORMS`; an Encoder keeps its own.
     """
@@ -47,6 +48,7 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
             network="model",
             arch=backbones.arch_name(encoder),
             weights_sha256=weights,
+            pretrained=stated_pretraining(model),
         )
     return encoder
 

@@ -17,31 +17,28 @@ All layers (and rates, inputs, penalties) are trained together: one encoder pass
 SD-MoCo v3 ViT-S/16 with mocov3 on ImageNet: see the paper's Table 1.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdssl_bench import datasets as classification
-from sdssl_bench.datasets import ClassificationData, describe, preprocess
-from sdssl_bench.encoders import Encoder, ResNetEncoder
+from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.features import extract
-from sdssl_bench.probes import (
-    RESAMPLING,
-    SWEEPS,
-    RandomCropFlip,
-    SgdRecipe,
-    needed,
-    parts_of,
-    score_logreg_layers,
-    score_sgd_layers,
-)
-from sdssl_bench.system import is_main_process
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+from sdssl_bench.task import LayerScores, Option, RunContext
+
+if TYPE_CHECKING:
+    from sdssl_bench.datasets import ClassificationData
+    from sdssl_bench.encoders import Encoder
+    from sdssl_bench.probes import SgdRecipe
 
 SMALL_WIDTH = 384
 """Up to this width DINO's protocol concatenates four layers, above it adds the mean patch."""
 
+VIT_RATE, RESNET_RATE = 3.0, 0.1
+"""Base rates of MoCo v3's linear evaluation."""
+RATE_BATCH = 256
+"""Images per step that base rates are for; MoCo v3, DINO, DINOv2."""
 SGD_ONLY = (
     "lr", "batch", "epochs", "iterations", "schedule", "init", "crop_scale", "interpolation",
     "batch_norm",
@@ -50,15 +47,15 @@ NEWTON_ONLY = ("sweep", "tolerance")
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ClassificationTask):
     """The linear probe; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "linear"
+    title: ClassVar[str] = "linear classifiers: SGD, or logistic regression"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
-    default_datasets: ClassVar[tuple[str, ...]] = ()
-    accepts_folder: ClassVar[bool] = True
-    shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {"features": ("features",)}
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("features", "parameter", "What a head sees, such as cls,last4+mean."),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mocov3": {},
         "code": {
@@ -108,13 +105,16 @@ class Task:
     batch_norm: bool = False
     """sgd: normalise features by batch statistics, without affine parameters (as MAE)."""
     sweep: str = "grid"
-    """newton: grid, 45 values of C (ssl-transfer, DINOv2); clip, CLIP's search among 96."""
+    """newton: grid, 45 values of C (DINOv2); clip, CLIP's search among 96."""
     tolerance: float = 1e-5
     """newton: distance of the mean loss from its optimum."""
     val_fraction: float = 0.2
     """Share of train that chooses C, rates and inputs where validation is not predefined."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.datasets import preprocess
+        from sdssl_bench.probes import RESAMPLING, SWEEPS, parts_of
+
         for field, known in (
             ("solver", ("sgd", "newton")),
             ("schedule", ("epoch", "iteration")),
@@ -148,18 +148,12 @@ class Task:
         if not 0 < self.val_fraction < 1:
             raise UsageError(f"val_fraction lies between 0 and 1, found {self.val_fraction}.")
 
-    def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
-        """Train and test split, verified."""
-        return classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
-
-    def describe_data(self, data: ClassificationData) -> DatasetInfo:
-        """Identity of both splits."""
-        return describe(data)
-
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext
     ) -> dict[str, Any]:
         """Pixels, inputs, rates and how the choice is made."""
+        from sdssl_bench.datasets import preprocess
+
         common = {
             "features": list(self.kinds(encoder)),
             "transform": preprocess(self.transform, encoder.input_size).describe(),
@@ -185,6 +179,8 @@ class Task:
 
     def kinds(self, encoder: Encoder) -> tuple[str, ...]:
         """What heads see; "auto" resolved by the encoder's width."""
+        from sdssl_bench.encoders import ResNetEncoder
+
         if isinstance(encoder, ResNetEncoder):
             auto = "cls"
         else:
@@ -193,11 +189,15 @@ class Task:
 
     def rates(self, encoder: Encoder) -> tuple[float, ...]:
         """Learning rates of the first step."""
-        base = self.lr or ((0.1,) if isinstance(encoder, ResNetEncoder) else (3.0,))
-        return tuple(rate * self.batch / 256 for rate in base)
+        from sdssl_bench.encoders import ResNetEncoder
+
+        base = self.lr or (RESNET_RATE if isinstance(encoder, ResNetEncoder) else VIT_RATE,)
+        return tuple(rate * self.batch / RATE_BATCH for rate in base)
 
     def recipe(self, encoder: Encoder) -> SgdRecipe:
         """How SGD trains on this encoder's input size."""
+        from sdssl_bench.probes import RandomCropFlip, SgdRecipe
+
         return SgdRecipe(
             epochs=self.epochs,
             batch=self.batch,
@@ -215,7 +215,9 @@ class Task:
     ) -> Iterator[LayerScores]:
         """Scores of each layer from heads that are trained together."""
         if self.solver == "sgd":
-            yield from score_sgd_layers(
+            from sdssl_bench.probes import sgd_scores
+
+            yield from sgd_scores.score_layers(
                 encoder,
                 data,
                 layers,
@@ -227,6 +229,11 @@ class Task:
                 ctx=ctx,
             )
             return
+        from sdssl_bench.datasets import preprocess
+        from sdssl_bench.features import extract
+        from sdssl_bench.probes import needed, score_logreg_layers
+        from sdssl_bench.system import is_main_process
+
         (kind,) = self.kinds(encoder)
         used, poolings = needed([kind], layers)
         steps = preprocess(self.transform, encoder.input_size)

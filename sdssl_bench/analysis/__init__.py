@@ -17,8 +17,10 @@ if TYPE_CHECKING:
         uniformity,
     )
     from sdssl_bench.analysis.cka import LAYER_METRIC
+    from sdssl_bench.analysis.layer_similarity import LayerSimilarity
     from sdssl_bench.analysis.panels import Panel, write_panels
     from sdssl_bench.analysis.rank import rankme, singular_values
+    from sdssl_bench.analysis.samples import Sample
 else:
     from sdssl_bench.exports import lazily
 

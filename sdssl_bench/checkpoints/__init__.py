@@ -7,8 +7,10 @@ or an error that says what the file holds.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdssl_bench.checkpoints import hub
     from sdssl_bench.checkpoints.digests import digest_of_module
     from sdssl_bench.checkpoints.doctor import diagnose, render
+    from sdssl_bench.checkpoints.hub import check_before_imports
     from sdssl_bench.checkpoints.loading import load
     from sdssl_bench.checkpoints.native import save
     from sdssl_bench.checkpoints.reading import file_sha256

@@ -7,6 +7,7 @@ before a command runs.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdssl_bench.cli import running, task_options
     from sdssl_bench.cli.main import app
 else:
     from sdssl_bench.exports import lazily

@@ -1,63 +1,47 @@
 """`sdssl-bench data`: check datasets, show their expected layout, make miniature versions."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from sdssl_bench.cli import options as opt
+from sdssl_bench.cli.help import App
 
-app = typer.Typer(no_args_is_help=True)
+app = App()
 
 
 @app.command("check")
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Datasets; default: all.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Datasets, or folder:PATH.", show_default="all"),
     ] = None,
     data_root: opt.DataRoot = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Also decode every image.")] = False,
-    num_workers: Annotated[
-        int | None, typer.Option("--num-workers", "-j", min=0, help="Decoding processes.")
-    ] = None,
+    decode: Annotated[
+        bool,
+        opt.option(opt.DATA, "Also decode every image.", "--decode"),
+    ] = False,
+    num_workers: opt.NumWorkers = None,
     json: opt.Json = False,
 ) -> None:
     """Verify counts, classes, labels and splits; say what is missing and how to get it.
 
     sdssl-bench data check cifar10 flowers --data-root /data
     """
-    from functools import partial
     from json import dumps
 
     from sdssl_bench import datasets
-    from sdssl_bench.datasets import (
-        CheckReport,
-        check_copydays,
-        check_davis,
-        check_revisited,
-        render,
-    )
     from sdssl_bench.datasets import check as check_one
-    from sdssl_bench.errors import DataError, UsageError, did_you_mean
+    from sdssl_bench.datasets import render
+    from sdssl_bench.errors import DataError
     from sdssl_bench.system import show
 
-    # Sets that are no classification sets have checks of their own.
-    own: dict[str, Callable[..., CheckReport]] = {
-        "davis": check_davis,
-        "roxford5k": partial(check_revisited, "roxford5k"),
-        "rparis6k": partial(check_revisited, "rparis6k"),
-        "copydays": check_copydays,
-    }
-    known = (*datasets.NAMES, *own)
-    chosen = opt.comma_list(names or known)
+    chosen = opt.comma_list("data check", names or datasets.names())
     for name in chosen:
-        if name not in known and not name.startswith("folder:"):
-            raise UsageError(did_you_mean("dataset", name, known))
+        datasets.layout(name)  # An unknown name ends the command before a check that takes hours.
     reports = [
-        own[name](data_root=data_root, decode=decode, num_workers=num_workers)
-        if name in own
-        else check_one(name, data_root=data_root, decode=decode, num_workers=num_workers)
+        check_one(name, data_root=data_root, decode=decode, num_workers=num_workers)
         for name in chosen
     ]
     if json:
@@ -70,23 +54,23 @@ def check(
 
 
 @app.command("layout")
-def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
+def layout(name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset.")]) -> None:
     """Show the files a dataset is expected to have, and how it is officially obtained."""
-    from sdssl_bench.datasets import OWN_LAYOUTS
-    from sdssl_bench.datasets import layout as expected
+    from sdssl_bench import datasets
 
-    own = OWN_LAYOUTS.get(name)
-    typer.echo(expected(name) if own is None else own)
+    typer.echo(datasets.layout(name))
 
 
 @app.command("mini")
 def mini(
-    root: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write them.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of crops and noise.")] = 0,
 ) -> None:
     """Write miniatures of all datasets in their official layouts, from bundled photographs.
 
-    sdssl-bench data mini data && sdssl-bench run --task knn -d all --data-root data --ckpt ...
+    sdssl-bench data mini data
+
+    sdssl-bench run -t knn -d all --data-root data -c ...
     """
     from sdssl_bench.datasets import make_mini
 
@@ -96,9 +80,12 @@ def mini(
 
 @app.command("convert-gnd")
 def convert_gnd(
-    source: Annotated[Path, typer.Argument(help="gnd_roxford5k.pkl or gnd_rparis6k.pkl.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="gnd_roxford5k.pkl or gnd_rparis6k.pkl.")
+    ],
     target: Annotated[
-        Path | None, typer.Argument(help="JSON file to write; default: beside it.")
+        Path | None,
+        typer.Argument(metavar="TARGET", help="JSON file to write.", show_default="beside it"),
     ] = None,
 ) -> None:
     """Convert a ground truth of revisited Oxford/Paris from pickle to JSON, executing nothing.
@@ -130,7 +117,9 @@ def copydays(
 ) -> None:
     """Make a copy-detection set in Copydays' layout: JPEG copies, crops and strong attacks.
 
-    sdssl-bench data copydays photographs attacks && sdssl-bench run -t copydays --data-root attacks ...
+    sdssl-bench data copydays photographs attacks
+
+    sdssl-bench run -t copydays --data-root attacks ...
     """
     from sdssl_bench.datasets import make_attacks
 

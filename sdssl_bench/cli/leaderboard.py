@@ -7,6 +7,8 @@ import typer
 
 from sdssl_bench.cli import options as opt
 
+SHOWN = "What to show"
+TRIALS = "Trials under --limit, no results"
 TITLES = {
     "last": "Last layer: score ± half its 95 % interval (ranks it may have, tie group)",
     "best": "Best layer, selected on test (as in the SDSSL paper's Table 3); last layer beside it",
@@ -16,41 +18,55 @@ TITLES = {
 
 
 def leaderboard(
+    folders: opt.Folders = None,
     results: opt.ResultFolders = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="Write the tidy CSV here: one row per layer and metric.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write all views and the reported numbers here.")
-    ] = None,
-    latex: Annotated[
-        Path | None, typer.Option(help="Write the paper's Tables 1 to 4 into this folder.")
-    ] = None,
+    task: opt.OnlyTasks = None,
+    dataset: opt.OnlyDatasets = None,
+    include_limited: opt.IncludeLimited = False,
     view: Annotated[
         str,
-        typer.Option(
-            help="last: layer L; best: best layer on test; val: best on validation; layers: all."
+        opt.option(
+            SHOWN,
+            "last: layer L; best: best layer on test; val: best on validation; layers: all.",
+            takes="NAME",
         ),
     ] = "last",
     select_on_val: Annotated[
-        bool, typer.Option("--select-on-val", help="The same as --view val.")
+        bool,
+        opt.option(SHOWN, "The same as --view val.", "--select-on-val"),
     ] = False,
-    task: opt.OnlyTasks = None,
-    dataset: opt.OnlyDatasets = None,
+    uncertainty: Annotated[
+        bool,
+        opt.option(SHOWN, "Recompute intervals and ranks from the per-item scores."),
+    ] = True,
+    csv: Annotated[
+        Path | None,
+        opt.option(
+            opt.OUTPUT, "Tidy CSV: one row per layer and metric.", takes="FILE", default="none"
+        ),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        opt.option(opt.OUTPUT, "All views and the reported numbers.", takes="FILE", default="none"),
+    ] = None,
+    latex: Annotated[
+        Path | None,
+        opt.option(opt.OUTPUT, "The paper's Tables 1 to 4.", takes="DIR", default="none"),
+    ] = None,
     pair: Annotated[
         list[str] | None,
-        typer.Option(
-            help="[LABEL=]BASELINE:SD, rows of --latex; NAME and sd_NAME pair by themselves."
+        opt.option(
+            opt.OUTPUT,
+            "Rows of --latex; may be repeated.",
+            takes="[LABEL=]BASELINE:SD",
+            default="NAME and sd_NAME",
         ),
     ] = None,
     wide: opt.Wide = False,
-    uncertainty: Annotated[
-        bool, typer.Option(help="Recompute intervals and ranks from the per-item scores.")
-    ] = True,
 ) -> None:
     """Show the stored results as a table and write them as CSV, Markdown and LaTeX.
 
-    sdssl-bench leaderboard --csv leaderboard.csv --markdown leaderboard.md --latex tables/
+    sdssl-bench leaderboard results --csv all.csv --markdown all.md --latex tables
     """
     from sdssl_bench.errors import DataError, UsageError
     from sdssl_bench.records import read_all, select
@@ -63,26 +79,28 @@ def leaderboard(
     view = "val" if select_on_val else view
     if not uncertainty and (markdown or latex):
         raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
-    folders = opt.result_folders(results)
-    stored = read_all(folders)
+    read = opt.result_folders(folders, results)
+    stored = read_all(read)
     wanted = select(
-        stored, tasks=opt.comma_list(task or []), datasets=opt.comma_list(dataset or [])
+        stored, tasks=opt.comma_list("--task", task), datasets=opt.comma_list("--dataset", dataset)
     )
     records = [(path, record) for path, record in wanted if record["limited"] is None]
-    if not records:
+    if not records and not (include_limited and wanted):
+        hint = f" ({len(wanted)} are trials: --include-limited shows them)" if wanted else ""
         raise DataError(
-            f"Expected result records in {', '.join(map(str, folders))}, found none that may enter a "
-            "leaderboard. "
-            "Run an evaluation first (without --limit), or name another folder with --results."
+            f"Expected result records in {', '.join(map(str, read))}, found none that may enter a "
+            f"leaderboard{hint}. Run an evaluation first, without --limit, or name another folder."
         )
-    frame = tidy(records, uncertainty=uncertainty)
+    frame = tidy(wanted, uncertainty=uncertainty, include_limited=include_limited)
     ranks = standings(records) if uncertainty else {}
-    table = pivot(frame, view, ranks={key: str(one) for key, one in ranks.items()})
-    if table.empty:
-        typer.echo(f"{TITLES[view]}: no result has that.")
-    else:
-        shown = frame_table(table.assign(coverage=coverage(table)), title=TITLES[view])
-        show(shown, wide=wide)
+    limited = frame["limited"].notna()
+    for part, title in ((frame[~limited], TITLES[view]), (frame[limited], TRIALS)):
+        table = pivot(part, view, ranks={key: str(one) for key, one in ranks.items()})
+        if not table.empty:
+            shown = frame_table(table.assign(coverage=coverage(table)), title=title)
+            show(shown, wide=wide)
+        elif title != TRIALS:
+            typer.echo(f"{title}: no result has that.")
     if csv:
         _write(csv, frame.to_csv(index=False, lineterminator="\n"))
         typer.echo(f"wrote {csv}: {len(frame):,} rows")

@@ -11,12 +11,15 @@ MODELS = (
     "timm:NAME                             pretrained weights from the timm hub, e.g. "
     "timm:vit_small_patch16_224.dino",
     "timm:NAME?pretrained=false&seed=0     an untrained encoder, labelled so",
-    "custom:FILE.py:FUNCTION               a function of yours that returns the model",
+    "custom:FILE.py:FUNCTION               a function of yours that returns the model; its attribute "
+    "`pretrained`, True or False, says whether it was trained",
 )
 
 
 def ls(
-    kind: Annotated[str, typer.Argument(help="tasks, datasets, protocols or models.")] = "tasks",
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="tasks, datasets, protocols or models.")
+    ] = "tasks",
 ) -> None:
     """List tasks, datasets, protocols, or the ways to name a model."""
     from sdssl_bench.cli.listing_text import dataset_lines, protocol_lines, task_lines
@@ -33,7 +36,9 @@ def ls(
         typer.echo(line)
 
 
-def show(name: Annotated[str, typer.Argument(help="A task, dataset, or protocol id.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A task, dataset, or protocol id.")],
+) -> None:
     """Everything about one task, dataset or protocol (such as knn/dino)."""
     from sdssl_bench.cli.listing_text import describe
 

@@ -6,7 +6,6 @@ Only typer is imported here; every command imports what it needs when it runs, s
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from sdssl_bench._version import __version__
 from sdssl_bench.cli import (
@@ -17,6 +16,7 @@ from sdssl_bench.cli import (
     leaderboard,
     listing,
     multi_exit,
+    pretrain,
     quickstart,
     report,
     reproduce,
@@ -24,20 +24,24 @@ from sdssl_bench.cli import (
     score,
     watch,
 )
+from sdssl_bench.cli.help import App, Group
 from sdssl_bench.errors import UserError
 from sdssl_bench.system import launching
 
 INTERRUPTED = 130
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """Turns the errors a user can mend into one message and an exit code, without traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except UserError as error:
+            launching.let_first_speak()
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -48,13 +52,14 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader of our output, e.g. `head`, has seen enough
             raise typer.Exit(0) from None
+        except Exception:  # a wrong option, or a bug
+            launching.let_first_speak()
+            raise
 
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     help="How good is every layer of a self-supervised vision encoder, on every task?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda token: token.replace("_", "-"),
@@ -79,18 +84,35 @@ def _main(
     launching.join()
 
 
-app.command("run")(run.run)
-app.add_typer(score.app, name="score", help="Score features that come from anywhere.")
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("compare")(compare.compare)
-app.command("explain")(compare.explain)
-app.command("reproduce")(reproduce.reproduce)
-app.command("multi-exit")(multi_exit.multi_exit)
-app.command("report")(report.report)
-app.command("watch")(watch.watch)
-app.command("doctor")(doctor.doctor)
-app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")
-app.command("ls")(listing.ls)
-app.command("show")(listing.show)
-app.add_typer(cache.app, name="cache", help="The feature cache: list, measure, remove.")
-app.command("quickstart")(quickstart.quickstart)
+BEGIN, SCORE, RESULTS = "Begin", "Score", "Results"
+app.command("quickstart", rich_help_panel=BEGIN)(quickstart.quickstart)
+app.command("doctor", rich_help_panel=BEGIN)(doctor.doctor)
+app.add_typer(
+    data.app,
+    name="data",
+    help="Check datasets, show their layout, make miniatures.",
+    rich_help_panel=BEGIN,
+)
+app.command("ls", rich_help_panel=BEGIN)(listing.ls)
+app.command("show", rich_help_panel=BEGIN)(listing.show)
+app.command("run", cls=run.RunCommand, rich_help_panel=SCORE)(run.run)
+app.add_typer(
+    score.app,
+    name="score",
+    help="Score features or masks that come from anywhere.",
+    rich_help_panel=SCORE,
+)
+app.command("pretrain", rich_help_panel=BEGIN)(pretrain.pretrain)
+app.command("watch", rich_help_panel=SCORE)(watch.watch)
+app.command("leaderboard", rich_help_panel=RESULTS)(leaderboard.leaderboard)
+app.command("report", rich_help_panel=RESULTS)(report.report)
+app.command("compare", rich_help_panel=RESULTS)(compare.compare)
+app.command("explain", rich_help_panel=RESULTS)(compare.explain)
+app.command("multi-exit", rich_help_panel=RESULTS)(multi_exit.multi_exit)
+app.command("reproduce", rich_help_panel=RESULTS)(reproduce.reproduce)
+app.add_typer(
+    cache.app,
+    name="cache",
+    help="The feature cache: list, measure, remove.",
+    rich_help_panel=RESULTS,
+)

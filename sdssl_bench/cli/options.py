@@ -3,100 +3,192 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sdssl_bench.errors import UsageError
 
+
+def _can_be_had(ckpt: str | None) -> str | None:
+    from sdssl_bench.checkpoints import check_before_imports
+
+    if ckpt is not None:
+        check_before_imports(ckpt)
+    return ckpt
+
+
+DATA, ENCODER, PROTOCOL, SPEED, OUTPUT = "Data", "Encoder", "Protocol", "Speed", "Output"
+READ = "What to read"
+"""Panels that several commands have."""
+CHECKPOINT = "File, timm:NAME[?pretrained=false&seed=0] or custom:FILE.py:FUNCTION."
+STORED = "$SDSSL_BENCH_RESULTS, then results"
+
+
+def option(
+    panel: str, text: str, *names: str, takes: str | None = None, default: str = "", **more: Any
+) -> Any:
+    """A typer option.
+
+    Args:
+        panel: of --help.
+        text: for --help.
+        names: as typed; made of the parameter's name if there are none.
+        takes: what stands for the value in --help; None for a flag.
+        default: the default in words, where the value does not say it.
+        more: of `typer.Option`.
+    """
+    words = {"show_default": default} if default else {}
+    make: Any = typer.Option
+    return make(*names, metavar=takes, help=text, rich_help_panel=panel, **words, **more)
+
+
 Ckpt = Annotated[
     str,
-    typer.Option(
-        "--ckpt",
-        "-c",
-        help="Checkpoint file, timm:NAME[?pretrained=false&seed=0], or custom:FILE.py:FUNCTION.",
-        show_default=False,
+    option("What to run", CHECKPOINT, "--ckpt", "-c", takes="CKPT", callback=_can_be_had),
+]
+PlacedCkpt = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CKPT", callback=_can_be_had, help=CHECKPOINT, show_default="that of --ckpt"
     ),
+]
+_NAMED = "The same, by name."
+NamedCkpt = Annotated[
+    str | None,
+    option(ENCODER, _NAMED, "--ckpt", "-c", takes="CKPT", default="none", callback=_can_be_had),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(
-        "--data-root",
-        help="Folder of the datasets in their official layouts.",
+    option(
+        DATA,
+        "Datasets.",
+        takes="DIR",
+        default="none",
         envvar="SDSSL_BENCH_DATA",
-        show_default=False,
+        show_envvar=True,
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Results folder.", envvar="SDSSL_BENCH_RESULTS")
-]
-ResultFolders = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--results",
-        "-r",
-        help="Stored results; may be repeated. Default: $SDSSL_BENCH_RESULTS, then results.",
-        show_default=False,
+    Path,
+    option(
+        OUTPUT,
+        "Results.",
+        "--out",
+        "-o",
+        takes="DIR",
+        envvar="SDSSL_BENCH_RESULTS",
+        show_envvar=True,
     ),
-]
-OnlyTasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")]
-OnlyDatasets = Annotated[
-    list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
 ]
 CacheDir = Annotated[
     Path | None,
-    typer.Option(
-        "--cache-dir",
-        help="Feature cache; default: sdssl-bench in the user's cache folder.",
+    option(
+        OUTPUT,
+        "Feature cache.",
+        takes="DIR",
+        default="sdssl-bench in the user's cache folder",
         envvar="SDSSL_BENCH_CACHE",
-        show_default=False,
+        show_envvar=True,
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[
-    str, typer.Option(help="Forward pass in float32, bfloat16 or float16 (autocast).")
+Folders = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="FOLDER", help="Folders of stored results.", show_default="see --results"
+    ),
 ]
-BatchSize = Annotated[str, typer.Option("--batch-size", "-b", help="Images per pass, or auto.")]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="FILE",
+        help="What the options below name, in their order.",
+        show_default="those of the options",
+    ),
+]
+_STORED = "Stored results; may be repeated."
+ResultFolders = Annotated[
+    list[Path] | None, option(READ, _STORED, "--results", "-r", takes="DIR", default=STORED)
+]
+OnlyTasks = Annotated[
+    list[str] | None,
+    option(READ, "Only these tasks.", "--task", "-t", takes="LIST", default="all"),
+]
+OnlyDatasets = Annotated[
+    list[str] | None,
+    option(READ, "Only these datasets.", "--dataset", "-d", takes="LIST", default="all"),
+]
+_LIMITED = "Show trials of run --limit too, apart from the rest and labelled."
+IncludeLimited = Annotated[bool, option(READ, _LIMITED, "--include-limited")]
 Network = Annotated[
     str | None,
-    typer.Option(
-        help="Which network of the checkpoint: student, teacher, base, momentum, model or ema."
+    option(
+        ENCODER,
+        "student, teacher, base, momentum, model or ema.",
+        takes="NAME",
+        default="what its authors evaluate",
     ),
 ]
-Arch = Annotated[str | None, typer.Option(help="Architecture, where it cannot be inferred.")]
-Heads = Annotated[int | None, typer.Option(help="Attention heads, where they cannot be inferred.")]
-PatchSize = Annotated[int | None, typer.Option(help="Patch size in pixels.")]
-ImgSize = Annotated[int | None, typer.Option(help="Side of the evaluated images in pixels.")]
+Arch = Annotated[str | None, option(ENCODER, "Architecture.", takes="NAME", default="inferred")]
+Heads = Annotated[int | None, option(ENCODER, "Attention heads.", takes="INT", default="inferred")]
+PatchSize = Annotated[
+    int | None, option(ENCODER, "Patch size in pixels.", takes="INT", default="inferred")
+]
+ImgSize = Annotated[
+    int | None, option(ENCODER, "Side of the images in pixels.", takes="INT", default="its own")
+]
 Norm = Annotated[
     str | None,
-    typer.Option(help="Norm of layers before the last: shared, none, identity or per-layer."),
+    option(
+        ENCODER,
+        "Norm of layers before the last: shared, none, identity or per-layer.",
+        takes="NAME",
+        default="the format's own",
+    ),
 ]
-Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Device = Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", takes="NAME")]
+Dtype = Annotated[str, option(SPEED, "Forward pass; or bfloat16, float16.", takes="NAME")]
+BatchSize = Annotated[str, option(SPEED, "Images per pass.", "--batch-size", "-b", takes="INT")]
+_WORKERS = "Image-loading processes."
+NumWorkers = Annotated[
+    int | None,
+    option(SPEED, _WORKERS, "--num-workers", "-j", takes="INT", default="auto", min=0),
+]
+Backend = Annotated[str, option(SPEED, "Neighbour search: auto, torch or faiss.", takes="NAME")]
+Wide = Annotated[bool, option(OUTPUT, "All columns, however wide the terminal is.", "--wide")]
+Json = Annotated[bool, option(OUTPUT, "Print one JSON value and nothing else.", "--json")]
 
 
-def comma_list(values: Iterable[str]) -> list[str]:
+def comma_list(option: str, values: Iterable[str] | None) -> list[str]:
     """The items of a repeatable option whose values may be comma lists, in order, once each.
 
-    >>> comma_list(["a,b", "c", "a"])
+    Raises:
+        UsageError: if an item is an empty text.
+
+    >>> comma_list("--task", ["a,b", "c", "a"])
     ['a', 'b', 'c']
     """
-    items = [part.strip() for value in values for part in value.split(",")]
-    return list(dict.fromkeys(part for part in items if part))
+    items = [part.strip() for value in values or () for part in value.split(",")]
+    if not all(items):
+        raise UsageError(f"{option} takes names, found an empty one in '{','.join(values or ())}'.")
+    return list(dict.fromkeys(items))
 
 
-def assignments(values: Iterable[str]) -> dict[str, str]:
+def assignments(option: str, values: Iterable[str] | None) -> dict[str, str]:
     """{"k": "10"} from ["k=10"].
 
     Raises:
-        UsageError: if one has no "=".
+        UsageError: if one has no "=", or a name is given twice.
     """
-    pairs = {}
-    for value in values:
+    pairs: dict[str, str] = {}
+    for value in values or ():
         key, equals, text = value.partition("=")
+        key = key.strip().replace("-", "_")
         if not equals or not key:
-            raise UsageError(f"--set takes NAME=VALUE, found '{value}'.")
-        pairs[key.strip().replace("-", "_")] = text.strip()
+            raise UsageError(f"{option} takes NAME=VALUE, found '{value}'.")
+        if key in pairs:
+            raise UsageError(f"{option} {key} is given twice: {pairs[key]} and {text.strip()}.")
+        pairs[key] = text.strip()
     return pairs
 
 
@@ -125,6 +217,25 @@ def choice(option: str, text: str, choices: Iterable[str]) -> str:
     return text
 
 
-def result_folders(named: list[Path] | None) -> list[Path]:
+def result_folders(*named: list[Path] | None) -> list[Path]:
     """The results folders to read: those named, or $SDSSL_BENCH_RESULTS, or ./results."""
-    return named or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]
+    folders = [folder for one in named for folder in one or ()]
+    return folders or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]
+
+
+def placed(files: list[Path] | None, options: dict[str, Path | None]) -> list[Path]:
+    """What a command reads: each given by its option, or by its place in the order of `options`.
+
+    Raises:
+        UsageError: if one is missing, or there are more than are read.
+    """
+    rest = list(files or ())
+    found = [rest.pop(0) if one is None and rest else one for one in options.values()]
+    missing = [name for name, one in zip(options, found, strict=True) if one is None]
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} missing: give the file, with or without that name."
+        )
+    if rest:
+        raise UsageError(f"Expected {len(options)} files, found one more: {rest[0]}.")
+    return [one for one in found if one is not None]

@@ -12,43 +12,67 @@ MARGIN = 2000
 
 
 def report(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the page, index.html.")
-    ] = Path("report"),
+    folders: opt.Folders = None,
     results: opt.ResultFolders = None,
     task: opt.OnlyTasks = None,
     dataset: opt.OnlyDatasets = None,
+    include_limited: opt.IncludeLimited = False,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Only these models, by name.")
+        list[str] | None,
+        opt.option(
+            opt.READ, "Only these models, by name.", "--model", "-m", takes="LIST", default="all"
+        ),
     ] = None,
     strips: Annotated[
         list[Path] | None,
-        typer.Option(help="Show the DAVIS strips in this folder (of run --strips)."),
+        opt.option(
+            opt.READ,
+            "Show the DAVIS strips in this folder (of run --strips).",
+            takes="DIR",
+            default="none",
+        ),
     ] = None,
     galleries: Annotated[
         list[Path] | None,
-        typer.Option(help="Show the retrieval galleries in this folder (of run --gallery)."),
+        opt.option(
+            opt.READ,
+            "Show the retrieval galleries in this folder (of run --gallery).",
+            takes="DIR",
+            default="none",
+        ),
     ] = None,
+    out: Annotated[
+        Path,
+        opt.option(opt.OUTPUT, "Folder of the page, index.html.", "--out", "-o", takes="DIR"),
+    ] = Path("report"),
     figures: Annotated[
         Path | None,
-        typer.Option(help="Also write the figures here, each as PDF and SVG.", show_default=False),
+        opt.option(
+            opt.OUTPUT,
+            "Also write the figures here, each as PDF and SVG.",
+            takes="DIR",
+            default="none",
+        ),
     ] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    title: Annotated[
+        str | None,
+        opt.option(opt.OUTPUT, "Title of the page.", takes="TEXT", default="the page's own"),
+    ] = None,
 ) -> None:
     """Write the stored results as one HTML file that needs no network.
 
-    sdssl-bench report --out report/ --figures figures/
+    sdssl-bench report results --out report/ --figures figures/
     """
     from sdssl_bench.records import read_all, select, write_atomic
     from sdssl_bench.reports import add_pictures, collect, page, size
 
     records = select(
-        read_all(opt.result_folders(results)),
-        tasks=opt.comma_list(task or []),
-        datasets=opt.comma_list(dataset or []),
-        models=opt.comma_list(model or []),
+        read_all(opt.result_folders(folders, results)),
+        tasks=opt.comma_list("--task", task),
+        datasets=opt.comma_list("--dataset", dataset),
+        models=opt.comma_list("--model", model),
     )
-    data = collect(records)
+    data = collect(records, include_limited=include_limited)
     heading = title or page.TITLE
     add_pictures(
         data,

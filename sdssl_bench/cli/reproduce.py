@@ -10,15 +10,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sdssl_bench.paper import Checkpoint
+    from sdssl_bench.records import Stored
 
 
 def reproduce(
-    table: Annotated[int | None, typer.Option(help="Table of the SDSSL paper, 1 to 7.")] = None,
-    figure: Annotated[int | None, typer.Option(help="Figure of the paper, 3 to 9.")] = None,
+    table: Annotated[
+        int | None,
+        typer.Option(metavar="INT", help="Table of the SDSSL paper, 1 to 7.", show_default="none"),
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(metavar="INT", help="Figure of the paper, 3 to 9.", show_default="none"),
+    ] = None,
     results: opt.ResultFolders = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="RUN=NAME: the model that a run of the table has in the results."),
+        typer.Option(
+            metavar="RUN=NAME",
+            help="The model that a run of the table has in the results.",
+            show_default="RUN itself",
+        ),
     ] = None,
     wide: opt.Wide = False,
     json: opt.Json = False,
@@ -54,8 +65,8 @@ def _names(texts: list[str]) -> dict[str, str]:
     return {run: name for run, _, name in pairs}
 
 
-def _table(  # type: ignore[type-arg]
-    number: int, records: list, names: dict[str, str], *, json: bool, wide: bool
+def _table(
+    number: int, records: "list[Stored]", names: dict[str, str], *, json: bool, wide: bool
 ) -> None:
     from json import dumps
 
@@ -90,7 +101,7 @@ def _table(  # type: ignore[type-arg]
         show(CONTRADICTION, wide=wide)
 
 
-def _figure(number: int, records: list, names: dict[str, str], *, json: bool) -> None:  # type: ignore[type-arg]
+def _figure(number: int, records: "list[Stored]", names: dict[str, str], *, json: bool) -> None:
     from json import dumps
 
     from sdssl_bench.paper import figures as figures_of_paper

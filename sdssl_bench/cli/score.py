@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from sdssl_bench.cli import options as opt
+from sdssl_bench.cli.help import App
 from sdssl_bench.cli.score_davis import davis
 from sdssl_bench.cli.score_retrieval import copydays, retrieval
 
-app = typer.Typer(no_args_is_help=True)
+app = App()
 
 
 @app.callback()
@@ -19,26 +20,38 @@ def _score() -> None:
 
 @app.command("knn")
 def knn(
+    files: opt.Files = None,
     train: Annotated[
-        Path, typer.Option(help="npz with features [N, D] or [L, N, D] and labels [N].")
-    ],
-    test: Annotated[Path, typer.Option(help="npz of the same form.")],
-    k: Annotated[
-        str | None,
-        typer.Option(
-            "--k",
-            help="Numbers of neighbours, all from one search; default those of 10,20,100,200 that "
-            "the training file has items for.",
+        Path | None,
+        opt.option(
+            opt.DATA,
+            "npz with features [N, D] or [L, N, D] and labels [N].",
+            takes="FILE",
+            default="the first FILE",
         ),
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Similarity scale of the vote.")] = 0.07,
-    backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+    test: Annotated[
+        Path | None,
+        opt.option(opt.DATA, "npz of the same form.", takes="FILE", default="the second FILE"),
+    ] = None,
+    k: Annotated[
+        str | None,
+        opt.option(
+            opt.PROTOCOL,
+            "Numbers of neighbours, all from one search.",
+            "--k",
+            takes="LIST",
+            default="10,20,100,200 as far as there are items",
+        ),
+    ] = None,
+    temperature: Annotated[float, opt.option(opt.PROTOCOL, "Similarity scale of the vote.")] = 0.07,
+    backend: opt.Backend = "auto",
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Weighted k-NN accuracy of features in npz files, for every k and layer.
 
-    sdssl-bench score knn --train train.npz --test test.npz --json
+    sdssl-bench score knn train.npz test.npz --json
     """
     from json import dumps
 
@@ -47,6 +60,7 @@ def knn(
     from sdssl_bench.reports import score_table
     from sdssl_bench.system import show
 
+    train, test = opt.placed(files, {"--train": train, "--test": test})
     scores = score_knn(
         train,
         test,

@@ -15,31 +15,55 @@ if TYPE_CHECKING:
 
 
 def davis(
+    folders: opt.Files = None,
     predictions: Annotated[
-        Path, typer.Option(help="Folder of sequence folders with predicted palette PNGs.")
-    ],
-    annotations: Annotated[Path, typer.Option(help="DAVIS/Annotations/480p, or likewise.")],
+        Path | None,
+        opt.option(
+            opt.DATA,
+            "Sequence folders with predicted palette PNGs.",
+            takes="DIR",
+            default="the first FILE",
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        opt.option(
+            opt.DATA, "DAVIS/Annotations/480p, or likewise.", takes="DIR", default="the second FILE"
+        ),
+    ] = None,
     sequences: Annotated[
         Path | None,
-        typer.Option(
-            help="List of sequences, e.g. ImageSets/2017/val.txt; default: all annotated ones.",
-            show_default=False,
+        opt.option(
+            opt.DATA,
+            "List of sequences, e.g. ImageSets/2017/val.txt.",
+            takes="FILE",
+            default="all annotated ones",
+        ),
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        opt.option(
+            opt.SPEED,
+            "Processes.",
+            "--num-workers",
+            "-j",
+            takes="INT",
+            default="one per core",
+            min=0,
         ),
     ] = None,
     csv_dir: Annotated[
         Path | None,
-        typer.Option(help="Also write the two official CSV files here.", show_default=False),
-    ] = None,
-    num_workers: Annotated[
-        int | None,
-        typer.Option("--num-workers", "-j", min=0, help="Processes; default: one per core."),
+        opt.option(
+            opt.OUTPUT, "Also write the two official CSV files here.", takes="DIR", default="none"
+        ),
     ] = None,
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """J, F and J&F of DAVIS-2017 masks (semi-supervised), equal to the public toolkit's.
 
-    sdssl-bench score davis --predictions masks --annotations DAVIS/Annotations/480p --json
+    sdssl-bench score davis masks DAVIS/Annotations/480p --json
     """
     from json import dumps
 
@@ -48,6 +72,9 @@ def davis(
     from sdssl_bench.system import available_cpus, show
     from sdssl_bench.video import csv_files, per_object, score_folders, summarise
 
+    predictions, annotations = opt.placed(
+        folders, {"--predictions": predictions, "--annotations": annotations}
+    )
     if sequences:
         names = read_sequences(sequences)
     else:

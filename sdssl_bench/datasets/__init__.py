@@ -7,31 +7,31 @@ fingerprint and proof of completeness.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.datasets import copydays, davis, layouts, photographs, roxford_rparis
+    from sdssl_bench.datasets import catalogue, copydays, davis, photographs, roxford_rparis
     from sdssl_bench.datasets.base import (
         ClassificationData,
         ImageError,
         ImageSet,
         truncated_is_an_error,
     )
-    from sdssl_bench.datasets.checking import CheckReport, check, render
+    from sdssl_bench.datasets.catalogue import layout, names, spec
+    from sdssl_bench.datasets.checking import check, render
+    from sdssl_bench.datasets.classification import ClassificationTask
     from sdssl_bench.datasets.copy_attacks import make_attacks
     from sdssl_bench.datasets.copydays import BLOCKS, ONE_EACH, CopydaysData, number_of, original_of
     from sdssl_bench.datasets.davis import DavisData, Video
-    from sdssl_bench.datasets.davis_check import check_davis
-    from sdssl_bench.datasets.extra_images import describe_extra, load_extra
     from sdssl_bench.datasets.ground_truth import GroundTruth, read_ground_truth
-    from sdssl_bench.datasets.identity import describe
-    from sdssl_bench.datasets.images_on_disk import image_files, list_images
-    from sdssl_bench.datasets.layouts import layout
-    from sdssl_bench.datasets.loading import load
-    from sdssl_bench.datasets.mini import make_mini
-    from sdssl_bench.datasets.own_layouts import OWN_LAYOUTS
+    from sdssl_bench.datasets.images_on_disk import (
+        describe_extra,
+        image_files,
+        list_images,
+        load_extra,
+    )
+    from sdssl_bench.datasets.loading import describe, load
+    from sdssl_bench.datasets.mini import make_mini, miniatures
     from sdssl_bench.datasets.palette import read_mask, voc_palette, write_mask
     from sdssl_bench.datasets.photographs import REGIONS, crop
-    from sdssl_bench.datasets.retrieval_check import check_copydays, check_revisited
-    from sdssl_bench.datasets.roxford_rparis import RetrievalData
-    from sdssl_bench.datasets.specs import NAMES, SPECS
+    from sdssl_bench.datasets.roxford_rparis import RetrievalData, without_positives
     from sdssl_bench.datasets.transforms import NATIVE_MAX_SIZE, Preprocess, preprocess
     from sdssl_bench.datasets.video_files import (
         Size,

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
         Encoder,
         LayerFeatures,
         ModelInfo,
+        Pretrained,
         check_layers,
         cls,
         gem,
         move,
         parse_layers,
+        stated_pretraining,
     )
     from sdssl_bench.encoders.position_embeddings import classify_pos_embed
     from sdssl_bench.encoders.resnet import ResNetEncoder

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         slug,
         write_atomic,
     )
-    from sdssl_bench.records.titles import record_title, variant_mark
+    from sdssl_bench.records.titles import limit_mark, record_title, variant_mark
 else:
     from sdssl_bench.exports import lazily
 

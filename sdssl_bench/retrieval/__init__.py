@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.retrieval import gallery
-    from sdssl_bench.retrieval.copy_detection import CopyFeatures, CopyScores, score_copies
+    from sdssl_bench.retrieval.copy_detection import (
+        CopyFeatures,
+        CopyScores,
+        Kept,
+        readable,
+        score_copies,
+    )
     from sdssl_bench.retrieval.foreign_features import score_copydays, score_retrieval
-    from sdssl_bench.retrieval.gallery import Gallery, write_gallery
-    from sdssl_bench.retrieval.revisited import RevisitedScores, score_layer
+    from sdssl_bench.retrieval.revisited import score_layer
     from sdssl_bench.retrieval.whitening import PRESETS
 else:
     from sdssl_bench.exports import lazily

@@ -2,17 +2,22 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 import fake_checkpoints as fake
+from records import head
 from sdssl_bench import checkpoints
+from sdssl_bench.checkpoints.doctor import diagnose
 from sdssl_bench.checkpoints.uri import parse
 from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.records.titles import record_title
 
 TINY = "timm:vit_tiny_patch16_224?pretrained=false"
 
@@ -76,11 +81,12 @@ def test_malformed_uris(text: str, message: str) -> None:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub that cannot be reached."""
+    """A hub that takes connections and then fails."""
 
     def fail(*_arguments: Any, **_keywords: Any) -> Any:
         raise ConnectionError("Name or service not known")
 
+    monkeypatch.setattr("sdssl_bench.checkpoints.sources.check_reachable", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", fail, raising=False)
 
@@ -129,19 +135,30 @@ def test_timm_options() -> None:
             checkpoints.load(f"{TINY}&img_size=64", **options)  # type: ignore[arg-type]
 
 
-def test_pretrained_weights_are_loaded_when_timm_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = fake.vit(7)
-    real = timm.create_model
-
-    def create(name: str, *, pretrained: bool, num_classes: int) -> Any:
-        assert (name, num_classes) == ("vit_tiny_patch16_224.augreg_in21k", 0)
-        return model if pretrained else real(name)
-
-    monkeypatch.setattr(timm, "create_model", create)
+def test_cached_weights_are_loaded_without_asking_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the hub's own layout; of a model whose other source is no state dict but a file of JAX."""
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3)
+    snapshot = tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("1")
+    save_file(model.state_dict(), snapshot / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("asked"))
     encoder = checkpoints.load("timm:vit_tiny_patch16_224.augreg_in21k")
     assert encoder.info is not None
     assert (encoder.info.pretrained, encoder.info.format) == (True, "timm")
     assert encoder.info.name == "vit_tiny_patch16_224.augreg_in21k"
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(encoder(images), model.eval().forward_features(images)[:, 0])
+
+
+def test_a_model_without_trained_weights_is_told_from_one_that_is_out_of_reach() -> None:
+    with pytest.raises(UsageError, match="no trained weights of vit_base_patch16_18x2_224"):
+        checkpoints.load("timm:vit_base_patch16_18x2_224")
 
 
 # --- custom ---------------------------------------------------------------------------------------
@@ -163,6 +180,39 @@ def broken():
 
 def nothing():
     return 3
+
+def residual():
+    from torchvision.models import resnet18
+    torch.manual_seed(3)
+    return resnet18(zero_init_residual=True)
+
+def trained():
+    model = residual()
+    torch.manual_seed(4)
+    for parameter in model.parameters():
+        rows = torch.randn(len(parameter), *[1] * (parameter.ndim - 1))
+        parameter.data.mul_(1 + 0.2 * rows).add_(0.02 * torch.randn_like(parameter))
+    return model
+
+def says_so():
+    model = trained()
+    model.pretrained = True
+    return model
+
+def says_not():
+    model = build()
+    model.pretrained = False
+    return model
+
+def claims():
+    model = residual()
+    model.pretrained = True
+    return model
+
+def uncopied():
+    model = trained()
+    model.conv1 = torch.nn.utils.weight_norm(model.conv1)
+    return model
 """
 
 
@@ -179,11 +229,52 @@ def test_custom_modules_and_encoders(custom: str) -> None:
     built, finished = checkpoints.load(f"{custom}:build"), checkpoints.load(f"{custom}:finished")
     assert built.info is not None
     assert finished.info is not None
-    assert (built.info.format, built.info.name) == ("custom", "my_model:build")
+    assert (built.info.format, built.info.name) == ("custom", "my_model:build looks untrained")
     assert built.info.weights_sha256 == finished.info.weights_sha256
     assert built.info.details["heads"] == 3
     assert not built.training
     assert checkpoints.load(f"{custom}:build", img_size=64, norm="none").norm == "none"
+
+
+@pytest.mark.parametrize(
+    ("function", "pretrained", "look", "name", "title", "warning"),
+    [
+        (
+            "residual",
+            "unknown",
+            "untrained",
+            " looks untrained",
+            "LOOKS UNTRAINED",
+            "look untrained",
+        ),
+        ("trained", "unknown", "trained", "", "", ""),
+        ("says_so", True, "trained", "", "", ""),
+        ("says_not", False, "untrained", " untrained", "UNTRAINED", "as asked for"),
+        ("claims", True, "untrained", " looks untrained", "LOOKS UNTRAINED", "look untrained"),
+    ],
+)
+def test_nobody_knows_whether_a_custom_encoder_is_trained_but_its_builder_and_its_weights(
+    custom: str, function: str, pretrained: object, look: str, name: str, title: str, warning: str
+) -> None:
+    found = diagnose(f"{custom}:{function}")
+    model = asdict(found.model)
+    assert model["pretrained"] is pretrained or model["pretrained"] == pretrained == "unknown"
+    assert model["details"]["weights_look"] == look == found.weights
+    assert model["name"] == f"my_model:{function}{name}"
+    marks = [
+        part
+        for part in record_title(head(model=model | {"norm": "none"})).split(" · ")
+        if part.isupper()
+    ]
+    assert marks == [title] * bool(title)
+    assert any(warning in line for line in found.warnings) if warning else not found.warnings
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_module_that_cannot_be_copied_is_not_compared(custom: str) -> None:
+    found = diagnose(f"{custom}:uncopied")
+    assert found.weights.startswith("not compared (RuntimeError: ")
+    assert found.model.pretrained == "unknown"
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from example_results import results
 from sdssl_bench import datasets
-from sdssl_bench.cli.listing_text import task_sources
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import UsageError
 from sdssl_bench.paper.figures import FIGURES
+from sdssl_bench.paper.layouts import LAYOUTS, candidates
 from sdssl_bench.paper.references import CONTRADICTION
 from sdssl_bench.paper.reproduction import TABLES, Checkpoint, evaluation_commands, outcome, wanted
-from sdssl_bench.pretrain.main import build_parser
 from sdssl_bench.pretrain.presets import EXPECTED, PRESETS, resolve
 from sdssl_bench.records.store import ResultStore
+from sdssl_bench.tasks import task_class, task_names
 from stored_results import DAVIS, davis_layer, store
 
 DESCRIPTIONS = ("analysis", "cka")
@@ -42,13 +43,15 @@ def all_checkpoints() -> list[Checkpoint]:
 def test_every_pretraining_command_is_accepted_by_pretraining() -> None:
     """Flags exist and go together; the same run never stands for two configurations."""
     configurations: dict[str, Any] = {}
+    pretrain = get_command(app).commands["pretrain"]  # type: ignore[attr-defined]
     for one in set(all_checkpoints()):
         words = shlex.split(one.command)
         assert words[:3] == ["accelerate", "launch", "pretrain/main.py"]
-        settings = vars(build_parser().parse_args(words[3:]))
-        for other in ("out", "resume", "dry_run"):
+        given = pretrain.make_context("pretrain", words[3:]).params
+        settings = {name: value for name, value in given.items() if value is not None}
+        for other in ("out", "dry_run"):
             settings.pop(other)
-        config = resolve(settings.pop("preset"), settings.pop("recipe"), **settings)
+        config = resolve(**settings)
         assert configurations.setdefault(one.name, config) == config
     assert len(set(map(repr, configurations.values()))) == len(configurations)
 
@@ -58,17 +61,40 @@ def test_every_evaluation_command_names_a_task_and_datasets(number: int) -> None
     for line in evaluation_commands(wanted(number)):
         words = shlex.split(line)
         task = words[words.index("--task") + 1]
-        assert task in task_sources()
+        assert task in task_names()
         if "--dataset" in words:
-            known = {*datasets.NAMES, "roxford5k", "rparis6k"}
+            known = {*datasets.names("classification"), *datasets.names("retrieval")}
             assert set(words[words.index("--dataset") + 1].split(",")) <= known
         if "--protocol" in words:
-            assert words[words.index("--protocol") + 1] in task_sources()[task].presets
+            assert words[words.index("--protocol") + 1] in task_class(task).presets
+
+
+def test_imagenet_is_fine_tuned_by_its_own_recipe() -> None:
+    """A fine-tuning by the recipe for transfer never fills Table 4's ImageNet cell."""
+    lines = [line for line in evaluation_commands(wanted(4)) if "finetune" in line]
+    assert [("--protocol paper" in line, "imagenet" in line.split("--protocol")[0]) for line in lines] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    columns = {c.dataset: c for c in LAYOUTS[4].blocks["Fine-tuning"]}
+    for dataset, protocol, fits in (
+        ("imagenet", "paper", False), ("imagenet", "imagenet", True), ("cars", "paper", True),
+        ("cars", "imagenet", False),
+    ):  # fmt: skip
+        one = {
+            "task": "finetune",
+            "dataset": {"name": dataset, "variant": "official"},
+            "limited": None,
+            "model": {"name": "m", "arch": "vit_small_p16", "norm": "shared"},
+            "settings": {"dtype": "float32", "seed": 0},
+            "protocol": {"id": f"finetune/{protocol}"},
+        }
+        found = candidates([(Path("x"), one)], columns[dataset], "m", "ViT-S/16")
+        assert bool(found) == fits, (dataset, protocol)
 
 
 def test_the_evaluations_of_figures_name_tasks() -> None:
     tasks = {task for figure in FIGURES.values() for task, _ in figure.evaluations}
-    assert tasks - set(DESCRIPTIONS) <= set(task_sources())
+    assert tasks - set(DESCRIPTIONS) <= set(task_names())
 
 
 def test_presets_expect_the_numbers_of_table_1() -> None:

@@ -4,15 +4,14 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.system.launching import first_host, processes_asked, rendezvous
+from sdssl_bench.system.launching import first_host, join, rendezvous
 
-ACCELERATE = ["/usr/bin/python", "/usr/bin/accelerate", "launch"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 SLURM = {
     "SLURM_JOB_ID": "812345",
     "SLURM_STEP_ID": "2",
@@ -83,36 +82,6 @@ def test_mpi_on_one_node_becomes_torchs_variables() -> None:
     assert rendezvous(intel)["RANK"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("command", "wanted"),
-    [
-        ([*ACCELERATE, "--cpu", "--num_processes", "3", "main.py", "--num_processes", "9"], 3),
-        ([*ACCELERATE, "--cpu", "--num-processes=2", "-m", "sdssl_bench", "run"], 2),
-        ([*ACCELERATE, "--cpu", "main.py"], 1),
-        (
-            ["python", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "x.py"],
-            2,
-        ),
-        (["bash", "job.sh", "--num_processes", "4"], 1),
-        ([], 1),
-    ],
-)
-def test_the_processes_accelerate_was_asked_for(command: Sequence[str], wanted: int) -> None:
-    assert processes_asked(command) == wanted
-
-
-def test_a_config_file_of_accelerate_counts(tmp_path: Path) -> None:
-    config = tmp_path / "cpu.yaml"
-    config.write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\n"
-        "num_processes: 2\nnum_machines: 1\nmixed_precision: 'no'\n"
-    )
-    command = [*ACCELERATE, "--config_file", str(config), "main.py"]
-    assert processes_asked(command) == 2
-    with pytest.raises(UsageError, match="several machines"):
-        processes_asked([*command[:-1], "--num_machines", "2", "main.py"])
-
-
 def alone() -> dict[str, str]:
     """The environment without any launcher's variables."""
     prefixes = ("SLURM_", "OMPI_", "MV2_", "PMI_", "ACCELERATE_")
@@ -121,17 +90,44 @@ def alone() -> dict[str, str]:
     }
 
 
-def test_accelerate_on_cpus_starts_the_processes_it_was_asked_for(tmp_path: Path) -> None:
-    script, found = tmp_path / "share.py", tmp_path / "found.json"
+def test_accelerate_on_cpus_is_never_silently_one_process_for_several(tmp_path: Path) -> None:
+    script, config = tmp_path / "share.py", tmp_path / "cpu.yaml"
     script.write_text(SHARE)
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-         script, found],
-        env=alone(), capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "torchrun --nproc_per_node 2" in done.stderr
-    assert json.loads(found.read_text()) == [0, 1]
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\n"
+        "num_processes: 2\nnum_machines: 1\nmixed_precision: 'no'\n"
+    )
+    asked = {
+        "one": ["--cpu", "--num_processes", "1"],
+        "two": ["--num_processes", "2"],
+        "two-by-file": ["--config_file", config],
+    }
+    launched = {
+        name: subprocess.Popen(
+            [*ACCELERATE, *options, script, tmp_path / name],
+            env=alone(), stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        )
+        for name, options in asked.items()
+    }  # fmt: skip
+    errors = {name: process.communicate(timeout=120)[1] for name, process in launched.items()}
+    assert launched.pop("one").returncode == 0, errors["one"]
+    assert json.loads((tmp_path / "one").read_text()) == [0]
+    for name, process in launched.items():
+        assert process.returncode != 0
+        assert f"torchrun --nproc_per_node N {script} {tmp_path / name}" in errors[name]
+        assert not (tmp_path / name).exists()
+
+
+def test_a_process_with_a_rank_of_its_own_joins_whoever_launched_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("MASTER_ADDR", "a")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    join()
+    monkeypatch.delenv("WORLD_SIZE")
+    with pytest.raises(UsageError):
+        join()
 
 
 @pytest.mark.parametrize("same", [True, False])
@@ -156,3 +152,14 @@ def test_tasks_of_a_slurm_step_share_one_run_or_refuse(tmp_path: Path, same: boo
     else:
         assert [task.returncode for task in tasks] == [1, 1]
         assert all("different arguments" in error for error in errors)
+
+
+def test_launched_processes_tell_an_error_that_all_have_once(tmp_path: Path) -> None:
+    main = Path(__file__).resolve().parents[2] / "pretrain" / "main.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         main, "--preset", "nothing"],
+        env=alone(), capture_output=True, text=True, cwd=tmp_path, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.count("Unknown preset 'nothing'") == 1
