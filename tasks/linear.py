@@ -215,9 +215,9 @@ class Task(ClassificationTask):
     ) -> Iterator[LayerScores]:
         """Scores of each layer from heads that are trained together."""
         if self.solver == "sgd":
-            from sdssl_bench.probes import sgd_scores
+            from sdssl_bench.probes import score_sgd_layers
 
-            yield from sgd_scores.score_layers(
+            yield from score_sgd_layers(
                 encoder,
                 data,
                 layers,

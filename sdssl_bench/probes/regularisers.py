@@ -78,7 +78,7 @@ def _policy(magnitude: int, size: int, resample: Image.Resampling) -> Callable[[
         out: Image.Image = posterize(image, bits, **options) if bits else image.point(lambda _: 0)
         return out
 
-    policy = rand_augment_transform(
+    policy: Any = rand_augment_transform(
         POLICY.format(magnitude=magnitude),
         {
             "translate_const": int(size * TRANSLATION),
@@ -89,7 +89,8 @@ def _policy(magnitude: int, size: int, resample: Image.Resampling) -> Callable[[
     for operation in policy.ops:
         function = kept if operation.aug_fn is posterize else operation.aug_fn
         operation.aug_fn = partial(_listed, function)
-    return policy
+    listed: Callable[[list[Any]], Any] = policy
+    return listed
 
 
 def _listed(function: Any, calls: list[Any], *arguments: Any, **options: Any) -> list[Any]:
