@@ -77,7 +77,7 @@ def test_help_is_there_at_once(arguments: list[str]) -> None:
             [sys.executable, "-m", "sdssl_bench", *arguments],
             check=True,
             capture_output=True,
-            cwd=Path(__file__).parents[1],
+            cwd=Path(__file__).parents[2],
         )
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
