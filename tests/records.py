@@ -1,8 +1,11 @@
 """Miniature result records for tests of what reads and writes them."""
 
+from pathlib import Path
 from typing import Any
 
-from sdssl_bench.records.store import Record, record_key
+import numpy as np
+
+from sdssl_bench.records.store import Record, ResultStore, record_key
 
 ENVIRONMENT = {
     "sdssl_bench": "0.1.0",
@@ -77,3 +80,15 @@ def entry(value: float, **changes: Any) -> dict[str, Any]:
         "scored_at": "2026-01-02T03:04:05+00:00",
         **changes,
     }
+
+
+def add(store: ResultStore, layer: int, value: float = 0.5, **changes: object) -> dict:
+    items = {"index": np.arange(5), "k20/correct": np.arange(5) % 2 == layer % 2}
+    return store.add_layer(
+        head(**changes), layer, entry=entry(value), environment=ENVIRONMENT, items=items
+    )
+
+
+def write_many(root: str, layers: list[int]) -> None:
+    for layer in layers:
+        add(ResultStore(Path(root)), layer, layer / 100)

@@ -25,7 +25,7 @@ def test_declarations_import_nothing_heavy() -> None:
     code = (
         "import sys\n"
         "from sdssl_bench import tasks\n"
-        "from sdssl_bench.commands import task_options\n"
+        "from sdssl_bench.cli import task_options\n"
         "for name in tasks.task_names(): assert tasks.task_class(name).name == name\n"
         "assert task_options.parameters()\n"
         f"heavy = set({HEAVY!r}) & set(sys.modules)\n"
@@ -44,7 +44,7 @@ def test_the_command_line_names_no_task_and_no_option_of_one() -> None:
         for key in o.keys
     }
     for file in ("run", "running", "task_options", "help", "options"):
-        tree = ast.parse((PACKAGE / "commands" / f"{file}.py").read_text())
+        tree = ast.parse((PACKAGE / "cli" / f"{file}.py").read_text())
         texts = {n.value.strip("-") for n in ast.walk(tree)
                  if isinstance(n, ast.Constant) and isinstance(n.value, str)}  # fmt: skip
         assert not texts & own, file

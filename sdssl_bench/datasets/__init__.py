@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from sdssl_bench.datasets.palette import read_mask, voc_palette, write_mask
     from sdssl_bench.datasets.photographs import REGIONS, crop
     from sdssl_bench.datasets.roxford_rparis import RetrievalData, without_positives
+    from sdssl_bench.datasets.specification import DatasetSpec, Miniature
     from sdssl_bench.datasets.transforms import NATIVE_MAX_SIZE, Preprocess, preprocess
     from sdssl_bench.datasets.video_files import (
         Size,

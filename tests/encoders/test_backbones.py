@@ -329,7 +329,7 @@ def test_wrap_follows_timm_on_size_and_colours() -> None:
 
 
 def test_wrap_names_what_it_supports() -> None:
-    with pytest.raises(UsageError, match=r"subclass of sdssl_bench\.encoder\.Encoder"):
+    with pytest.raises(UsageError, match=r"subclass of sdssl_bench\.encoders\.Encoder"):
         wrap(nn.Linear(3, 3))
     with pytest.raises(UsageError, match="does not apply"):
         wrap(torchvision.models.resnet18(weights=None), norm="identity")

@@ -11,11 +11,10 @@ import time
 from pathlib import Path
 
 import jsonschema
-import numpy as np
 import pytest
 
 import sdssl_bench
-from records import ENVIRONMENT, entry, head
+from records import ENVIRONMENT, add, entry, head, write_many
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.explanation import differences
 from sdssl_bench.records.store import (
@@ -33,13 +32,6 @@ from sdssl_bench.reports.leaderboard import tidy
 SCHEMA = json.loads(
     (Path(sdssl_bench.__file__).parent / "records" / "record.schema.json").read_text()
 )
-
-
-def add(store: ResultStore, layer: int, value: float = 0.5, **changes: object) -> dict:
-    items = {"index": np.arange(5), "k20/correct": np.arange(5) % 2 == layer % 2}
-    return store.add_layer(
-        head(**changes), layer, entry=entry(value), environment=ENVIRONMENT, items=items
-    )
 
 
 def test_a_stored_record_is_read_back_equal_and_fits_the_schema(tmp_path: Path) -> None:
@@ -201,15 +193,10 @@ def test_missing_per_item_scores_are_an_error(tmp_path: Path) -> None:
         read_items(path, 1)
 
 
-def _write_many(root: str, layers: list[int]) -> None:
-    for layer in layers:
-        add(ResultStore(Path(root)), layer, layer / 100)
-
-
 def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [
-        context.Process(target=_write_many, args=(str(tmp_path), list(range(first, 31, 2))))
+        context.Process(target=write_many, args=(str(tmp_path), list(range(first, 31, 2))))
         for first in (1, 2)
     ]
     for writer in writers:
@@ -226,8 +213,8 @@ def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
 
 WRITER = """
 import sys
-sys.path[:0] = [{here!r}, {tests!r}, {root!r}]
-from test_results import add
+sys.path[:0] = [{tests!r}, {root!r}]
+from records import add
 from sdssl_bench.records import ResultStore
 from pathlib import Path
 store = ResultStore(Path({store!r}))
@@ -241,7 +228,6 @@ for layer in range(1, 400):
 
 def test_a_writer_killed_at_random_moments_leaves_what_it_finished(tmp_path: Path) -> None:
     code = WRITER.format(
-        here=str(Path(__file__).parent),
         tests=str(Path(__file__).parents[1]),
         root=str(Path(__file__).parents[2]),
         store=str(tmp_path),

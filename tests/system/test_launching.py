@@ -24,7 +24,7 @@ OWN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 
 SHARE = """
 import json, sys
-from sdssl_bench import distributed, launching
+from sdssl_bench.system import distributed, launching
 from sdssl_bench.errors import UserError
 try:
     launching.join()
