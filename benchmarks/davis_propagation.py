@@ -27,7 +27,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from davis_twins import dense_propagation  # noqa: E402
 from sdssl_bench import checkpoints, tasks  # noqa: E402
 from sdssl_bench.datasets.palette import write_mask  # noqa: E402
-from sdssl_bench.system.threads import Crew  # noqa: E402
+from sdssl_bench.system.threads import ThreadTeam  # noqa: E402
 from sdssl_bench.task import RunContext  # noqa: E402
 from sdssl_bench.video.affinities import Rule  # noqa: E402
 from sdssl_bench.video.propagation import Context, unit  # noqa: E402
@@ -61,7 +61,7 @@ def frame(args: argparse.Namespace) -> None:
                 features, keys, torch.stack(known), mask=mask, topk=RULE.topk, temperature=0.1
             )
             dense.append(clock() - started)
-            with Crew("cpu") as crew:
+            with ThreadTeam("cpu") as crew:
                 started = clock()
                 found = context.step(features, crew)
                 ours.append(clock() - started)
@@ -125,7 +125,7 @@ def memory(args: argparse.Namespace) -> None:
         filled = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         features = segmenter._forward([np.zeros((*size, 3), np.uint8)], "clip")
         features = {layer: maps[0] for layer, maps in features.items()}
-        with Crew("cpu") as crew:
+        with ThreadTeam("cpu") as crew:
             segmenter._masks(contexts, features, size, size, crew=crew)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     print(

@@ -41,7 +41,7 @@ FOLDERS = {
 }
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
 """Modules that are named otherwise than what is installed."""
-PUBLIC = {("sdssl_bench.datasets", "Miniature")}
+PUBLIC = {("sdssl_bench.datasets", name) for name in ("DatasetSpec", "Miniature")}
 """What plugins of other packages are made of."""
 ROOMS = sorted(p.parent.name for p in (ROOT / "sdssl_bench").glob("*/__init__.py"))
 

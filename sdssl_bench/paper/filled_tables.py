@@ -68,7 +68,7 @@ class Block:
 
 
 @dataclass(frozen=True)
-class Shaped:
+class FilledTable:
     """One table with its notes."""
 
     number: int
@@ -77,7 +77,7 @@ class Shaped:
     notes: tuple[str, ...]
 
 
-def shape(records: Sequence[Stored], layout: Layout, pairs: Sequence[Pair]) -> Shaped:
+def shape(records: Sequence[Stored], layout: Layout, pairs: Sequence[Pair]) -> FilledTable:
     """Fill a table.
 
     Args:
@@ -122,7 +122,7 @@ def shape(records: Sequence[Stored], layout: Layout, pairs: Sequence[Pair]) -> S
         )
         for b, (heading, columns) in enumerate(layout.blocks.items())
     )
-    return Shaped(layout.number, layout.title, blocks, _notes(layout, blocks))
+    return FilledTable(layout.number, layout.title, blocks, _notes(layout, blocks))
 
 
 def _row(

@@ -11,10 +11,10 @@ from sdssl_bench.paper import (
     CONTRADICTION,
     Cell,
     Column,
+    FilledTable,
     PaperCell,
     Published,
     Row,
-    Shaped,
     method_name,
 )
 from sdssl_bench.reports.leaderboard import coverage, wide
@@ -118,7 +118,7 @@ def _reported(
     return parts
 
 
-def latex(table: Shaped) -> str:
+def latex(table: FilledTable) -> str:
     """One table of the paper as a LaTeX table; needs the packages booktabs and graphicx.
 
     Args:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system.progress import Progress
     from sdssl_bench.system.resizing import missing_opencv, opencv_version, resize
     from sdssl_bench.system.terminal import Column, FittedTable, curve_of, shortened, show
-    from sdssl_bench.system.threads import Crew, ahead, available_cpus
+    from sdssl_bench.system.threads import ThreadTeam, ahead, available_cpus
 else:
     from sdssl_bench.exports import lazily
 

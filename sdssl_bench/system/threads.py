@@ -22,7 +22,7 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-class Crew:
+class ThreadTeam:
     """As many workers as torch has threads; each job runs on one of them, without gradients.
 
     Between jobs torch has its threads back. Where there is one thread, or work is for a GPU, jobs run
@@ -35,7 +35,7 @@ class Crew:
         self.size = torch.get_num_threads() if device.startswith("cpu") else 1
         self._pool: ThreadPoolExecutor | None = None
 
-    def __enter__(self) -> "Crew":
+    def __enter__(self) -> "ThreadTeam":
         import torch
 
         if self.size > 1:

@@ -69,7 +69,7 @@ def outside_window(
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class Neighbourhood:
     """The part of some context frames that the targets of one tile can see.
 
     Attributes:
@@ -107,7 +107,7 @@ class Seen:
         return every.movedim(0, 1).flatten(1)
 
 
-def attend(blocks: Sequence[Seen], rule: Rule) -> Tensor:
+def attend(blocks: Sequence[Neighbourhood], rule: Rule) -> Tensor:
     """[m, C] average of labels, weighted by the largest affinities over all blocks."""
     values, rows, offset = [], [], 0
     for block in blocks:

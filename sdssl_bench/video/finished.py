@@ -33,7 +33,7 @@ class LayerResult:
 
 
 @dataclass(frozen=True)
-class Finished:
+class StoredScores:
     """The scores of one run, key by key.
 
     Attributes:

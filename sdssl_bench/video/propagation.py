@@ -18,8 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sdssl_bench.system import Crew
-from sdssl_bench.video.affinities import Rule, Seen, attend, outside_window
+from sdssl_bench.system import ThreadTeam
+from sdssl_bench.video.affinities import Neighbourhood, Rule, attend, outside_window
 
 
 def unit(features: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class Context:
 
         return _Frame(columns(features), columns(labels.float()))
 
-    def step(self, features: Tensor, crew: Crew | None = None) -> Tensor:
+    def step(self, features: Tensor, crew: ThreadTeam | None = None) -> Tensor:
         """Soft labels [h, w, C] of the next frame from its features [h, w, D]; remembers both.
 
         Args:
@@ -101,7 +101,9 @@ class Context:
             seen = []
             if not rule.window_on_first:
                 whole = range(len(target.features))
-                seen.append(Seen(*_similarity(query, [self.first], whole, (0, height)), None))
+                seen.append(
+                    Neighbourhood(*_similarity(query, [self.first], whole, (0, height)), None)
+                )
             if local:
                 outside = outside_window(
                     rule.shape,
@@ -111,7 +113,7 @@ class Context:
                     device=query.device,
                 )
                 near = _similarity(query, local, blocks, (top, bottom))
-                seen.append(Seen(*near, outside))
+                seen.append(Neighbourhood(*near, outside))
             out.append(attend(seen, rule).view(r1 - r0, width, -1))
         return torch.cat(out)
 

@@ -17,7 +17,7 @@ from sdssl_bench.metrics import score_frame
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import gather_objects, missing_opencv, resolve_device
 from sdssl_bench.task import RunContext
-from sdssl_bench.video.finished import Finished, LayerResult, Stamp
+from sdssl_bench.video.finished import LayerResult, Stamp, StoredScores
 from sdssl_bench.video.segmentation import FrameMasks, Segmenter, Settings
 from sdssl_bench.video.strips import overlay, shown_frames, strip, write_strip
 
@@ -105,7 +105,7 @@ class VideoScorer:
     def score(self, video: Video) -> Results:
         """J and F of every layer in frames 1..T-2; stored results are used where there are any."""
         key = key_of({**self.facts, "video": video.freshness})
-        finished = Finished(self.ctx.cache_dir / "davis" / key)
+        finished = StoredScores(self.ctx.cache_dir / "davis" / key)
         shape = (2, video.num_objects, len(video.frames) - 2)
         kept = {layer: finished.read(video.name, layer, shape=shape) for layer in self.layers}
         done = {layer: result for layer, result in kept.items() if result is not None}

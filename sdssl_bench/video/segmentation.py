@@ -13,7 +13,7 @@ from torch import Tensor
 from sdssl_bench.datasets import Size, Video, first_annotation
 from sdssl_bench.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, LayerFeatures
 from sdssl_bench.errors import TaskError
-from sdssl_bench.system import Crew
+from sdssl_bench.system import ThreadTeam
 from sdssl_bench.video.affinities import Rule
 from sdssl_bench.video.frames import (
     first_labels,
@@ -117,7 +117,7 @@ class Segmenter:
         working = self.settings.working(video.size, self.encoder.stride)
         frames = frames_ahead(video.frames, video.size, working, num_workers=self.num_workers)
         contexts: dict[int, Context] = {}
-        with torch.inference_mode(), Crew(self.device) as crew:
+        with torch.inference_mode(), ThreadTeam(self.device) as crew:
             numbered = enumerate(frames)
             while batch := list(islice(numbered, self.batch_size)):
                 features = self._forward([pixels for _, pixels in batch], video.name)
@@ -138,7 +138,7 @@ class Segmenter:
         working: Size,
         original: Size,
         *,
-        crew: Crew,
+        crew: ThreadTeam,
     ) -> dict[int, NDArray[np.uint8]]:
         """Masks of the next frame; workers take a layer each, or columns if there are few layers."""
         alone = len(features) >= crew.size

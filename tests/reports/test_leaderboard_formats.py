@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from example_results import TARGET, results
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import UsageError
-from sdssl_bench.paper.filled_tables import Shaped, shape
+from sdssl_bench.paper.filled_tables import FilledTable, shape
 from sdssl_bench.paper.layouts import LAYOUTS
 from sdssl_bench.paper.pairs import model_pairs
 from sdssl_bench.paper.references import CONTRADICTION
@@ -142,7 +142,7 @@ def test_a_lone_model_has_no_rank(root: Path) -> None:
 # The paper's tables
 
 
-def shaped(root: Path, number: int, *pairs: str) -> Shaped:
+def shaped(root: Path, number: int, *pairs: str) -> FilledTable:
     records = list(ResultStore(root))
     return shape(records, LAYOUTS[number], model_pairs(records, pairs))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from davis_twins import dense_propagation, window_mask
-from sdssl_bench.system.threads import Crew
+from sdssl_bench.system.threads import ThreadTeam
 from sdssl_bench.video.affinities import Rule
 from sdssl_bench.video.frames import to_mask
 from sdssl_bench.video.propagation import Context, propagate, unit
@@ -195,7 +195,7 @@ def test_workers_change_no_bit() -> None:
     alone = Context(sources[0], labels[0], rule=Rule(radius=3), length=7)
     shared = Context(sources[0], labels[0], rule=Rule(radius=3), length=7)
     threads = torch.get_num_threads()
-    with Crew("cpu") as crew:
+    with ThreadTeam("cpu") as crew:
         for features in (sources[1], target):
             assert torch.equal(alone.step(features), shared.step(features, crew))
     assert torch.get_num_threads() == threads
