@@ -12,14 +12,21 @@ from typing import Any
 class PretrainConfig:
     """All settings; names are those of the flags. Sources: protocols 7.1 to 7.6.
 
+    None leaves a setting to the architecture, the method or the recipe. `CHOICES` has the words that a
+    setting takes. The command line shows these descriptions.
+
     Attributes:
-        preset: row of `presets.PRESETS` this started from.
-        recipe: "paper" | "code" | "mocov3", whose choices fill what they disagree about.
-        method: "simclr" | "byol" | "mocov3".
+        preset: name of the preset to start from.
+        recipe: whose choices fill what the paper, its authors' code and MoCo v3 disagree about.
+        method: whose loss is trained.
         sd: self-distillation of intermediate layers.
-        arch: name for `backbones.build`.
-        dim, depth, heads, patch_size, img_size: changes of a ViT; None is the architecture's own.
-        layer_norm: "shared" final norm, or one "per-layer" (ViT).
+        arch: architecture, such as vit_small_p16, vit_tiny_p8_32 or resnet50.
+        dim: width of the tokens of a ViT.
+        depth: blocks of a ViT.
+        heads: attention heads of a ViT.
+        patch_size: side of a ViT's patches in pixels.
+        img_size: side of the training images in pixels.
+        layer_norm: one final norm for all layers of a ViT, or one per layer.
         freeze_patch: the random patch projection of a ViT is not trained.
         hidden: width in the last projector and all predictors.
         inner_hidden: width in the intermediate projectors.
@@ -28,47 +35,47 @@ class PretrainConfig:
         inner_layers: depth of the intermediate projectors; 0 is none (Table 6).
         predictor_layers: depth of predictors.
         hidden_bn: batch-norm in hidden layers of heads.
-        output_bn: batch-norm after projectors and predictors; None is the method's (absent in BYOL).
-        predictor_output_bn: after predictors; None is as output_bn.
-        temperature: tau.
-        two_tau: InfoNCE times 2 tau; None is the method's (MoCo v3 yes, SimCLR no).
+        output_bn: batch-norm after projectors and predictors; not in BYOL unless asked for.
+        predictor_output_bn: batch-norm after predictors, where it differs from projectors.
+        temperature: tau of InfoNCE.
+        two_tau: InfoNCE times 2 tau, as in MoCo v3.
         isd: L_isd counts (Table 5).
-        pred: layers of L_pred, "all" | "last" | "none"; None is all with sd, else none.
+        pred: layers that L_pred reaches.
         alpha_max: final weight of L_isd.
-        alpha_schedule: "cosine" | "const" (no ratio annealing, Table 5).
+        alpha_schedule: how the weight of L_isd rises; const is no ratio annealing (Table 5).
         beta: weight of L_pred (Fig. 9).
         every_n: distil layers l with (L - l) divisible by it (Table 6).
-        gather_gradient: SimCLR's keys of other processes carry "full" | "local" gradients.
+        gather_gradient: gradients that SimCLR's keys of other processes carry.
         ema_start: momentum of the teacher at step 0; it rises to 1.
-        ema_timing: teacher moves "before" keys are computed or "after" the optimizer's step.
-        teacher_bn: batch-norm of the teacher, "batch" | "running" statistics.
-        evaluate: network the checkpoint holds, "student" | "teacher"; None is the recipe's.
-        optimizer: "adamw" | "lars".
+        ema_timing: teacher moves before keys are computed, or after the optimizer's step.
+        teacher_bn: statistics of batch-norm in the teacher.
+        evaluate: network that the checkpoint holds.
+        optimizer: of all trained parameters.
         base_lr: learning rate per 256 images.
         batch_size: images per optimizer step over all processes.
         weight_decay: decoupled for AdamW.
-        decay_scope: "all" parameters or "matrices" only (nothing of one dimension).
-        warmup_epochs: of the learning rate.
-        warmup_rule: "linear" (MoCo v3) | "linspace" (SDSSL authors).
+        decay_scope: parameters with weight decay; matrices leaves out what has one dimension.
+        warmup_epochs: epochs in which the learning rate rises.
+        warmup_rule: of MoCo v3 (linear) or of SDSSL's authors (linspace).
         epochs: length that all schedules are laid out for.
         stop_epoch: train only so long (the authors' ablations: 100 of 300).
         accumulate: slices per optimizer step; the contrastive loss still sees the whole batch.
-        mixed_precision: "no" | "bf16" | "fp16".
-        views: "mocov3" | "small" (32 px, no blur).
-        crop_min: smallest area of a random crop.
+        mixed_precision: of forward and backward pass; no is float32.
+        views: MoCo v3's augmentation, or one for 32-px images without blur.
+        crop_min: smallest area of a random crop, as a fraction.
         device_views: colour, blur and solarisation on the device, in batch.
         data: folder, dataset name, or shards "x/{000..146}.tar".
-        data_root: where named datasets are.
+        data_root: folder of named datasets.
         num_workers: loader processes per training process.
-        shuffle_buffer: images a worker shuffles among when it reads shards.
+        shuffle_buffer: images that a worker shuffles among when it reads shards.
         seed: of everything random.
-        save_every: epochs between checkpoints.
-        keep: resumable checkpoints kept.
+        save_every: epochs between snapshots and encoders.
+        keep: snapshots kept to resume from.
         log_every: steps between log lines.
-        log_with: "tensorboard" | "wandb" through accelerate; None is the JSON-lines log alone.
-        knn: dataset for all-layer k-NN during training, e.g. "cifar10" or "folder:PATH".
+        log_with: tracker beside the JSON-lines log, through accelerate.
+        knn: dataset for all-layer k-NN during training, e.g. cifar10 or folder:PATH.
         knn_every: epochs between these.
-        collapse_every: steps between looks at the features' spread.
+        collapse_every: steps between looks at the spread of features.
     """
 
     preset: str = "custom"
@@ -155,11 +162,35 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "log_with": ("tensorboard", "wandb"),
 }
 VIT_ONLY = ("dim", "depth", "heads", "patch_size")
+PANELS = {
+    "preset": "Method and recipe",
+    "arch": "Architecture and heads",
+    "temperature": "Losses and self-distillation",
+    "ema_start": "Teacher",
+    "optimizer": "Optimisation",
+    "views": "Data and views",
+    "seed": "Run",
+}
+"""First setting of each group -> the group's title, in the order of the fields."""
 
 
 def flag(name: str) -> str:
     """The command-line flag of a setting."""
     return "--" + name.replace("_", "-")
+
+
+def documentation() -> dict[str, str]:
+    """What each setting is, as a sentence, from the configuration's docstring."""
+    texts: dict[str, str] = {}
+    name = ""
+    for line in (PretrainConfig.__doc__ or "").splitlines():
+        head, colon, rest = line.strip().partition(": ")
+        if colon and line.startswith(" " * 8) and not line.startswith(" " * 9):
+            name = head
+            texts[name] = rest[0].upper() + rest[1:]
+        elif line.startswith(" " * 12):
+            texts[name] += f" {line.strip()}"
+    return texts
 
 
 def differences(mine: PretrainConfig, other: dict[str, Any]) -> list[str]:

@@ -9,8 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.pretrain.checks import check, check_effects
-from sdssl_bench.pretrain.config import CHOICES, PretrainConfig, differences
+from sdssl_bench.pretrain.config import CHOICES, VIT_ONLY, PretrainConfig, differences
 
 REGISTER = {
     1: ("alpha_max", "final weight of L_isd"),
@@ -151,6 +150,8 @@ def resolve(preset: str, recipe: str = "paper", **changes: Any) -> PretrainConfi
     Raises:
         UsageError: for an unknown name or an impossible setting.
     """
+    from sdssl_bench.pretrain.checks import check, check_effects  # imports torch; names do not
+
     if preset not in PRESETS:
         raise UsageError(did_you_mean("preset", preset, PRESETS))
     if recipe not in RECIPES:
@@ -163,6 +164,43 @@ def resolve(preset: str, recipe: str = "paper", **changes: Any) -> PretrainConfi
     if changes:
         check_effects(config, changes, usual=_fill(preset, recipe, {}))
     return config
+
+
+def usual() -> dict[str, Any]:
+    """Settings on which all presets agree under all recipes, and the recipe itself."""
+    filled = [vars(_fill(preset, recipe, {})) for preset in PRESETS for recipe in RECIPES]
+    return {
+        name: value
+        for name, value in filled[0].items()
+        if all(other[name] == value for other in filled)
+    } | {"recipe": PretrainConfig.recipe}
+
+
+def overview() -> str:
+    """All presets by architecture, at most 80 columns wide."""
+    lines = ["Presets are METHOD_ARCHITECTURE; sd_ is the method with SDSSL on it."]
+    for architecture, changes in ARCHITECTURES.items():
+        names = [name for name, (_, _, of) in PRESETS.items() if of == architecture]
+        config = _fill(names[0], "paper", {})
+        sizes = "".join(f", {name} {changes[name]}" for name in VIT_ONLY if name in changes)
+        lines += [
+            "",
+            f"{config.arch}{sizes}: {config.epochs} epochs, batches of {config.batch_size:,}, "
+            f"{config.optimizer}",
+        ]
+        for sd in (False, True):
+            row = [name for name in names if PRESETS[name][1] is sd]
+            lines.append("  " + "".join(f"{name:<25}" for name in row).rstrip())
+    lines += [
+        "",
+        "Example, small enough for a CPU (--dry-run shows what it would do and cost):",
+        "  sdssl-bench pretrain --preset sd_mocov3_vit_mini_p8 \\",
+        "    --data cifar10 --data-root data --out runs/sd_mocov3_vit_mini_p8",
+        "",
+        f"--recipe {'|'.join(RECIPES)}: whose choices to follow where they disagree.",
+        "--help: every setting. On several GPUs: accelerate launch pretrain/main.py ...",
+    ]
+    return "\n".join(lines)
 
 
 def _fill(preset: str, recipe: str, changes: Mapping[str, Any]) -> PretrainConfig:

@@ -18,6 +18,7 @@ from sdssl_bench.commands import (
     leaderboard,
     listing,
     multi_exit,
+    pretrain,
     quickstart,
     report,
     reproduce,
@@ -25,6 +26,7 @@ from sdssl_bench.commands import (
     score,
     watch,
 )
+from sdssl_bench.commands.panels import PanelCommand
 from sdssl_bench.errors import UserError
 
 INTERRUPTED = 130
@@ -37,7 +39,10 @@ class Commands(TyperGroup):
         """Run the chosen command."""
         try:
             return super().invoke(ctx)
+        except (typer.Exit, typer.Abort):
+            raise
         except UserError as error:
+            launching.let_first_speak()
             typer.echo(f"error: {error}", err=True)
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
@@ -48,6 +53,9 @@ class Commands(TyperGroup):
             raise typer.Exit(INTERRUPTED) from None
         except BrokenPipeError:  # the reader of our output, e.g. `head`, has seen enough
             raise typer.Exit(0) from None
+        except Exception:  # a wrong option, or a bug
+            launching.let_first_speak()
+            raise
 
 
 app = typer.Typer(
@@ -87,6 +95,7 @@ app.command("explain")(compare.explain)
 app.command("reproduce")(reproduce.reproduce)
 app.command("multi-exit")(multi_exit.multi_exit)
 app.command("report")(report.report)
+app.command("pretrain", cls=PanelCommand)(pretrain.pretrain)
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")

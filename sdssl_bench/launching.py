@@ -9,6 +9,7 @@ the command line calls `join` before anything else.
 import os
 import re
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -22,6 +23,9 @@ MPI = (
     ("PMI_SIZE", "PMI_RANK", "MPI_LOCALNRANKS", "MPI_LOCALRANKID"),
 )
 """Open MPI, MVAPICH, MPICH and Intel MPI: processes, rank, processes on this node, rank among them."""
+
+PATIENCE = 5.0
+"""Seconds that a node's other processes wait before they tell an error that its first may tell, too."""
 
 
 def join() -> None:
@@ -48,6 +52,21 @@ def join() -> None:
         sys.stderr.flush()
         torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(wanted)]
         os.execv(sys.executable, [sys.executable, *torchrun, *sys.orig_argv[1:]])
+
+
+def is_first() -> bool:
+    """Whether this process is the launch's first, without asking torch."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def let_first_speak() -> None:
+    """Called before an error is told: the first process of each node tells its own at once.
+
+    Most errors are the same in all processes of a launch, and a launcher ends the others when one has
+    ended: they waited here and have said nothing.
+    """
+    if int(os.environ.get("LOCAL_RANK", "0")) > 0:
+        time.sleep(PATIENCE)
 
 
 def rendezvous(environ: Mapping[str, str]) -> dict[str, str]:

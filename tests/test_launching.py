@@ -164,3 +164,14 @@ def test_tasks_of_a_slurm_step_share_one_run_or_refuse(tmp_path: Path, same: boo
     else:
         assert [task.returncode for task in tasks] == [1, 1]
         assert all("different arguments" in error for error in errors)
+
+
+def test_launched_processes_tell_an_error_that_all_have_once(tmp_path: Path) -> None:
+    main = Path(__file__).resolve().parents[1] / "pretrain" / "main.py"
+    done = subprocess.run(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
+         main, "--preset", "nothing"],
+        env=alone(), capture_output=True, text=True, cwd=tmp_path, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert done.stderr.count("Unknown preset 'nothing'") == 1

@@ -8,15 +8,24 @@ from typing import Any
 
 import pytest
 import torch
+from typer.testing import CliRunner
 
 from pretrain_fixtures import make_shards, tiny
+from sdssl_bench.cli import app
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain.assembly import build_model, build_optimizer, parameter_groups
-from sdssl_bench.pretrain.config import PretrainConfig
+from sdssl_bench.pretrain.config import CHOICES, PretrainConfig, documentation
 from sdssl_bench.pretrain.feeding import open_feed
-from sdssl_bench.pretrain.main import build_parser, main
 from sdssl_bench.pretrain.plan import cost, describe
-from sdssl_bench.pretrain.presets import PRESETS, RECIPES, REGISTER, expected_scores, resolve
+from sdssl_bench.pretrain.presets import (
+    PRESETS,
+    RECIPES,
+    REGISTER,
+    expected_scores,
+    overview,
+    resolve,
+    usual,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -185,42 +194,42 @@ def test_a_plan_counts_the_steps_that_shards_give(tmp_path: Path) -> None:
     assert f"{feed.per_epoch:,} per epoch (34 images" in describe(config)
 
 
-def test_every_setting_has_a_documented_flag() -> None:
-    parser = build_parser()
-    flags = {option for action in parser._actions for option in action.option_strings}
+def test_help_names_every_setting_whole_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = CliRunner().invoke(app, ["pretrain", "--help"]).output
+    assert max(map(len, shown.splitlines())) <= 80
     for field in fields(PretrainConfig):
-        assert "--" + field.name.replace("_", "-") in flags
-    assert all(action.help for action in parser._actions)
+        name = field.name.replace("_", "-")
+        taken = "|".join(CHOICES.get(field.name, ())) or "<"
+        switch = field.type in (bool, bool | None)
+        assert (f"--{name} / --no-{name} " if switch else f"--{name} {taken}") in shown
+        assert documentation()[field.name]
 
 
-def test_ablations_are_flags() -> None:
-    parser = build_parser()
-    given = vars(
-        parser.parse_args(
-            [
-                "--preset",
-                "sd_byol_vit_s16",
-                "--pred",
-                "last",
-                "--alpha-schedule",
-                "const",
-                "--alpha-max",
-                "0.6",
-                "--beta",
-                "1.2",
-                "--inner-layers",
-                "0",
-                "--every-n",
-                "3",
-                "--output-bn",
-            ]
-        )
+def test_a_default_is_shown_only_where_every_preset_has_it() -> None:
+    shown = usual()
+    resolved = [resolve(preset, recipe) for preset in PRESETS for recipe in RECIPES]
+    for name, value in shown.items():
+        assert name == "recipe" or all(getattr(config, name) == value for config in resolved)
+    assert (shown["every_n"], shown["seed"], shown["recipe"]) == (1, 0, resolve("byol_r50").recipe)
+    assert not {"epochs", "ema_start", "two_tau", "arch"} & shown.keys()
+
+
+def test_ablations_are_flags(monkeypatch: pytest.MonkeyPatch) -> None:
+    plans: list[PretrainConfig] = []
+    monkeypatch.setattr(
+        "sdssl_bench.pretrain.plan.describe", lambda config: str(plans.append(config))
     )
-    settings = {k: v for k, v in given.items() if k not in ("out", "resume", "dry_run", "recipe")}
-    config = resolve(settings.pop("preset"), **settings)
+    command = (
+        "pretrain --preset sd_byol_vit_s16 --pred last --alpha-schedule const --alpha-max 0.6 "
+        "--beta 1.2 --inner-layers 0 --every_n 3 --output-bn --no-sd --sd --dry-run"
+    )
+    done = CliRunner().invoke(app, command.split())
+    assert done.exit_code == 0, done.output
+    (config,) = plans
     assert (config.isd, config.pred, config.alpha_schedule) == (True, "last", "const")
     assert (config.alpha_max, config.beta, config.inner_layers, config.every_n) == (0.6, 1.2, 0, 3)
-    assert config.output_bn is True
+    assert (config.output_bn, config.sd) == (True, True)
 
 
 @pytest.mark.parametrize(
@@ -282,8 +291,38 @@ def test_the_script_prints_its_plan_from_any_folder(tmp_path: Path) -> None:
         assert text in done.stdout
 
 
-def test_user_errors_have_no_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    missing = str(tmp_path / "none")
-    assert main(["--preset", "sd_mocov3_vit_tiny_p8", "--data", missing, "--out", missing]) == 3
-    assert main(["--preset", "nothing", "--out", missing]) == 2
-    assert "error:" in capsys.readouterr().err
+def test_nothing_asked_for_shows_the_presets_and_an_example_that_works() -> None:
+    script = ROOT / "pretrain" / "main.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert CliRunner().invoke(app, ["pretrain"]).output == done.stdout == overview() + "\n"
+    assert set(PRESETS) <= set(done.stdout.split())
+    assert max(map(len, done.stdout.splitlines())) <= 80
+    example = done.stdout.partition("sdssl-bench ")[2].partition("\n\n")[0].replace("\\\n", "")
+    words = example.split()
+    assert resolve(words[words.index("--preset") + 1]).data is None
+    planned = CliRunner().invoke(
+        app, [w for w in words if w not in ("--data", "cifar10")] + ["--dry-run"]
+    )
+    assert planned.exit_code == 0, planned.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["--preset", "sd_mocov3_vit_tiny_p8", "--data", "none", "--out", "none"], 3, "none"),
+        (["--preset", "nothing", "--out", "none"], 2, "Unknown preset"),
+        (["--preset", "byol_r50"], 2, "--out is needed"),
+        (["--recipe", "code"], 2, "--preset is needed"),
+        (["--preset", "byol_r50", "--epoch", "3"], 2, "No such option"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_user_errors_have_no_traceback(
+    arguments: list[str], code: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["pretrain", *arguments])
+    assert done.exit_code == code
+    assert says in done.output
+    assert isinstance(done.exception, SystemExit)

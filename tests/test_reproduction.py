@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from example_results import results
@@ -15,7 +16,6 @@ from sdssl_bench.cli import app
 from sdssl_bench.errors import UsageError
 from sdssl_bench.figures_of_paper import FIGURES
 from sdssl_bench.listing import task_sources
-from sdssl_bench.pretrain.main import build_parser
 from sdssl_bench.pretrain.presets import EXPECTED, PRESETS, resolve
 from sdssl_bench.reported import CONTRADICTION
 from sdssl_bench.reproduction import TABLES, Checkpoint, evaluation_commands, outcome, wanted
@@ -42,13 +42,15 @@ def all_checkpoints() -> list[Checkpoint]:
 def test_every_pretraining_command_is_accepted_by_pretraining() -> None:
     """Flags exist and go together; the same run never stands for two configurations."""
     configurations: dict[str, Any] = {}
+    pretrain = get_command(app).commands["pretrain"]  # type: ignore[attr-defined]
     for one in set(all_checkpoints()):
         words = shlex.split(one.command)
         assert words[:3] == ["accelerate", "launch", "pretrain/main.py"]
-        settings = vars(build_parser().parse_args(words[3:]))
-        for other in ("out", "resume", "dry_run"):
+        given = pretrain.make_context("pretrain", words[3:]).params
+        settings = {name: value for name, value in given.items() if value is not None}
+        for other in ("out", "dry_run"):
             settings.pop(other)
-        config = resolve(settings.pop("preset"), settings.pop("recipe"), **settings)
+        config = resolve(**settings)
         assert configurations.setdefault(one.name, config) == config
     assert len(set(map(repr, configurations.values()))) == len(configurations)
 
