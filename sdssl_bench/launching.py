@@ -1,17 +1,16 @@
 """Every launcher gives the same run: plain python, torchrun, accelerate launch, srun, mpirun.
 
 Torch and accelerate read RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR and MASTER_PORT, which torchrun and
-accelerate's GPU launcher set. Slurm and MPI name them otherwise, and `accelerate launch --cpu` starts one
-process however many are asked for (accelerate 1.15). Only the standard library is imported here:
-the command line calls `join` before anything else.
+accelerate's GPU launcher set. Slurm and MPI name them otherwise. Only the standard library is imported
+here: the command line calls `join` before anything else.
 """
 
 import os
 import re
+import shlex
 import sys
 import time
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from sdssl_bench.errors import UsageError
 
@@ -31,27 +30,26 @@ PATIENCE = 5.0
 def join() -> None:
     """Makes this process one of those its launcher was asked for; nothing without a launcher.
 
-    Under Slurm and MPI that sets torch's variables. Under `accelerate launch --cpu --num_processes N`
-    it replaces this process by torchrun and the same command.
+    Under Slurm and MPI that sets torch's variables.
 
     Raises:
-        UsageError: if the launcher does not say enough, naming what to set or use.
+        UsageError: if the launcher does not say enough, or was asked for several processes and has
+            started one, naming what to set or use.
     """
     if "WORLD_SIZE" in os.environ:
         return
     if "ACCELERATE_MIXED_PRECISION" not in os.environ:
         os.environ.update(rendezvous(os.environ))
-        return
-    if os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true", "yes"):
-        return
-    wanted = processes_asked(_parent())
-    if wanted > 1:
-        sys.stderr.write(
-            f"accelerate starts one process on CPUs: going on as torchrun --nproc_per_node {wanted}\n"
+    elif "MASTER_ADDR" in os.environ:
+        # Without GPUs accelerate (1.2 to 1.15) starts one process however many it was asked for, and
+        # tells it where to meet the others.
+        command = shlex.join(sys.orig_argv[1:])
+        raise UsageError(
+            "accelerate launch was asked for several processes (or MASTER_ADDR is exported) but starts "
+            "only one without GPUs. For N processes:\n"
+            f"  torchrun --nproc_per_node N {command}\n"
+            "For one: accelerate launch --num_processes 1, with MASTER_ADDR unset, or plain python."
         )
-        sys.stderr.flush()
-        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(wanted)]
-        os.execv(sys.executable, [sys.executable, *torchrun, *sys.orig_argv[1:]])
 
 
 def is_first() -> bool:
@@ -126,39 +124,3 @@ def first_host(nodes: str) -> str:
             f"Slurm gives no list of nodes ({nodes!r}): export MASTER_ADDR, the host of rank 0."
         )
     return "".join(part or "" for part in match.groups())
-
-
-def processes_asked(command: Sequence[str]) -> int:
-    """Processes that an `accelerate launch` command line asks for; 1 where it is another command.
-
-    Raises:
-        UsageError: if it asks for several machines, which only torchrun and mpirun start on CPUs.
-    """
-    launchers = ("launch", "accelerate-launch", "launch.py", "accelerate.commands.launch")
-    start = next((i for i, word in enumerate(command) if Path(word).name in launchers), None)
-    if start is None:
-        return 1
-    from accelerate.commands.config import load_config_from_file
-    from accelerate.commands.config.config_args import default_config_file
-    from accelerate.commands.launch import launch_command_parser
-
-    asked = launch_command_parser().parse_args(command[start + 1 :])
-    if asked.config_file is not None or (Path(default_config_file).is_file() and not asked.cpu):
-        config = load_config_from_file(asked.config_file)
-        asked.num_processes = asked.num_processes or config.num_processes
-        asked.num_machines = asked.num_machines or config.num_machines
-    if (asked.num_machines or 1) > 1:
-        raise UsageError(
-            "accelerate does not start several machines on CPUs: use torchrun --nnodes, or srun."
-        )
-    return int(asked.num_processes or 1)
-
-
-def _parent() -> list[str]:
-    import psutil
-
-    try:
-        parent = psutil.Process().parent()
-        return parent.cmdline() if parent else []
-    except psutil.Error:  # gone, or another user's
-        return []

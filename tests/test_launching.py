@@ -5,15 +5,14 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.launching import first_host, processes_asked, rendezvous
+from sdssl_bench.launching import first_host, join, rendezvous
 
-ACCELERATE = ["/usr/bin/python", "/usr/bin/accelerate", "launch"]
+ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
 SLURM = {
     "SLURM_JOB_ID": "812345",
     "SLURM_STEP_ID": "2",
@@ -84,36 +83,6 @@ def test_mpi_on_one_node_becomes_torchs_variables() -> None:
     assert rendezvous(intel)["RANK"] == "1"
 
 
-@pytest.mark.parametrize(
-    ("command", "wanted"),
-    [
-        ([*ACCELERATE, "--cpu", "--num_processes", "3", "main.py", "--num_processes", "9"], 3),
-        ([*ACCELERATE, "--cpu", "--num-processes=2", "-m", "sdssl_bench", "run"], 2),
-        ([*ACCELERATE, "--cpu", "main.py"], 1),
-        (
-            ["python", "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "x.py"],
-            2,
-        ),
-        (["bash", "job.sh", "--num_processes", "4"], 1),
-        ([], 1),
-    ],
-)
-def test_the_processes_accelerate_was_asked_for(command: Sequence[str], wanted: int) -> None:
-    assert processes_asked(command) == wanted
-
-
-def test_a_config_file_of_accelerate_counts(tmp_path: Path) -> None:
-    config = tmp_path / "cpu.yaml"
-    config.write_text(
-        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\n"
-        "num_processes: 2\nnum_machines: 1\nmixed_precision: 'no'\n"
-    )
-    command = [*ACCELERATE, "--config_file", str(config), "main.py"]
-    assert processes_asked(command) == 2
-    with pytest.raises(UsageError, match="several machines"):
-        processes_asked([*command[:-1], "--num_machines", "2", "main.py"])
-
-
 def free_port() -> int:
     """A port of this machine that nobody listens on."""
     with socket.socket() as probe:
@@ -129,17 +98,44 @@ def alone() -> dict[str, str]:
     }
 
 
-def test_accelerate_on_cpus_starts_the_processes_it_was_asked_for(tmp_path: Path) -> None:
-    script, found = tmp_path / "share.py", tmp_path / "found.json"
+def test_accelerate_on_cpus_is_never_silently_one_process_for_several(tmp_path: Path) -> None:
+    script, config = tmp_path / "share.py", tmp_path / "cpu.yaml"
     script.write_text(SHARE)
-    done = subprocess.run(
-        [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2",
-         script, found],
-        env=alone(), capture_output=True, text=True, cwd=tmp_path,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "torchrun --nproc_per_node 2" in done.stderr
-    assert json.loads(found.read_text()) == [0, 1]
+    config.write_text(
+        "compute_environment: LOCAL_MACHINE\ndistributed_type: MULTI_CPU\nuse_cpu: true\n"
+        "num_processes: 2\nnum_machines: 1\nmixed_precision: 'no'\n"
+    )
+    asked = {
+        "one": ["--cpu", "--num_processes", "1"],
+        "two": ["--num_processes", "2"],
+        "two-by-file": ["--config_file", config],
+    }
+    launched = {
+        name: subprocess.Popen(
+            [*ACCELERATE, *options, script, tmp_path / name],
+            env=alone(), stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+        )
+        for name, options in asked.items()
+    }  # fmt: skip
+    errors = {name: process.communicate(timeout=120)[1] for name, process in launched.items()}
+    assert launched.pop("one").returncode == 0, errors["one"]
+    assert json.loads((tmp_path / "one").read_text()) == [0]
+    for name, process in launched.items():
+        assert process.returncode != 0
+        assert f"torchrun --nproc_per_node N {script} {tmp_path / name}" in errors[name]
+        assert not (tmp_path / name).exists()
+
+
+def test_a_process_with_a_rank_of_its_own_joins_whoever_launched_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in (("ACCELERATE_MIXED_PRECISION", "no"), ("MASTER_ADDR", "a")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    join()
+    monkeypatch.delenv("WORLD_SIZE")
+    with pytest.raises(UsageError):
+        join()
 
 
 @pytest.mark.parametrize("same", [True, False])
