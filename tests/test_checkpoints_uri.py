@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 import fake_checkpoints as fake
 from sdssl_bench import checkpoints
@@ -76,11 +77,12 @@ def test_malformed_uris(text: str, message: str) -> None:
 
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hub that cannot be reached."""
+    """A hub that takes connections and then fails."""
 
     def fail(*_arguments: Any, **_keywords: Any) -> Any:
         raise ConnectionError("Name or service not known")
 
+    monkeypatch.setattr("sdssl_bench.checkpoints.sources.check_reachable", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", fail, raising=False)
 
@@ -129,19 +131,30 @@ def test_timm_options() -> None:
             checkpoints.load(f"{TINY}&img_size=64", **options)  # type: ignore[arg-type]
 
 
-def test_pretrained_weights_are_loaded_when_timm_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = fake.vit(7)
-    real = timm.create_model
-
-    def create(name: str, *, pretrained: bool, num_classes: int) -> Any:
-        assert (name, num_classes) == ("vit_tiny_patch16_224.augreg_in21k", 0)
-        return model if pretrained else real(name)
-
-    monkeypatch.setattr(timm, "create_model", create)
+def test_cached_weights_are_loaded_without_asking_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the hub's own layout; of a model whose other source is no state dict but a file of JAX."""
+    model = timm.create_model("vit_tiny_patch16_224", num_classes=3)
+    snapshot = tmp_path / "models--timm--vit_tiny_patch16_224.augreg_in21k" / "snapshots" / "1"
+    snapshot.mkdir(parents=True)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs" / "main").write_text("1")
+    save_file(model.state_dict(), snapshot / "model.safetensors")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr("socket.create_connection", lambda *_, **__: pytest.fail("asked"))
     encoder = checkpoints.load("timm:vit_tiny_patch16_224.augreg_in21k")
     assert encoder.info is not None
     assert (encoder.info.pretrained, encoder.info.format) == (True, "timm")
     assert encoder.info.name == "vit_tiny_patch16_224.augreg_in21k"
+    images = torch.rand(1, 3, 224, 224)
+    with torch.no_grad():
+        assert torch.equal(encoder(images), model.eval().forward_features(images)[:, 0])
+
+
+def test_a_model_without_trained_weights_is_told_from_one_that_is_out_of_reach() -> None:
+    with pytest.raises(UsageError, match="no trained weights of vit_base_patch16_18x2_224"):
+        checkpoints.load("timm:vit_base_patch16_18x2_224")
 
 
 # --- custom ---------------------------------------------------------------------------------------

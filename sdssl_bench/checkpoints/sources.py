@@ -15,6 +15,10 @@ from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.uri import Uri, flag, integer
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
+from sdssl_bench.hub import check_reachable, endpoint
+
+HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+"""Names of timm's weights in a repository of the hub, in the order in which it takes them."""
 
 
 def load_timm(uri: Uri, options: Options) -> Loaded:
@@ -54,14 +58,32 @@ def load_timm(uri: Uri, options: Options) -> Loaded:
 
 def _pretrained(name: str) -> nn.Module:
     import timm
+    from timm.models import get_pretrained_cfg
 
+    base, _, tag = name.partition(".")
+    known = [model.partition(".")[2] for model in timm.list_pretrained(f"{base}.*")]
+    if tag and tag not in known:
+        raise UsageError(did_you_mean(f"weights of {base}", tag, known))
+    config = get_pretrained_cfg(name)
+    if config is None or not config.has_weights:
+        raise UsageError(
+            f"timm {timm.__version__} has no trained weights of {name}; timm:{name}?pretrained=false asks "
+            "for an untrained encoder."
+        )
+    options: dict[str, Any] = {"pretrained": True, "num_classes": 0}
+    cached = _cached(config)
+    if cached is not None:  # without asking the hub whether there is something newer
+        options["pretrained_cfg_overlay"] = {"file": str(cached), "custom_load": False}
+    elif config.hf_hub_id:
+        check_reachable(name, endpoint())
+    else:
+        url = str(config.url[0] if isinstance(config.url, tuple) else config.url)
+        file = config.url[1] if isinstance(config.url, tuple) else Path(url).name
+        if not (Path(torch.hub.get_dir()) / "checkpoints" / file).exists():
+            check_reachable(name, url)
     try:
-        model: nn.Module = timm.create_model(name, pretrained=True, num_classes=0)
+        model: nn.Module = timm.create_model(name, **options)
     except Exception as error:  # timm, the hub client and the network each have their own classes
-        tag = name.partition(".")[2]
-        known = [m.partition(".")[2] for m in timm.list_pretrained(name.partition(".")[0] + ".*")]
-        if tag and tag not in known:
-            raise UsageError(did_you_mean(f"weights of {name}", tag, known)) from error
         raise DataError(
             f"The weights of timm:{name} could not be had from the hub or its local cache "
             f"({type(error).__name__}: {str(error).splitlines()[0][:200] if str(error) else ''}). "
@@ -70,6 +92,19 @@ def _pretrained(name: str) -> nn.Module:
             "an untrained encoder."
         ) from error
     return model
+
+
+def _cached(config: Any) -> Path | None:
+    """The file of a timm model in huggingface_hub's cache."""
+    from huggingface_hub import try_to_load_from_cache
+
+    repository, _, revision = (config.hf_hub_id or "").partition("@")
+    names = [config.hf_hub_filename] if config.hf_hub_filename else HUB_FILES
+    for file in names if repository else ():
+        path = try_to_load_from_cache(repository, file, revision=revision or None)
+        if isinstance(path, str):
+            return Path(path)
+    return None
 
 
 def _untrained(name: str, seed: int) -> nn.Module:

@@ -9,11 +9,20 @@ import typer
 
 from sdssl_bench.errors import UsageError
 
+
+def _can_be_had(ckpt: str) -> str:
+    from sdssl_bench.hub import check_before_imports
+
+    check_before_imports(ckpt)
+    return ckpt
+
+
 Ckpt = Annotated[
     str,
     typer.Option(
         "--ckpt",
         "-c",
+        callback=_can_be_had,
         help="Checkpoint file, timm:NAME[?pretrained=false&seed=0], or custom:FILE.py:FUNCTION.",
         show_default=False,
     ),
