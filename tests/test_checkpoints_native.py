@@ -9,11 +9,14 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sdssl_bench import backbones, checkpoints
+from pretrain_fixtures import make_images
+from sdssl_bench import backbones, checkpoints, evaluate, load_encoder
 from sdssl_bench.backbones import ViTConfig
 from sdssl_bench.checkpoints.native import METADATA_KEY
 from sdssl_bench.encoder import Encoder, cls
 from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.leaderboard import row_labels, tidy
+from sdssl_bench.results import read_all
 
 CONFIG = ViTConfig(48, 2, 3, 8, 32, pos="sincos-row")
 
@@ -199,3 +202,35 @@ def test_tensors_that_do_not_fit_the_header_are_refused(tmp_path: Path) -> None:
     rewrite(path, header)
     with pytest.raises(DataError, match="12 missing"):
         checkpoints.load(str(path))
+
+
+def test_encoders_of_a_run_have_its_name_and_namesakes_never_share_a_record(tmp_path: Path) -> None:
+    one, other = encoder(), backbones.build_vit(CONFIG)
+    for path, source, epoch in (
+        ("a/sd_mocov3/encoder", one, 2),
+        ("b/sd_mocov3/encoder", other, 2),
+        ("a/sd_mocov3/encoders/epoch-0001", other, 1),
+        ("a/sd_mocov3/encoders/epoch-0002", one, 2),
+    ):
+        checkpoints.save(source, tmp_path / f"{path}.safetensors", epoch=epoch)
+    found = {
+        path.relative_to(tmp_path): load_encoder(str(path))
+        for path in sorted(tmp_path.rglob("*.safetensors"))
+    }
+    infos = [one.info for one in found.values() if one.info is not None]
+    assert [info.name for info in infos] == [
+        "sd_mocov3", "sd_mocov3/epoch-0001", "sd_mocov3/epoch-0002", "sd_mocov3",
+    ]  # fmt: skip
+    for split, count in (("train", 4), ("test", 2)):
+        for label in ("a", "b"):
+            make_images(tmp_path / "set" / split / label, count)
+    data = f"folder:{tmp_path / 'set'}"
+    nearest = {"k": "1", "headline_k": "1"}
+    for one in found.values():
+        evaluate(one, "knn", data, parameters=nearest, results=tmp_path / "results")
+    frame = tidy(read_all([tmp_path / "results"]))
+    labels = row_labels(frame)
+    assert frame.groupby(labels)["weights_sha256"].nunique().eq(1).all()
+    assert labels.nunique() == len(found)
+    namesakes = [label for label in labels.unique() if "/" not in label]
+    assert [label.partition(" ")[0] for label in namesakes] == ["sd_mocov3", "sd_mocov3"]

@@ -75,7 +75,7 @@ def load(
 def _finish(loaded: Loaded, uri: str, path: Path | None) -> Encoder:
     encoder = loaded.encoder.eval().requires_grad_(False)
     encoder.info = ModelInfo(
-        name=loaded.name or (_name(path) if path else uri),
+        name=loaded.name or (_name(path, loaded.format) if path else uri),
         uri=uri,
         format=loaded.format,
         network=loaded.network,
@@ -88,15 +88,18 @@ def _finish(loaded: Loaded, uri: str, path: Path | None) -> Encoder:
     return encoder
 
 
-def _name(path: Path) -> str:
+def _name(path: Path, form: str) -> str:
     """The file's stem; a stem that says nothing gets its folder's name before it.
 
-    Encoders on the way of a pretraining run get the run's: runs have the same epochs.
+    Encoders of a pretraining run have the run's name: the last one that alone, those on the way before
+    their epoch. Runs of the same name are told apart by their digests.
     """
     name = path.name.removesuffix(".tar")
     stem = name.rpartition(".")[0] or name
     parent = path.resolve().parent
     folder = parent.name
+    if form == "sdssl-bench" and stem == "encoder" and folder:
+        return folder
     if folder == "encoders" and stem.startswith("epoch-") and parent.parent.name:
         return f"{parent.parent.name}/{stem}"
     return f"{folder}/{stem}" if stem.lower() in _GENERIC and folder else stem
