@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from sdssl_bench import backbones, checkpoints, tasks
-from sdssl_bench.encoder import Encoder, ModelInfo
+from sdssl_bench.encoder import Encoder, ModelInfo, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.paths import default_cache, default_data_root
 from sdssl_bench.results import Record, ResultStore
@@ -30,7 +30,8 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
     """An encoder of the suite from a module in memory, identified by a digest of its present weights.
 
     Args:
-        model: an Encoder, or a timm ViT or ResNet, or a torchvision ResNet.
+        model: an Encoder, or a timm ViT or ResNet, or a torchvision ResNet. Its attribute `pretrained`,
+            True or False, says whether it was trained.
         name: what tables call it.
         norm: see `encoder.NORMS`; an Encoder keeps its own.
     """
@@ -46,6 +47,7 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
             network="model",
             arch=backbones.arch_name(encoder),
             weights_sha256=weights,
+            pretrained=stated_pretraining(model),
         )
     return encoder
 

@@ -13,7 +13,13 @@ from torch import Tensor
 
 from sdssl_bench import checkpoints
 from sdssl_bench.checkpoints.contents import describe
-from sdssl_bench.checkpoints.freshness import Group, compare_with_fresh, fixed_by_design
+from sdssl_bench.checkpoints.freshness import (
+    MOSTLY_UNTRAINED,
+    UNTRAINED,
+    Group,
+    examine,
+    fixed_by_design,
+)
 from sdssl_bench.checkpoints.uri import parse
 from sdssl_bench.datasets.photographs import REGIONS, crop
 from sdssl_bench.datasets.transforms import Preprocess
@@ -61,7 +67,7 @@ class Diagnosis:
         untouched: names of the tensors that look fresh.
         compared: number of tensors compared.
         fixed: tensors that are fixed by design and not compared.
-        weights: "trained", "mostly untrained" or "untrained".
+        weights: what they look like, see `Freshness`.
         layers: feature sanity.
         run: what `run` would do by default.
         warnings: what a user should know before believing a number.
@@ -118,18 +124,16 @@ def diagnose(
         ) from error
     assert encoder.info is not None
     fixed = fixed_by_design(encoder.info)
-    groups, untouched, compared = compare_with_fresh(encoder, fixed)
-    share = len(untouched) / max(1, compared)
-    weights = "untrained" if share == 1 else "mostly untrained" if share > 0.5 else "trained"
+    found = examine(encoder, fixed)
     layers = tuple(layer_sanity(encoder))
     preprocess = Preprocess("A", encoder.input_size)
     return Diagnosis(
         model=encoder.info,
-        groups=groups,
-        untouched=untouched,
-        compared=compared,
+        groups=found.groups,
+        untouched=found.untouched,
+        compared=found.compared,
         fixed=fixed,
-        weights=weights,
+        weights=found.look,
         layers=layers,
         run={
             "layers": encoder.depth,
@@ -139,14 +143,14 @@ def diagnose(
             "mean": list(encoder.mean),
             "std": list(encoder.std),
         },
-        warnings=tuple(_warnings(encoder.info, weights, layers)),
+        warnings=tuple(_warnings(encoder.info, found.look, layers)),
     )
 
 
 def _warnings(info: ModelInfo, weights: str, layers: tuple[LayerSanity, ...]) -> Iterator[str]:
-    if not info.pretrained:
+    if info.pretrained is False:
         yield "This encoder is untrained, as asked for."
-    elif weights != "trained":
+    elif weights in (UNTRAINED, MOSTLY_UNTRAINED):
         yield f"The weights look {weights}: most tensors have the distribution of a fresh start."
     for verdict in ("not finite", "collapsed"):
         found = [str(layer.layer) for layer in layers if layer.verdict == verdict]

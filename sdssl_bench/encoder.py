@@ -7,7 +7,7 @@ of a ResNet. Never 0-based, never negative.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -83,6 +83,16 @@ def gem_pool(tokens: Tensor, *, p: float = 4.0, eps: float = 1e-6) -> Tensor:
 POOLINGS: dict[str, Callable[[LayerFeatures], Tensor]] = {"cls": cls, "mean": mean, "gem": gem}
 
 
+Pretrained = bool | Literal["unknown"]
+"""Whether weights were trained, as far as somebody said so."""
+
+
+def stated_pretraining(model: nn.Module) -> Pretrained:
+    """What the attribute `pretrained` of a user's module says; without one nobody knows."""
+    stated = getattr(model, "pretrained", None)
+    return stated if isinstance(stated, bool) else "unknown"
+
+
 @dataclass(frozen=True)
 class ModelInfo:
     """Who the evaluated encoder is: everything about it that can change a number.
@@ -95,7 +105,8 @@ class ModelInfo:
         arch: canonical architecture, e.g. "vit_small_patch16" or a timm name.
         weights_sha256: digest of the evaluated network's tensors (names, shapes, dtypes, bytes).
         file_sha256: digest of the checkpoint file, None when there is no file.
-        pretrained: False only for an untrained encoder that was asked for as such.
+        pretrained: False for an untrained encoder that was asked for as such; "unknown" for a module of
+            the user's that does not say.
         details: further recorded facts (heads, patch_size, img_size, norm, pos_embed, epoch,
             key counts, ...); JSON values only.
     """
@@ -107,7 +118,7 @@ class ModelInfo:
     arch: str
     weights_sha256: str
     file_sha256: str | None = None
-    pretrained: bool = True
+    pretrained: Pretrained = True
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -9,14 +9,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdssl_bench.results import Record
+from sdssl_bench.results import BESIDE, Record
 from sdssl_bench.titles import record_title
 
 ABSENT = "(not recorded)"
 GROUPS = ("protocol", "data", "model", "settings", "layers", "name", "environment")
 """In order of appearance; those after "layers" cannot change a number."""
 HARMLESS = ("name", "environment")
-NAMES = ("model.name", "model.uri", "model.file_sha256")
+NAMES = (
+    "model.name", "model.uri", "model.file_sha256", "model.pretrained",
+    *(f"model.details.{name}" for name in BESIDE),
+)  # fmt: skip
 COMPARABLE = (
     "task", "protocol.id", "protocol.version", "protocol.parameters", "dataset.name",
     "dataset.variant", "dataset.fingerprint", "headline", "limited",

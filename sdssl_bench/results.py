@@ -31,6 +31,7 @@ REQUIRED = (
 IDENTITY = ("schema_version", "task", "protocol", "dataset", "model", "limited", "settings")
 VOLATILE = ("scored_at", "seconds")
 """Fields of a layer that differ between two runs of the same thing."""
+BESIDE = ("heads_source", "weights_look")  # details of a model that tell how another is known
 
 Record = dict[str, Any]
 Stored = tuple[Path, Record]
@@ -60,11 +61,11 @@ def record_key(record: Mapping[str, Any]) -> str:
 def model_identity(model: Mapping[str, Any]) -> dict[str, Any]:
     """The part of a record's model that could change a number.
 
-    Neither its name and place nor how its head count is known: 6 heads are 6 heads, inferred or given.
+    Neither its name and place nor how its head count is known, nor whether its training is.
     """
     kept = {k: v for k, v in model.items() if k not in ("uri", "name")}
-    details = model.get("details", {})
-    return {**kept, "details": {k: v for k, v in details.items() if k != "heads_source"}}
+    kept["details"] = {k: v for k, v in model.get("details", {}).items() if k not in BESIDE}
+    return kept | {"pretrained": model.get("pretrained") is not False}
 
 
 def select(

@@ -23,8 +23,21 @@ def record_title(record: Mapping[str, Any]) -> str:
         f"{data['name']}{variant_mark(data['variant'])}",
         f"{shortened(model['name'], 56)} [{model['network']}, norm {model['norm']}]",
     ]
-    if not model["pretrained"]:
-        parts.append("UNTRAINED")
+    mark = training_mark(model)
+    if mark:
+        parts.append(mark.upper())
     if record["limited"] is not None:
         parts.append(f"limited to {record['limited']} items per split")
     return " · ".join(parts)
+
+
+def training_mark(model: Mapping[str, Any]) -> str:
+    """What to say of a model that is not known to be trained and does not look so, else "".
+
+    >>> training_mark({"pretrained": "unknown", "details": {"weights_look": "untrained"}})
+    'looks untrained'
+    """
+    if model["pretrained"] is False:
+        return "untrained"
+    look = model["details"].get("weights_look", "")
+    return f"looks {look}" if look.endswith("untrained") else ""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,12 @@ import torch
 from safetensors.torch import save_file
 
 import fake_checkpoints as fake
+from records import head
 from sdssl_bench import checkpoints
 from sdssl_bench.checkpoints.uri import parse
+from sdssl_bench.doctor import diagnose
 from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.titles import record_title
 
 TINY = "timm:vit_tiny_patch16_224?pretrained=false"
 
@@ -176,6 +180,39 @@ def broken():
 
 def nothing():
     return 3
+
+def residual():
+    from torchvision.models import resnet18
+    torch.manual_seed(3)
+    return resnet18(zero_init_residual=True)
+
+def trained():
+    model = residual()
+    torch.manual_seed(4)
+    for parameter in model.parameters():
+        rows = torch.randn(len(parameter), *[1] * (parameter.ndim - 1))
+        parameter.data.mul_(1 + 0.2 * rows).add_(0.02 * torch.randn_like(parameter))
+    return model
+
+def says_so():
+    model = trained()
+    model.pretrained = True
+    return model
+
+def says_not():
+    model = build()
+    model.pretrained = False
+    return model
+
+def claims():
+    model = residual()
+    model.pretrained = True
+    return model
+
+def uncopied():
+    model = trained()
+    model.conv1 = torch.nn.utils.weight_norm(model.conv1)
+    return model
 """
 
 
@@ -192,11 +229,52 @@ def test_custom_modules_and_encoders(custom: str) -> None:
     built, finished = checkpoints.load(f"{custom}:build"), checkpoints.load(f"{custom}:finished")
     assert built.info is not None
     assert finished.info is not None
-    assert (built.info.format, built.info.name) == ("custom", "my_model:build")
+    assert (built.info.format, built.info.name) == ("custom", "my_model:build looks untrained")
     assert built.info.weights_sha256 == finished.info.weights_sha256
     assert built.info.details["heads"] == 3
     assert not built.training
     assert checkpoints.load(f"{custom}:build", img_size=64, norm="none").norm == "none"
+
+
+@pytest.mark.parametrize(
+    ("function", "pretrained", "look", "name", "title", "warning"),
+    [
+        (
+            "residual",
+            "unknown",
+            "untrained",
+            " looks untrained",
+            "LOOKS UNTRAINED",
+            "look untrained",
+        ),
+        ("trained", "unknown", "trained", "", "", ""),
+        ("says_so", True, "trained", "", "", ""),
+        ("says_not", False, "untrained", " untrained", "UNTRAINED", "as asked for"),
+        ("claims", True, "untrained", " looks untrained", "LOOKS UNTRAINED", "look untrained"),
+    ],
+)
+def test_nobody_knows_whether_a_custom_encoder_is_trained_but_its_builder_and_its_weights(
+    custom: str, function: str, pretrained: object, look: str, name: str, title: str, warning: str
+) -> None:
+    found = diagnose(f"{custom}:{function}")
+    model = asdict(found.model)
+    assert model["pretrained"] is pretrained or model["pretrained"] == pretrained == "unknown"
+    assert model["details"]["weights_look"] == look == found.weights
+    assert model["name"] == f"my_model:{function}{name}"
+    marks = [
+        part
+        for part in record_title(head(model=model | {"norm": "none"})).split(" · ")
+        if part.isupper()
+    ]
+    assert marks == [title] * bool(title)
+    assert any(warning in line for line in found.warnings) if warning else not found.warnings
+
+
+@pytest.mark.filterwarnings("ignore:.*weight_norm.*:FutureWarning")
+def test_a_module_that_cannot_be_copied_is_not_compared(custom: str) -> None:
+    found = diagnose(f"{custom}:uncopied")
+    assert found.weights.startswith("not compared (RuntimeError: ")
+    assert found.model.pretrained == "unknown"
 
 
 @pytest.mark.parametrize(

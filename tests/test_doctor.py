@@ -13,7 +13,7 @@ from torch import nn
 import fake_checkpoints as fake
 from sdssl_bench import backbones, checkpoints
 from sdssl_bench.backbones import ViTConfig
-from sdssl_bench.checkpoints.freshness import compare_with_fresh, dispersion, looks_fresh
+from sdssl_bench.checkpoints.freshness import dispersion, examine, looks_fresh
 from sdssl_bench.doctor import diagnose, render
 from sdssl_bench.errors import DataError, UsageError
 
@@ -77,8 +77,9 @@ def test_a_network_that_was_trained_for_a_few_steps_is_no_longer_fresh() -> None
         optimizer.zero_grad()
         nn.functional.mse_loss(encoder(images), targets).backward()
         optimizer.step()
-    _, untouched, compared = compare_with_fresh(encoder)
-    assert len(untouched) < 0.2 * compared
+    found = examine(encoder)
+    assert found.look == "trained"
+    assert len(found.untouched) < 0.2 * found.compared
 
 
 @pytest.mark.parametrize(
@@ -86,12 +87,14 @@ def test_a_network_that_was_trained_for_a_few_steps_is_no_longer_fresh() -> None
     [
         (torch.zeros(9), torch.zeros(9), True),
         (torch.ones(9), torch.cat([torch.ones(8), torch.tensor([1.001])]), False),
-        (torch.ones(9), torch.zeros(9), False),
+        (torch.ones(9), torch.zeros(9), True),
+        (torch.ones(1), torch.zeros(1), False),
     ],
 )
 def test_constants_are_fresh_only_if_exact(
     fresh: torch.Tensor, tensor: torch.Tensor, verdict: bool
 ) -> None:
+    """Whichever constant: residual branches may start at zero."""
     assert looks_fresh(tensor, fresh) is verdict
 
 
@@ -101,6 +104,12 @@ def test_distributions_and_structure_decide_for_matrices() -> None:
     assert looks_fresh(0.02 * torch.randn(128, 128), fresh)
     assert looks_fresh(nn.init.xavier_uniform_(torch.empty(128, 128)), fresh)
     assert not looks_fresh(0.03 * torch.randn(128, 128), fresh)
+    for mode in ("fan_in", "fan_out"):
+        kaiming = nn.init.kaiming_normal_(torch.empty(64, 32, 3, 3), mode=mode)
+        other = torch.empty_like(kaiming).uniform_(-1, 1)
+        assert looks_fresh(kaiming, other)
+        assert not looks_fresh(1.2 * kaiming, other)
+        assert not looks_fresh(kaiming * (1 + 0.1 * torch.randn(64, 1, 1, 1)), other)
     rows = 0.02 * torch.randn(128, 128) * torch.linspace(0.7, 1.3, 128)[:, None]
     assert not looks_fresh(rows, fresh)
     assert dispersion(torch.ones(1, 4, 6)) == pytest.approx([0, 0])
@@ -150,7 +159,7 @@ def test_a_resnet_is_examined(tmp_path: Path) -> None:
 def test_examining_changes_neither_random_state_nor_weights(tmp_path: Path) -> None:
     encoder = backbones.build_vit(CONFIG)
     before, state = checkpoints.digest_of_module(encoder), torch.get_rng_state()
-    compare_with_fresh(encoder)
+    examine(encoder)
     assert checkpoints.digest_of_module(encoder) == before
     assert torch.equal(torch.get_rng_state(), state)
 

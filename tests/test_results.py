@@ -17,6 +17,8 @@ import pytest
 import sdssl_bench
 from records import ENVIRONMENT, entry, head
 from sdssl_bench.errors import DataError
+from sdssl_bench.explanation import differences
+from sdssl_bench.leaderboard import tidy
 from sdssl_bench.results import (
     ResultStore,
     items_path,
@@ -91,6 +93,23 @@ def test_whatever_can_change_a_number_makes_another_record(change: dict) -> None
 @pytest.mark.parametrize("change", [{"model__uri": "/other/dino.pth"}, {"model__name": "copy"}])
 def test_where_the_weights_lay_does_not_change_the_key(change: dict) -> None:
     assert head(**change)["key"] == head()["key"]
+
+
+def test_what_is_said_of_training_is_stored_and_moves_no_key(tmp_path: Path) -> None:
+    """Records of before `unknown` are found again; what was asked for untrained is another model."""
+    store = ResultStore(tmp_path)
+    said, unknown, untrained = (
+        head(model__pretrained=value, model__details={"weights_look": "trained"} if value else {})
+        for value in (True, "unknown", False)
+    )
+    assert said["key"] == unknown["key"] == head()["key"] != untrained["key"]
+    record = add(store, 1, model__pretrained="unknown")
+    jsonschema.validate(record, SCHEMA)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(record | {"model": record["model"] | {"pretrained": "no"}}, SCHEMA)
+    assert set(tidy(store)["pretrained"]) == {"unknown"}
+    (difference,) = differences(record, {**record, "model": said["model"] | {"details": {}}})
+    assert (difference.path, difference.harmless) == ("model.pretrained", True)
 
 
 def test_how_the_head_count_is_known_does_not_change_the_key() -> None:

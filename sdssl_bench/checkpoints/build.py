@@ -12,7 +12,7 @@ from sdssl_bench.backbones import ViTConfig, ViTEncoder, build_vit
 from sdssl_bench.checkpoints.infer import RESNETS
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.strict import check_keys
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.encoder import Encoder, Pretrained
 from sdssl_bench.errors import UsageError
 
 
@@ -26,7 +26,7 @@ class Loaded:
         network: the network that was chosen.
         arch: canonical architecture.
         details: recorded facts, JSON values.
-        pretrained: False for an untrained encoder that was asked for.
+        pretrained: False for an untrained encoder that was asked for; see `ModelInfo`.
         name: what to call it; None = after the file.
     """
 
@@ -35,7 +35,7 @@ class Loaded:
     network: str
     arch: str
     details: dict[str, Any] = field(default_factory=dict)
-    pretrained: bool = True
+    pretrained: Pretrained = True
     name: str | None = None
 
 

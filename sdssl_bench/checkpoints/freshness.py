@@ -7,6 +7,7 @@ of 1) count as untouched only if they are still exactly that.
 import copy
 import math
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +25,11 @@ LIMIT = 1.95
 
 DISPERSION = 1.5
 """Row or column norms that vary this many times more than in the twin were trained."""
+
+
+UNTRAINED, MOSTLY_UNTRAINED = "untrained", "mostly untrained"
+NEARLY_ALL = 0.97
+"""Share of fresh tensors above which none was trained: of a hundred fresh ones, one is taken for trained."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,23 @@ class Group:
     fresh_std: float
 
 
+@dataclass(frozen=True)
+class Freshness:
+    """A comparison with a fresh initialisation.
+
+    Attributes:
+        groups: parameters by role.
+        untouched: names of those that look fresh.
+        compared: number compared.
+        look: "trained", "mostly untrained", "untrained", or why nothing could be compared.
+    """
+
+    groups: tuple[Group, ...]
+    untouched: tuple[str, ...]
+    compared: int
+    look: str
+
+
 def fixed_by_design(info: ModelInfo) -> tuple[str, ...]:
     """Tensors that training never changes: sin-cos tables, MoCo v3's and SDSSL's patch projection."""
     sincos = str(info.details.get("pos", "")).startswith("sincos")
@@ -52,25 +75,23 @@ def fixed_by_design(info: ModelInfo) -> tuple[str, ...]:
     return (("pos_embed",) if sincos else ()) + (("patch_embed.proj.",) if frozen else ())
 
 
-def compare_with_fresh(
-    encoder: Encoder, fixed: tuple[str, ...] = ()
-) -> tuple[tuple[Group, ...], tuple[str, ...], int]:
+def examine(encoder: Encoder, fixed: tuple[str, ...] = ()) -> Freshness:
     """Compares every parameter with a freshly initialised twin.
 
     Args:
         encoder: the encoder to examine.
         fixed: beginnings of tensor names to leave out.
-
-    Returns:
-        groups of parameters, names of those that look untouched, number compared.
     """
-    twin = dict(fresh_twin(encoder).named_parameters())
+    try:
+        twin = dict(fresh_twin(encoder).named_parameters())
+    except Exception as error:  # whatever a user's module raises when it is copied or drawn anew
+        return Freshness((), (), 0, f"not compared ({type(error).__name__}: {error})")
     members: dict[str, list[tuple[bool, float, float]]] = {}
     untouched: list[str] = []
     compared = 0
     for key, parameter in encoder.named_parameters():
         tensor, reference, name = parameter.detach(), twin[key].detach(), key.removeprefix("model.")
-        if any(name.startswith(prefix) for prefix in fixed):
+        if any(name.startswith(prefix) for prefix in fixed) or not tensor.is_floating_point():
             continue
         compared += 1
         fresh = looks_fresh(tensor, reference)
@@ -88,7 +109,9 @@ def compare_with_fresh(
         )
         for name, rows in members.items()
     )
-    return groups, tuple(untouched), compared
+    share = len(untouched) / max(1, compared)
+    look = UNTRAINED if share > NEARLY_ALL else MOSTLY_UNTRAINED if share > 0.5 else "trained"
+    return Freshness(groups, tuple(untouched), compared, look)
 
 
 def fresh_twin(encoder: nn.Module) -> nn.Module:
@@ -107,25 +130,53 @@ def fresh_twin(encoder: nn.Module) -> nn.Module:
 
 
 def looks_fresh(tensor: Tensor, fresh: Tensor) -> bool:
-    """Whether values could be a fresh initialisation: the twin's distribution, or a uniform one.
+    """Whether values could be a fresh initialisation: the twin's, or another usual one.
 
-    Uniform (Xavier, as MoCo v3 and SDSSL start) is checked apart because the twin may start from
-    another scheme; trained weights are never uniform. A trained matrix can have the twin's
-    distribution by chance, but its rows and columns no longer have nearly equal norms.
+    The twin may start from another scheme than the network did: torchvision's ResNets from Kaiming's
+    normal draws, whose width is known; and trained weights are never uniform (Xavier, as MoCo v3 and
+    SDSSL start) nor all the same (zero, as the last norm of residual branches). A trained matrix can
+    have a fresh distribution by chance, but its rows and columns no longer have nearly equal norms.
     """
+    if tensor.numel() > 1 and bool((tensor == tensor.flatten()[0]).all()):
+        return True
     if bool((fresh == fresh.flatten()[0]).all()):
         return bool((tensor == fresh.flatten()[0]).all())
-    if any(now > DISPERSION * then for now, then in zip(dispersion(tensor), dispersion(fresh))):
+    twins = (fresh, *_normal_twins(tensor))
+    return any(_alike(tensor, twin) for twin in twins) or _uniform(tensor, fresh)
+
+
+def _alike(tensor: Tensor, fresh: Tensor) -> bool:
+    if _uneven(tensor, fresh):
         return False
     values, reference = _sample(tensor), _sample(fresh)
     n, m = len(values), len(reference)
-    if _distance(values, reference) < LIMIT * math.sqrt((n + m) / (n * m)):
-        return True
+    return _distance(values, reference) < LIMIT * math.sqrt((n + m) / (n * m))
+
+
+def _uneven(tensor: Tensor, fresh: Tensor) -> bool:
+    """Whether norms of rows or columns vary more than they do at random."""
+    return any(n > DISPERSION * m for n, m in zip(dispersion(tensor), dispersion(fresh)))
+
+
+def _normal_twins(tensor: Tensor) -> Iterator[Tensor]:
+    """Kaiming's normal draws of a convolution, where the tensor's own width is theirs."""
+    if tensor.ndim < 3:
+        return
+    found = float(tensor.double().std(correction=0))
+    for fan in (tensor[0].numel(), tensor[:, 0].numel()):
+        width = math.sqrt(2 / fan)
+        # Four standard errors of a standard deviation.
+        if abs(found / width - 1) < 4 / math.sqrt(2 * tensor.numel()):
+            yield width * torch.randn(tensor.shape, generator=torch.Generator().manual_seed(0))
+
+
+def _uniform(tensor: Tensor, fresh: Tensor) -> bool:
+    values = _sample(tensor)
     top = float(np.abs(values).max())
-    if n < SAMPLE or top == 0:
+    if _uneven(tensor, fresh) or len(values) < SAMPLE or top == 0:
         return False
     grid = np.linspace(-top, top, 10 * SAMPLE)
-    return _distance(values, grid) < LIMIT / math.sqrt(n)
+    return _distance(values, grid) < LIMIT / math.sqrt(len(values))
 
 
 def dispersion(tensor: Tensor) -> list[float]:

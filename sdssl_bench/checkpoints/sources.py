@@ -11,9 +11,10 @@ from torch import nn
 
 from sdssl_bench import backbones
 from sdssl_bench.checkpoints.build import Loaded, arch_of, check_facts
+from sdssl_bench.checkpoints.freshness import UNTRAINED, examine
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.uri import Uri, flag, integer
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.encoder import Encoder, stated_pretraining
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.hub import check_reachable, endpoint
 
@@ -120,6 +121,9 @@ def _untrained(name: str, seed: int) -> nn.Module:
 def load_custom(uri: Uri, options: Options) -> Loaded:
     """The encoder or module that a function of the user's own file returns; the file is executed.
 
+    Its attribute `pretrained`, True or False, says whether it was trained. Either way its weights are
+    compared with a fresh initialisation, and `details["weights_look"]` and the name say what they look like.
+
     Raises:
         DataError: if the file does not exist or its code fails.
         UsageError: if it has no such function, or the function returns something else.
@@ -143,9 +147,19 @@ def load_custom(uri: Uri, options: Options) -> Loaded:
     else:
         encoder = backbones.wrap(model, norm=options.norm, img_size=options.img_size)
     check_facts(encoder, options, what=f"{function}() of {path.name}")
-    details: dict[str, Any] = {"networks": ["model"], "epoch": None}
-    arch = arch_of(encoder)
-    return Loaded(encoder, "custom", "model", arch, details, name=f"{path.stem}:{function}")
+    pretrained, look = stated_pretraining(model), examine(encoder).look
+    suffix = (
+        " untrained" if pretrained is False else " looks untrained" if look == UNTRAINED else ""
+    )
+    return Loaded(
+        encoder,
+        "custom",
+        "model",
+        arch_of(encoder),
+        {"networks": ["model"], "epoch": None, "weights_look": look},
+        pretrained=pretrained,
+        name=f"{path.stem}:{function}{suffix}",
+    )
 
 
 def _call(path: Path, function: str) -> Any:

@@ -11,7 +11,8 @@ MODELS = (
     "timm:NAME                             pretrained weights from the timm hub, e.g. "
     "timm:vit_small_patch16_224.dino",
     "timm:NAME?pretrained=false&seed=0     an untrained encoder, labelled so",
-    "custom:FILE.py:FUNCTION               a function of yours that returns the model",
+    "custom:FILE.py:FUNCTION               a function of yours that returns the model; its attribute "
+    "`pretrained`, True or False, says whether it was trained",
 )
 
 
