@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdssl_bench.errors import DataError
-from sdssl_bench.threads import ahead
 from sdssl_bench.resizing import resize
+from sdssl_bench.threads import ahead
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
