@@ -58,7 +58,7 @@ def resize_by_numpy(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray
     if (height, width) == (2 * size[0], 2 * size[1]):
         # OpenCV halves by the mean of 2 x 2 pixels.
         quads = pixels.reshape(size[0], 2, size[1], 2, channels).sum((1, 3), dtype=np.int32)
-        return ((quads + 2) >> 2).astype(np.uint8)
+        return np.asarray((quads + 2) >> 2, np.uint8)
     # Beyond the last centres the border's column counts alone; of rows, OpenCV adds it to itself.
     x, along = _positions(width, size[1])
     along[(x < 0) | (x >= width - 1)] = 0
@@ -68,7 +68,7 @@ def resize_by_numpy(pixels: NDArray[np.uint8], size: tuple[int, int]) -> NDArray
     y, down = _positions(height, size[0])
     upper, lower = _weights(down)[..., None, None]
     above, below = rows[y.clip(0, height - 1)], rows[(y + 1).clip(0, height - 1)]
-    return (((above * upper >> 16) + (below * lower >> 16) + 2) >> 2).astype(np.uint8)
+    return np.asarray(((above * upper >> 16) + (below * lower >> 16) + 2) >> 2, np.uint8)
 
 
 def _positions(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -81,4 +81,4 @@ def _positions(source: int, target: int) -> tuple[NDArray[np.int64], NDArray[np.
 
 def _weights(distance: NDArray[np.float32]) -> NDArray[np.int32]:
     """[2, n] weights of the pixels before and after, in 1/2048."""
-    return np.rint(np.stack([1 - distance, distance]) * 2048).astype(np.int32)
+    return np.asarray(np.rint(np.stack([1 - distance, distance]) * 2048), np.int32)
