@@ -21,8 +21,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from davis_twins import dense_j_and_f  # noqa: E402
-from sdssl_bench.datasets.davis import VAL_FRAMES  # noqa: E402
+from sdssl_bench.datasets import spec  # noqa: E402
 from sdssl_bench.davis import read_mask, write_mask  # noqa: E402
+
+VAL_FRAMES = spec("davis").sizes
 
 
 def blobs(rng: np.random.Generator, frames: int, objects: int, size: tuple[int, int]) -> np.ndarray:

@@ -37,11 +37,12 @@ def open_images(data: str, data_root: Path | None) -> ImageSet:
         DataError: if there are no such images.
     """
     folder = Path(data).expanduser()
-    if data not in datasets.NAMES and not data.startswith("folder:"):
+    named = datasets.names("classification")
+    if data not in named and not data.startswith("folder:"):
         if not folder.is_dir():
             raise DataError(
                 f"--data takes a folder of images, shards such as 'x/{{000..146}}.tar', or one of "
-                f"{', '.join(datasets.NAMES)}; found '{data}', which is none of them."
+                f"{', '.join(named)}; found '{data}', which is none of them."
             )
         root = folder / "train" if (folder / "train").is_dir() else folder
         names = list_images(root)

@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from sdssl_bench import datasets
 from sdssl_bench.pretrain.assembly import build_model
 from sdssl_bench.pretrain.config import PretrainConfig, flag
 from sdssl_bench.pretrain.presets import REGISTER, expected_scores
 from sdssl_bench.pretrain.sdssl import SDSSL
 
-IMAGENET = 1_281_167
+IMAGENET = datasets.spec("imagenet").sizes["train"]
 """Images the presets' epochs are planned for where no data are named."""
 PROBE = 4
 """Images on the meta device; counts are divided by it."""

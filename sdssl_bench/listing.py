@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from sdssl_bench import datasets
-from sdssl_bench.datasets.layout import layout
-from sdssl_bench.datasets.own_layouts import OWN_LAYOUTS
 from sdssl_bench.errors import UsageError, did_you_mean
 
 
@@ -95,10 +93,12 @@ def protocol_lines() -> list[str]:
 def dataset_lines() -> list[str]:
     """One line per dataset: name, classes, images, headline metric."""
     lines = []
-    for name, spec in datasets.SPECS.items():
-        sizes = " + ".join(f"{split} {count:,}" for split, count in spec.sizes.items())
-        lines.append(f"{name:<12} {spec.num_classes:>5} classes  {sizes:<32} {spec.headline}")
-    lines += [f"{name:<12} {text.splitlines()[0]}" for name, text in OWN_LAYOUTS.items()]
+    for spec in map(datasets.spec, datasets.names()):
+        text = f"{spec.title}: {spec.contents}"
+        if spec.kind == "classification":
+            sizes = " + ".join(f"{split} {count:,}" for split, count in spec.sizes.items())
+            text = f"{spec.num_classes:>5} classes  {sizes:<32} {spec.headline}"
+        lines.append(f"{spec.name:<12} {text}")
     return [*lines, "folder:PATH  your own images: PATH/train/CLASS/*, PATH/val|test/CLASS/*"]
 
 
@@ -109,16 +109,13 @@ def describe(name: str) -> str:
         UsageError: if there is none of that name.
     """
     sources = task_sources()
-    if name in datasets.SPECS:
-        return layout(name)
-    if name in OWN_LAYOUTS and name not in sources:
-        return OWN_LAYOUTS[name]
+    if name in datasets.names() and name not in sources:
+        return datasets.layout(name)
     task, _, preset = name.partition("@")[0].partition("/")
     if task not in sources:
         known = [
             *sources,
-            *datasets.SPECS,
-            *OWN_LAYOUTS,
+            *datasets.names(),
             *(f"{t.name}/{p}" for t in sources.values() for p in t.presets),
         ]
         raise UsageError(did_you_mean("task, dataset or protocol", name, known))

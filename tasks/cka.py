@@ -37,7 +37,7 @@ class Task:
     name: ClassVar[str] = "cka"
     version: ClassVar[int] = 1
     ranked: ClassVar[bool] = False
-    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
     default_datasets: ClassVar[tuple[str, ...]] = ()
     accepts_folder: ClassVar[bool] = True
     inputs: ClassVar[tuple[str, ...]] = ("against",)

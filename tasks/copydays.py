@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from sdssl_bench import gallery
 from sdssl_bench.copy_detection import CopyFeatures, CopyScores, score_copies
-from sdssl_bench.datasets import copydays
+from sdssl_bench.datasets import copydays, names
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.copydays import CopydaysData
-from sdssl_bench.datasets.extra_images import describe_extra, load_extra
+from sdssl_bench.datasets.image_files import describe_extra, load_extra
 from sdssl_bench.datasets.transforms import Preprocess, preprocess
 from sdssl_bench.distributed import is_main_process, resolve_device
 from sdssl_bench.encoder import Encoder
@@ -52,8 +52,8 @@ class Task:
 
     name: ClassVar[str] = "copydays"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = (copydays.NAME,)
-    default_datasets: ClassVar[tuple[str, ...]] = (copydays.NAME,)
+    datasets: ClassVar[tuple[str, ...]] = names("copies")
+    default_datasets: ClassVar[tuple[str, ...]] = ("copydays",)
     accepts_folder: ClassVar[bool] = False
     artifacts: ClassVar[tuple[str, ...]] = ("gallery",)
     inputs: ClassVar[tuple[str, ...]] = ("distractors", "whitening")
@@ -94,7 +94,7 @@ class Task:
 
     def load_data(self, name: str, ctx: RunContext) -> Inputs:
         """The copies, verified; distractors and whitening images if folders were given."""
-        data = copydays.load(data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+        data = copydays.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
         if ctx.limit is not None:
             data = copydays.limited(data, ctx.limit)
         apart: list[ImageSet] = [data.images]

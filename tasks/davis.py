@@ -19,7 +19,7 @@ import numpy as np
 
 from sdssl_bench import distributed
 from sdssl_bench.affinities import SHAPES, Rule
-from sdssl_bench.datasets import davis
+from sdssl_bench.datasets import davis, names
 from sdssl_bench.datasets.davis import DavisData
 from sdssl_bench.davis import (
     GLOBAL,
@@ -46,8 +46,8 @@ class Task:
 
     name: ClassVar[str] = "davis"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = (davis.NAME,)
-    default_datasets: ClassVar[tuple[str, ...]] = (davis.NAME,)
+    datasets: ClassVar[tuple[str, ...]] = names("video")
+    default_datasets: ClassVar[tuple[str, ...]] = ("davis",)
     accepts_folder: ClassVar[bool] = True
     artifacts: ClassVar[tuple[str, ...]] = ("masks", "strips", "csv")
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

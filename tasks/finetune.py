@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.identity import describe
+from sdssl_bench.datasets.loading import describe
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
@@ -48,7 +48,7 @@ class Task:
 
     name: ClassVar[str] = "finetune"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
     default_datasets: ClassVar[tuple[str, ...]] = ()
     accepts_folder: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -18,7 +18,7 @@ import numpy as np
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.identity import describe
+from sdssl_bench.datasets.loading import describe
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import POOLINGS, Encoder
@@ -35,7 +35,7 @@ class Task:
 
     name: ClassVar[str] = "knn"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
     default_datasets: ClassVar[tuple[str, ...]] = ()
     accepts_folder: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 from sdssl_bench import datasets as classification
 from sdssl_bench.backbones import ResNetEncoder
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.identity import describe
+from sdssl_bench.datasets.loading import describe
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import Encoder
@@ -54,7 +54,7 @@ class Task:
 
     name: ClassVar[str] = "linear"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = classification.NAMES
+    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
     default_datasets: ClassVar[tuple[str, ...]] = ()
     accepts_folder: ClassVar[bool] = True
     shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {"features": ("features",)}

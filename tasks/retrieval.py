@@ -19,9 +19,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets import roxford_rparis
+from sdssl_bench.datasets import names, roxford_rparis
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.extra_images import describe_extra, load_extra
+from sdssl_bench.datasets.image_files import describe_extra, load_extra
 from sdssl_bench.datasets.roxford_rparis import RetrievalData
 from sdssl_bench.distributed import is_main_process, resolve_device
 from sdssl_bench.encoder import POOLINGS, Encoder
@@ -50,8 +50,8 @@ class Task:
 
     name: ClassVar[str] = "retrieval"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = roxford_rparis.NAMES
-    default_datasets: ClassVar[tuple[str, ...]] = roxford_rparis.NAMES
+    datasets: ClassVar[tuple[str, ...]] = names("retrieval")
+    default_datasets: ClassVar[tuple[str, ...]] = ("roxford5k", "rparis6k")
     accepts_folder: ClassVar[bool] = False
     artifacts: ClassVar[tuple[str, ...]] = ("gallery",)
     inputs: ClassVar[tuple[str, ...]] = ("distractors",)
@@ -83,11 +83,11 @@ class Task:
     imsize_oxford: int = 224
     """Longest side in pixels, never enlarged; DINO eval_image_retrieval.py for Oxford."""
     imsize_paris: int = 512
-    """The same for Paris."""
+    """The same for Paris and any further set."""
     scales_oxford: tuple[float, ...] = (1.0,)
     """Factors of that size whose features are averaged; DINO: one scale on Oxford."""
     scales_paris: tuple[float, ...] = (1.0, 0.7071067811865476, 0.5)
-    """The same for Paris; DINO: three."""
+    """The same for Paris and any further set; DINO: three."""
     query_crop: bool = False
     """Crop queries to their landmark before shrinking; revisitop does, DINO and SDSSL do not."""
     pool: str = "cls"
@@ -106,7 +106,7 @@ class Task:
             raise UsageError(did_you_mean("pooling", self.pool, POOLINGS))
         if self.num_distractors < 1 or min(self.curve, default=0) < 0 or not self.gem_p > 0:
             raise UsageError("num_distractors, curve and gem_p must be positive.")
-        for name in ("roxford5k", "rparis6k"):
+        for name in self.datasets:
             self.geometry(name, 1)
 
     def geometry(self, dataset: str, patch: int) -> Geometry:

@@ -7,21 +7,30 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-from sdssl_bench.datasets.mini import MARKER, MINI_SETS, make_mini
+from sdssl_bench.datasets import spec
+from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.spec import MARKER, Miniature
 
 
 @cache
 def shared_mini() -> Path:
-    """All ten miniatures; never written to by a test."""
+    """All miniatures; never written to by a test."""
     folder = Path(tempfile.mkdtemp(prefix="sdssl-mini-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     make_mini(folder / "mini")
     return folder / "mini"
 
 
+def mini_of(name: str) -> Miniature:
+    """How the miniature of a set is made."""
+    mini = spec(name).mini
+    assert mini is not None
+    return mini
+
+
 def copy_of(name: str, to: Path) -> Path:
     """A data root that holds one set and the marker; returns the set's folder."""
-    folder = MINI_SETS[name].folder
+    folder = mini_of(name).folder
     shutil.copytree(shared_mini() / folder, to / folder)
     shutil.copy(shared_mini() / MARKER, to / MARKER)
     inner = to / folder / "data"

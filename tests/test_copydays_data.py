@@ -50,7 +50,7 @@ def official(tmp_path) -> Path:
 
 
 def test_the_official_layout_has_3212_files_and_each_copy_its_original(official) -> None:
-    data = copydays.load(data_root=official.parent)
+    data = copydays.load("copydays", data_root=official.parent)
     assert (data.name, data.variant, len(data.images)) == ("copydays", "official", 3212)
     assert {block: len(rows) for block, rows in data.rows.items()} == {
         "original": 157, "strong": 229, **dict.fromkeys(ONE_EACH, 157),
@@ -66,8 +66,8 @@ def test_a_missing_file_is_an_error_and_never_a_shift(official, block) -> None:
     victim = sorted((official / block).iterdir())[40]
     victim.unlink()
     with pytest.raises(DataError, match=f"{block}: "):
-        copydays.load(data_root=official.parent)
-    data = copydays.load(data_root=official.parent, allow_partial=True)
+        copydays.load("copydays", data_root=official.parent)
+    data = copydays.load("copydays", data_root=official.parent, allow_partial=True)
     assert data.variant == "partial"
     for name, rows in data.rows.items():
         for row, target in zip(rows, data.targets[name], strict=True):
@@ -80,26 +80,26 @@ def test_a_missing_block_and_a_stray_or_double_copy_are_named(official) -> None:
     (official / "strong" / "999901.jpg").write_bytes(b"x")
     (official / "jpegqual" / "3" / "200001.jpg").write_bytes(b"x")
     with pytest.raises(DataError) as caught:
-        copydays.load(data_root=official.parent)
+        copydays.load("copydays", data_root=official.parent)
     text = str(caught.value)
     assert "crops/40: no copy of 157 of 157 originals" in text
     assert "there is no original 999900" in text
     assert "jpegqual/3: two files are copies of one original" in text
-    data = copydays.load(data_root=official.parent, allow_partial=True)
+    data = copydays.load("copydays", data_root=official.parent, allow_partial=True)
     assert data.notes["partial"]["blocks_absent"] == ["crops/40"]
 
 
 def test_an_empty_file_counts_as_missing_and_a_strange_name_is_an_error(official) -> None:
     (official / "original" / "200000.jpg").write_bytes(b"")
     with pytest.raises(DataError, match="expected 157 files, found 156"):
-        copydays.load(data_root=official.parent)
+        copydays.load("copydays", data_root=official.parent)
     (official / "strong" / "thumb.jpg").write_bytes(b"x")
     with pytest.raises(DataError, match="named by number"):
-        copydays.load(data_root=official.parent)
+        copydays.load("copydays", data_root=official.parent)
 
 
 def test_a_made_set_has_the_layout_and_says_what_it_is(made) -> None:
-    data = copydays.load(data_root=made)
+    data = copydays.load("copydays", data_root=made)
     assert (data.name, data.variant) == ("copydays-attacks", "folder")
     assert set(data.rows) == set(BLOCKS)
     assert all(len(data.rows[block]) == 6 for block in ONE_EACH)

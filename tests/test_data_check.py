@@ -6,17 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from mini_data import copy_of, shared_mini
-from sdssl_bench.datasets import NAMES, SPECS, load
+from mini_data import copy_of, mini_of, shared_mini
+from sdssl_bench.datasets import load, names, spec
 from sdssl_bench.datasets.check import check, render
-from sdssl_bench.datasets.mini import MARKER, MINI_SETS
+from sdssl_bench.datasets.spec import MARKER
 from sdssl_bench.errors import UsageError
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names("classification"))
 def test_a_complete_copy_is_ok(name: str) -> None:
     report = check(name, data_root=shared_mini(), decode=True)
-    mini = MINI_SETS[name]
+    mini = mini_of(name)
     assert (report.ok, report.state, report.variant) == (True, "complete", "mini")
     assert report.problems == report.unreadable == ()
     assert report.num_classes == {"expected": mini.classes, "found": mini.classes}
@@ -68,7 +68,7 @@ def test_an_incomplete_copy_names_the_files_and_the_source(tmp_path: Path) -> No
     assert (report.ok, report.state, report.variant) == (False, "incomplete", "partial")
     assert report.counts["train"]["found"] == 119
     text = render(report)
-    for part in ("NOT OK", train.names[0], "102flowers.tgz", "setid.mat", SPECS["flowers"].home):
+    for part in ("NOT OK", train.names[0], "102flowers.tgz", "setid.mat", spec("flowers").home):
         assert part in text
 
 
@@ -102,7 +102,7 @@ def test_official_list_files_are_held_against_their_md5(tmp_path: Path) -> None:
     copy_of("flowers", tmp_path)
     (tmp_path / MARKER).unlink()
     report = check("flowers", data_root=tmp_path)
-    expected = SPECS["flowers"].file_md5["setid.mat"]
+    expected = spec("flowers").file_md5["setid.mat"]
     assert any(p.startswith(f"setid.mat: expected md5 {expected}") for p in report.problems)
     assert "md5" not in " ".join(report.verified)
 

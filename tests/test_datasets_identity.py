@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-import sdssl_bench.datasets as datasets
 from mini_data import copy_of, shared_mini
-from sdssl_bench.datasets import NAMES, SPECS, load
+from sdssl_bench.datasets import load, names, spec
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names("classification"))
 def test_the_fingerprint_knows_neither_place_nor_time(tmp_path: Path, name: str) -> None:
     folder = copy_of(name, tmp_path / "elsewhere")
     for path in folder.rglob("*"):
@@ -107,15 +106,15 @@ def test_the_table_is_that_of_the_protocol() -> None:
         "nabirds": (555, 23_929, 24_633, 0),
         "imagenet": (1000, 1_281_167, 50_000, 0),
     }
-    assert tuple(table) == NAMES
+    assert tuple(table) == names("classification")
     for name, row in table.items():
-        spec = SPECS[name]
-        assert (spec.num_classes, spec.sizes["train"], spec.sizes["test"], spec.val) == row
-        assert spec.citation
-        assert spec.licence
-        assert spec.home.startswith("http")
+        entry = spec(name)
+        assert (entry.num_classes, entry.sizes["train"], entry.sizes["test"], entry.val) == row
+        assert entry.citation
+        assert entry.licence
+        assert entry.home.startswith("http")
         assert all(
-            len(md5) in (0, 32) for md5 in (*spec.archives.values(), *spec.file_md5.values())
+            len(md5) in (0, 32) for md5 in (*entry.archives.values(), *entry.file_md5.values())
         )
 
 
@@ -127,7 +126,7 @@ def test_listing_the_sets_imports_nothing_heavy() -> None:
         "import sys, sdssl_bench.datasets as d; d.layout('cub');"
         "print([m for m in ('torch', 'numpy', 'PIL', 'scipy') if m in sys.modules])"
     )
-    root = Path(datasets.__file__).parents[2]
+    root = Path(__file__).parents[1]
     out = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )

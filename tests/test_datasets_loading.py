@@ -6,26 +6,26 @@ from pathlib import Path
 
 import pytest
 
-from mini_data import copy_of, shared_mini
-from sdssl_bench.datasets import NAMES, SPECS, layout, load
-from sdssl_bench.datasets.mini import MARKER, MINI_SETS
+from mini_data import copy_of, mini_of, shared_mini
+from sdssl_bench.datasets import layout, load, names, spec
+from sdssl_bench.datasets.spec import MARKER
 from sdssl_bench.errors import DataError, UsageError
 
-FILE_SETS = [name for name in NAMES if not name.startswith("cifar")]
+FILE_SETS = [name for name in names("classification") if not name.startswith("cifar")]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names("classification"))
 def test_the_data_root_may_be_the_parent_or_the_set_itself(name: str) -> None:
     parent = load(name, data_root=shared_mini())
-    itself = load(name, data_root=shared_mini() / MINI_SETS[name].folder)
+    itself = load(name, data_root=shared_mini() / mini_of(name).folder)
     assert itself.train.fingerprint == parent.train.fingerprint
     assert itself.variant == "mini"
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names("classification"))
 def test_every_listed_folder_is_found(tmp_path: Path, name: str) -> None:
     source = copy_of(name, tmp_path / "source")
-    for folder in (f for f in SPECS[name].folders if f):
+    for folder in (f for f in spec(name).folders if f):
         root = tmp_path / folder.replace("/", "_")
         (root / folder).parent.mkdir(parents=True)
         (root / folder).symlink_to(source, target_is_directory=True)
@@ -33,17 +33,17 @@ def test_every_listed_folder_is_found(tmp_path: Path, name: str) -> None:
         assert load(name, data_root=root).train.root == root / folder
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names("classification"))
 def test_a_set_that_is_not_there_is_explained(tmp_path: Path, name: str) -> None:
     with pytest.raises(DataError) as caught:
         load(name, data_root=tmp_path)
     text = str(caught.value)
-    spec = SPECS[name]
-    for folder in spec.folders:
+    entry = spec(name)
+    for folder in entry.folders:
         assert str(tmp_path / folder) in text
-    for word in (spec.title, spec.home, *spec.archives, *spec.archives.values()):
+    for word in (entry.title, entry.home, *entry.archives, *entry.archives.values()):
         assert word in text
-    for line in spec.tree.strip().splitlines():
+    for line in entry.tree.strip().splitlines():
         assert line.strip() in text
 
 
@@ -67,13 +67,15 @@ def test_an_unknown_name_suggests_the_closest() -> None:
         layout("nabird")
 
 
-@pytest.mark.parametrize("name", [*NAMES, "folder", "folder:/x"])
+@pytest.mark.parametrize("name", [*names(), "folder", "folder:/x"])
 def test_every_layout_is_described(name: str) -> None:
     text = layout(name)
-    assert "test" in text
-    if name in SPECS:
-        assert SPECS[name].licence in text
-        assert f"{SPECS[name].sizes['train']:,}" in text
+    if name.startswith("folder"):
+        assert "test/CLASS" in text
+        return
+    entry = spec(name)
+    for part in (entry.title, entry.contents, entry.licence, entry.home, *entry.archives):
+        assert part in text
 
 
 def remove_images(name: str, to: Path, split: str, count: int) -> list[str]:
@@ -90,7 +92,7 @@ def remove_images(name: str, to: Path, split: str, count: int) -> list[str]:
 @pytest.mark.parametrize("name", FILE_SETS)
 def test_an_incomplete_copy_is_an_error_that_says_everything(tmp_path: Path, name: str) -> None:
     gone = remove_images(name, tmp_path, "train", 3)
-    mini = MINI_SETS[name]
+    mini = mini_of(name)
     total = mini.classes * mini.train
     with pytest.raises(DataError) as caught:
         load(name, data_root=tmp_path)

@@ -8,7 +8,7 @@ from scipy.io import loadmat
 
 import real_layouts
 from real_layouts import SHARED
-from sdssl_bench.datasets import SPECS, load
+from sdssl_bench.datasets import load, spec
 from sdssl_bench.datasets.inspection import inspect
 from sdssl_bench.datasets.mat_sets import read_flowers
 from sdssl_bench.errors import DataError
@@ -27,7 +27,7 @@ def nabirds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_cub_has_the_official_counts() -> None:
-    found = inspect(SPECS["cub"], SHARED / "cub200_metadata")
+    found = inspect(spec("cub"), SHARED / "cub200_metadata")
     assert {k: len(v.present) for k, v in found.splits.items()} == {"train": 5994, "test": 5794}
     assert len(found.class_names) == 200
     assert found.class_names[16] == "017.Cardinal"
@@ -44,7 +44,7 @@ def test_cub_without_images_is_incomplete_and_cannot_be_partial() -> None:
 
 
 def test_nabirds_has_555_classes_in_the_numeric_order_of_its_sparse_ids(nabirds: Path) -> None:
-    found = inspect(SPECS["nabirds"], nabirds)
+    found = inspect(spec("nabirds"), nabirds)
     assert {k: len(v.present) for k, v in found.splits.items()} == {"train": 23929, "test": 24633}
     lines = (nabirds / "nabirds/image_class_labels.txt").read_text().split()[1::2]
     nodes = sorted(int(node) for node in set(lines))
@@ -86,7 +86,7 @@ def test_the_official_cars_lists_have_the_official_counts(tmp_path: Path) -> Non
     devkit = SHARED / "stanford_cars20/devkit"
     annotations = loadmat(devkit / "cars_train_annos.mat", squeeze_me=True)["annotations"]
     assert len(annotations) == 8144
-    found = inspect(SPECS["cars"], real_layouts.cars(tmp_path))
+    found = inspect(spec("cars"), real_layouts.cars(tmp_path))
     assert len(found.class_names) == 196
     assert found.class_names[0] == "AM General Hummer SUV 2000"
     train = found.splits["train"].listing

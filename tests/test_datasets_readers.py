@@ -5,22 +5,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mini_data import copy_of, shared_mini
-from sdssl_bench.datasets import NAMES, SPECS, load
+from mini_data import copy_of, mini_of, shared_mini
+from sdssl_bench.datasets import load, names, spec
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.mini import MINI_SETS
 from sdssl_bench.datasets.photographs import REGIONS
 from sdssl_bench.errors import DataError
 
 HEADLINES = {"flowers": "mean_per_class", "pets": "mean_per_class", "aircraft": "mean_per_class"}
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names("classification"))
 def test_every_miniature_loads_complete_through_the_official_reader(name: str) -> None:
     data = load(name, data_root=shared_mini())
-    mini = MINI_SETS[name]
+    mini = mini_of(name)
     assert (data.variant, data.name) == ("mini", name)
-    assert data.headline == HEADLINES.get(name, "top1") == SPECS[name].headline
+    assert data.headline == HEADLINES.get(name, "top1") == spec(name).headline
     for images, per_class in ((data.train, mini.train), (data.test, mini.test)):
         assert np.bincount(images.targets).tolist() == [per_class] * mini.classes
         assert len(images) == images.expected == len(images.names) == len(set(images.names))
@@ -36,10 +35,10 @@ def mean_colour(data: ClassificationData, split: str, target: int) -> np.ndarray
     return np.mean([np.asarray(images.load(int(i))).mean((0, 1)) for i in rows], axis=0)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if not n.startswith("cifar")])
+@pytest.mark.parametrize("name", [n for n in names("classification") if not n.startswith("cifar")])
 def test_labels_are_not_shifted(name: str) -> None:
     # Class c of a miniature is photograph first + c, and grey textures differ from flowers in colour.
-    mini = MINI_SETS[name]
+    mini = mini_of(name)
     data = load(name, data_root=shared_mini())
     files = [Path(REGIONS[(mini.first + c) % len(REGIONS)].file).stem for c in range(mini.classes)]
     grey = {"brick", "grass", "camera", "gravel", "text", "cell"}

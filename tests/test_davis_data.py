@@ -10,8 +10,10 @@ from typer.testing import CliRunner
 
 from davis_videos import blocks, write_video
 from sdssl_bench.cli import app
-from sdssl_bench.datasets.davis import MINI_VIDEOS, NUM_OBJECTS, VAL_FRAMES, load
+from sdssl_bench.datasets import spec
+from sdssl_bench.datasets.davis import load
 from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini_davis import VIDEOS
 from sdssl_bench.davis import read_mask, write_mask
 from sdssl_bench.errors import DataError
 
@@ -24,9 +26,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_val_has_the_official_counts() -> None:
-    assert len(VAL_FRAMES) == 30
-    assert sum(VAL_FRAMES.values()) == 1999
-    assert NUM_OBJECTS == 61
+    entry = spec("davis")
+    assert len(entry.sizes) == 30
+    assert sum(entry.sizes.values()) == 1999
+    assert entry.num_classes == 61
 
 
 def test_a_folder_of_videos_is_read_in_order(root: Path) -> None:
@@ -111,7 +114,7 @@ def test_official_val_is_never_taken_for_complete(root: Path) -> None:
 
 def test_an_official_sequence_needs_its_official_number_of_frames(tmp_path: Path) -> None:
     write_video(tmp_path / "DAVIS", "goat", blocks((5, 7), 4, patch=8))
-    write_video(tmp_path / "DAVIS", "judo", blocks((5, 7), VAL_FRAMES["judo"], patch=8))
+    write_video(tmp_path / "DAVIS", "judo", blocks((5, 7), spec("davis").sizes["judo"], patch=8))
     rest = load("davis", data_root=tmp_path, allow_partial=True)
     assert [video.name for video in rest.videos] == ["judo"]
     assert rest.variant == "partial"
@@ -126,7 +129,7 @@ def test_the_miniature_is_complete_exact_and_the_same_for_the_same_seed(tmp_path
     assert one.variant == "mini"
     assert one.fingerprint == two.fingerprint
     for video, again in zip(one.videos, two.videos):
-        expected = MINI_VIDEOS[video.name]
+        expected = VIDEOS[video.name]
         assert (video.size, len(video.frames), video.num_objects) == (
             expected.size, expected.frames, expected.objects,
         )  # fmt: skip

@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 from mini_data import shared_mini
-from sdssl_bench.datasets import NAMES, load, photographs
+from sdssl_bench.datasets import load, names, photographs
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.mini import MARKER, MINI_SETS, make_mini
+from sdssl_bench.datasets.mini import make_mini, miniatures
+from sdssl_bench.datasets.spec import MARKER
 from sdssl_bench.errors import DataError, UsageError
 
 
@@ -28,7 +29,7 @@ def digests(root: Path) -> dict[str, str]:
 
 def test_every_set_has_a_miniature_of_few_megabytes(tmp_path: Path) -> None:
     make_mini(tmp_path / "mini")
-    assert set(MINI_SETS) >= set(NAMES)
+    assert set(miniatures()) == set(names())
     assert sum(p.stat().st_size for p in (tmp_path / "mini").rglob("*")) < 30e6
     assert digests(tmp_path / "mini") == digests(shared_mini())
     assert [path.name for path in tmp_path.iterdir()] == ["mini"]
@@ -108,7 +109,7 @@ def tiny(images: ImageSet) -> np.ndarray:
     return np.stack([row / np.linalg.norm(row) for row in rows])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", names("classification"))
 def test_nearest_neighbours_on_pixels_learn_something_but_not_everything(name: str) -> None:
     data = load(name, data_root=shared_mini())
     nearest = (tiny(data.test) @ tiny(data.train).T).argmax(1)
@@ -192,7 +193,7 @@ def test_a_failure_leaves_neither_half_a_copy_nor_scraps(
         if next(shots, None) is None:
             raise OSError("No space left on device")
 
-    monkeypatch.setattr("sdssl_bench.datasets.mini_fine_grained.save_jpeg", full_disk)
+    monkeypatch.setattr("sdssl_bench.datasets.mini_classification.save_jpeg", full_disk)
     with pytest.raises(OSError, match="No space"):
         make_mini(root, names=["cifar10", "dogs"])
     assert digests(root) == before

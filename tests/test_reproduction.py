@@ -62,7 +62,7 @@ def test_every_evaluation_command_names_a_task_and_datasets(number: int) -> None
         task = words[words.index("--task") + 1]
         assert task in task_sources()
         if "--dataset" in words:
-            known = {*datasets.NAMES, "roxford5k", "rparis6k"}
+            known = {*datasets.names("classification"), *datasets.names("retrieval")}
             assert set(words[words.index("--dataset") + 1].split(",")) <= known
         if "--protocol" in words:
             assert words[words.index("--protocol") + 1] in task_sources()[task].presets

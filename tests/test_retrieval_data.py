@@ -12,10 +12,9 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sdssl_bench.cli import app
-from sdssl_bench.datasets import roxford_rparis
-from sdssl_bench.datasets.extra_images import load_extra
+from sdssl_bench.datasets import names, roxford_rparis, spec
 from sdssl_bench.datasets.ground_truth import read_ground_truth
-from sdssl_bench.datasets.image_files import image_files, sample, shared_images
+from sdssl_bench.datasets.image_files import image_files, load_extra, sample, shared_images
 from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.datasets.mini_retrieval import EASY, HARD, JUNK, LANDMARK, shown
 from sdssl_bench.errors import DataError
@@ -97,7 +96,7 @@ def test_a_missing_or_broken_file_is_an_error(tmp_path) -> None:
     (tmp_path / "gnd.json").write_text("{")
     with pytest.raises(DataError, match="expected JSON"):
         read_ground_truth(tmp_path / "gnd.json")
-    with pytest.raises(DataError, match=r"roxford5k was not found.*gnd_roxford5k\.pkl"):
+    with pytest.raises(DataError, match=r"roxford5k\) was not found.*gnd_roxford5k\.pkl"):
         roxford_rparis.load("roxford5k", data_root=tmp_path)
 
 
@@ -115,7 +114,7 @@ def read_ground_truth_of(content):
     return _parse(content)
 
 
-@pytest.mark.parametrize("name", roxford_rparis.NAMES)
+@pytest.mark.parametrize("name", names("retrieval"))
 def test_miniatures_are_complete_and_have_all_three_labels(mini, name) -> None:
     data = roxford_rparis.load(name, data_root=mini)
     assert data.variant == "mini"
@@ -188,10 +187,10 @@ def test_data_check_reports_complete_incomplete_and_unreadable_copies(mini, tmp_
 @needs_shared
 def test_official_files_restricted_to_the_images_here_equal_the_restricted_lists() -> None:
     sizes = {}
-    for name in roxford_rparis.NAMES:
+    for name in names("retrieval"):
         truth = read_ground_truth(SHARED / name / f"gnd_{name}.pkl")
         sizes[name] = {"queries": len(truth.queries), "database": len(truth.database)}
-    assert sizes == roxford_rparis.SIZES
+    assert sizes == {name: spec(name).sizes for name in names("retrieval")}
     data = roxford_rparis.load("rparis6k", data_root=SHARED, allow_partial=True)
     mini = read_ground_truth(SHARED / "rparis6k" / "gnd_rparis6k_mini.json")
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets.base import ClassificationData, ImageSet
-from sdssl_bench.datasets.identity import describe
+from sdssl_bench.datasets.loading import describe
 from sdssl_bench.errors import DataError
 from sdssl_bench.results import digest
 from sdssl_bench.task import DatasetInfo

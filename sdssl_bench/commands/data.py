@@ -1,6 +1,5 @@
 """`sdssl-bench data`: check datasets, show their expected layout, make miniature versions."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -27,33 +26,19 @@ def check(
 
     sdssl-bench data check cifar10 flowers --data-root /data
     """
-    from functools import partial
     from json import dumps
 
     from sdssl_bench import datasets
-    from sdssl_bench.datasets.check import CheckReport, render
     from sdssl_bench.datasets.check import check as check_one
-    from sdssl_bench.datasets.davis_check import check_davis
-    from sdssl_bench.datasets.retrieval_check import check_copydays, check_revisited
-    from sdssl_bench.errors import DataError, UsageError, did_you_mean
+    from sdssl_bench.datasets.check import render
+    from sdssl_bench.errors import DataError
     from sdssl_bench.terminal import show
 
-    # Sets that are no classification sets have checks of their own.
-    own: dict[str, Callable[..., CheckReport]] = {
-        "davis": check_davis,
-        "roxford5k": partial(check_revisited, "roxford5k"),
-        "rparis6k": partial(check_revisited, "rparis6k"),
-        "copydays": check_copydays,
-    }
-    known = (*datasets.NAMES, *own)
-    chosen = opt.comma_list(names or known)
+    chosen = opt.comma_list(names or datasets.names())
     for name in chosen:
-        if name not in known and not name.startswith("folder:"):
-            raise UsageError(did_you_mean("dataset", name, known))
+        datasets.layout(name)  # An unknown name ends the command before a check that takes hours.
     reports = [
-        own[name](data_root=data_root, decode=decode, num_workers=num_workers)
-        if name in own
-        else check_one(name, data_root=data_root, decode=decode, num_workers=num_workers)
+        check_one(name, data_root=data_root, decode=decode, num_workers=num_workers)
         for name in chosen
     ]
     if json:
@@ -68,11 +53,9 @@ def check(
 @app.command("layout")
 def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
     """Show the files a dataset is expected to have, and how it is officially obtained."""
-    from sdssl_bench.datasets.layout import layout as expected
-    from sdssl_bench.datasets.own_layouts import OWN_LAYOUTS
+    from sdssl_bench import datasets
 
-    own = OWN_LAYOUTS.get(name)
-    typer.echo(expected(name) if own is None else own)
+    typer.echo(datasets.layout(name))
 
 
 @app.command("mini")

@@ -45,12 +45,12 @@ def quickstart(
     """
     from sdssl_bench.commands.leaderboard import leaderboard
     from sdssl_bench.commands.report import report
-    from sdssl_bench.datasets.mini import make_mini
+    from sdssl_bench.datasets.mini import make_mini, miniatures
     from sdssl_bench.progress import Progress
 
     out = out.expanduser()
     data, results = out / "data", out / "results"
-    typer.echo(f"1/4 miniatures of 14 datasets from bundled photographs -> {data}")
+    typer.echo(f"1/4 miniatures of {len(miniatures())} datasets from bundled photographs -> {data}")
     make_mini(data)  # leaves an intact copy alone, mends a damaged one
     typer.echo(f"2/4 pretraining {' and '.join(PRESETS)}, half a minute")
     with Progress(quiet=not sys.stderr.isatty(), transient=True) as progress:
@@ -85,15 +85,20 @@ def quickstart(
 def benchmarks() -> "list[tuple[Task, str]]":
     """What is scored: every task that ranks on every miniature it takes, and the analysis of one."""
     from sdssl_bench import datasets, tasks
-    from sdssl_bench.datasets import roxford_rparis
+    from sdssl_bench.datasets.mini import miniatures
 
+    made = miniatures()
     # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
     views = {"imsize_oxford": "96", "imsize_paris": "96"}
     return [
-        *((tasks.load("knn"), name) for name in datasets.NAMES),
+        *((tasks.load("knn"), name) for name in made if name in datasets.names("classification")),
         (tasks.load("linear", "logreg"), "flowers"),
         (tasks.load("davis", None, {"short_side": "144"}), "davis"),
-        *((tasks.load("retrieval", None, views), name) for name in roxford_rparis.NAMES),
+        *(
+            (tasks.load("retrieval", None, views), name)
+            for name in made
+            if name in datasets.names("retrieval")
+        ),
         (tasks.load("copydays", None, {"imsize": "64"}), "copydays"),
         (tasks.load("analysis"), "cifar10"),
     ]

@@ -1,4 +1,4 @@
-"""The ten classification sets and `folder:PATH`, read from their official layouts and verified.
+"""All sets: read from their official layouts, verified, and made in miniature.
 
 Importing this package is cheap; numpy and the readers are imported when a set is loaded.
 """
@@ -6,18 +6,17 @@ Importing this package is cheap; numpy and the readers are imported when a set i
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdssl_bench.datasets.layout import layout
-from sdssl_bench.datasets.spec import DatasetSpec
-from sdssl_bench.datasets.specs import NAMES, SPECS
+from sdssl_bench.datasets.catalogue import layout, names, spec
+from sdssl_bench.datasets.spec import DatasetSpec, Miniature
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets.base import ClassificationData
 
-__all__ = ["NAMES", "SPECS", "DatasetSpec", "layout", "load"]
+__all__ = ["DatasetSpec", "Miniature", "layout", "load", "names", "spec"]
 
 
 def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> "ClassificationData":
-    """One of NAMES, or "folder:PATH"; see loading.load."""
+    """A classification set by name, or "folder:PATH"; see loading.load."""
     from sdssl_bench.datasets import loading
 
     return loading.load(name, data_root=data_root, allow_partial=allow_partial)

@@ -1,25 +1,24 @@
-"""`data check`: is a copy complete and right, and if not, what is missing and where does it come from."""
+"""`data check`: is a copy complete and right, and if not, what is missing and where does it come from.
 
-import hashlib
-import os
-from collections.abc import Sequence
+What all kinds of sets share; what is verified stands in the `check` of each kind's module.
+"""
+
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
-import numpy as np
-
-from sdssl_bench.datasets.base import (
-    ClassificationData,
-    ImageError,
-    ImageSet,
-    truncated_is_an_error,
-)
-from sdssl_bench.datasets.inspection import Inspection, inspect
-from sdssl_bench.datasets.layout import layout, spec
-from sdssl_bench.datasets.loading import load
+from sdssl_bench.datasets import catalogue
+from sdssl_bench.datasets.base import ImageError, ImageSet, truncated_is_an_error
+from sdssl_bench.datasets.spec import KINDS, NotFoundError
 from sdssl_bench.errors import DataError
+from sdssl_bench.threads import available_cpus
+
+_AHEAD = 4096
+"""Images given to the threads at once, so that a set of millions takes no memory."""
 
 
 @dataclass(frozen=True)
@@ -61,140 +60,82 @@ class CheckReport:
 def check(
     name: str, *, data_root: Path | None, decode: bool = False, num_workers: int | None = None
 ) -> CheckReport:
-    """Verify counts, classes, labels, splits, checksums of list files, and images if `decode`.
+    """Verify a set, and decode all its images if `decode`.
 
     Never raises for what is wrong with the data: that is the report.
+
+    Args:
+        name: of the set, or "folder:PATH" of classes.
+        data_root: folder that holds the sets, or the set itself.
+        decode: whether every image is decoded.
+        num_workers: threads that decode; all cores if None.
 
     Raises:
         UsageError: for an unknown name.
     """
-    if name.startswith("folder:"):
-        return _check_folder(name, decode, num_workers=num_workers)
-    entry = spec(name)
+    folder = name.startswith("folder:")
+    kind = "classification" if folder else catalogue.spec(name).kind
+    verify = resolve_name(f"{KINDS[kind]}:check")
     try:
-        found = inspect(entry, data_root)
+        report: CheckReport = verify(
+            name, data_root=data_root, decode=decode, num_workers=num_workers
+        )
     except DataError as error:
-        state = "not found" if "was not found" in str(error) or data_root is None else "wrong"
-        return CheckReport(name, False, state, problems=(str(error),), obtain=layout(name))
-    problems = [p.text for p in found.problems]
-    wrong = any(not p.tolerable for p in found.problems)
-    sums = [] if found.expected.marker else _checksum_problems(found)
-    unreadable = None
-    variant = None
-    if not wrong:
-        try:
-            data = load(name, data_root=data_root, allow_partial=True)
-        except DataError as error:
-            problems = [str(error)]
-        else:
-            variant = data.variant
-            unreadable = _unreadable(data, num_workers) if decode else None
-    state = "wrong" if wrong or sums else "incomplete" if problems else "complete"
+        state = "not found" if isinstance(error, NotFoundError) else "wrong"
+        layout = catalogue.layout(name)
+        obtain = "" if layout in str(error) else layout
+        return CheckReport(name, False, state, problems=(str(error),), obtain=obtain)
+    return report
+
+
+def outcome(
+    name: str,
+    *,
+    variant: str | None,
+    root: Path,
+    verified: Sequence[str],
+    problems: Sequence[str],
+    unreadable: tuple[str, ...] | None,
+) -> CheckReport:
+    """The report of a copy that was found and whose `problems`, if any, leave parts that can be scored."""
     return CheckReport(
         name=name,
-        ok=state == "complete" and not unreadable,
-        state=state,
+        ok=not problems and not unreadable,
+        state="incomplete" if problems else "complete",
         variant=variant,
-        root=str(found.root),
-        counts=_counts(found),
-        num_classes={"expected": found.expected.num_classes, "found": len(found.class_names)},
-        verified=_verified(found, sums, unreadable),
-        problems=tuple(problems + sums),
+        root=str(root),
+        verified=tuple(verified),
+        problems=tuple(problems),
         unreadable=unreadable,
-        obtain="" if state == "complete" else layout(name),
+        obtain=catalogue.layout(name) if problems else "",
     )
 
 
-def _counts(found: Inspection) -> dict[str, dict[str, int | None]]:
-    counts: dict[str, dict[str, int | None]] = {}
-    for split, facts in found.splits.items():
-        own = _per_class(facts.listing.targets[facts.present])
-        counts[split] = {"expected": found.expected.sizes[split], **own}
-    return counts
-
-
-def _per_class(targets: Any) -> dict[str, int | None]:
-    _, sizes = np.unique(targets, return_counts=True)
-    fewest, most = (int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0)
-    return {"found": len(targets), "classes": len(sizes), "fewest": fewest, "most": most}
-
-
-def _verified(
-    found: Inspection, sums: Sequence[str], unreadable: Sequence[str] | None
-) -> tuple[str, ...]:
-    text = " ".join(p.text for p in found.problems)
-    sizes = " and ".join(f"{n:,} {split}" for split, n in found.expected.sizes.items())
-    kind = "of this miniature" if found.expected.marker else "official"
-    statements = [] if found.problems else [f"all {sizes} images are there, the numbers {kind}"]
-    if "expected labels" not in text:
-        statements.append(f"labels lie in the {len(found.class_names):,} classes")
-    if "share" not in text and "more than once" not in text:
-        statements.append("train and test are disjoint by name, no item twice")
-    if not found.expected.marker and not sums and found.spec.file_md5:
-        statements.append("md5 of the list files or batches are the official ones")
-    if unreadable is not None and not unreadable:
-        statements.append("every image present decodes")
-    return tuple(statements)
-
-
-def _checksum_problems(found: Inspection) -> list[str]:
-    problems = []
-    for file, expected in found.spec.file_md5.items():
-        path = found.root / file
-        if not path.is_file():
-            continue
-        with path.open("rb") as stream:
-            md5 = hashlib.file_digest(stream, "md5").hexdigest()
-        if md5 != expected:
-            problems.append(f"{file}: expected md5 {expected}, found {md5}: not the official file")
-    return problems
-
-
-def _unreadable(data: ClassificationData, num_workers: int | None) -> tuple[str, ...]:
+def unreadable(reads: Sequence[Callable[[], object]], num_workers: int | None) -> tuple[str, ...]:
+    """The messages of those of `reads` that cannot read their file, in their order."""
     # Pillow decodes outside the interpreter lock, so threads are enough.
-    workers = (os.cpu_count() or 1) if num_workers is None else max(1, num_workers)
+    workers = available_cpus() if num_workers is None else max(1, num_workers)
     with truncated_is_an_error(), ThreadPoolExecutor(workers) as pool:
         return tuple(
             message
-            for split in (data.train, data.test)
-            for message in pool.map(lambda i, s=split: _fault(s, i), range(len(split)))
+            for start in range(0, len(reads), _AHEAD)
+            for message in pool.map(_fault, reads[start : start + _AHEAD])
             if message
         )
 
 
-def _fault(images: ImageSet, index: int) -> str | None:
+def unreadable_images(sets: Sequence[ImageSet], num_workers: int | None) -> tuple[str, ...]:
+    """`unreadable` of all images of some sets."""
+    reads = [partial(images.load, index) for images in sets for index in range(len(images))]
+    return unreadable(reads, num_workers)
+
+
+def _fault(read: Callable[[], object]) -> str | None:
     try:
-        images.load(index)
-    except ImageError as error:
+        read()
+    except (ImageError, DataError) as error:
         return str(error)
     return None
-
-
-def _check_folder(name: str, decode: bool, *, num_workers: int | None) -> CheckReport:
-    try:
-        data = load(name, data_root=None)
-    except DataError as error:
-        return CheckReport(name, False, "wrong", problems=(str(error),), obtain=layout(name))
-    unreadable = _unreadable(data, num_workers) if decode else None
-    counts: dict[str, dict[str, int | None]] = {
-        s.split: {"expected": None, **_per_class(s.targets)} for s in (data.train, data.test)
-    }
-    absent = data.notes.get("classes_without_test_images", [])
-    return CheckReport(
-        name=name,
-        ok=not unreadable,
-        state="complete",
-        variant="folder",
-        root=str(data.train.root),
-        counts=counts,
-        num_classes={"expected": None, "found": data.train.num_classes},
-        verified=(
-            "every class folder has images; every test class is in train",
-            *((f"{len(absent)} classes have no test image",) if absent else ()),
-            *(("every image decodes",) if unreadable == () else ()),
-        ),
-        unreadable=unreadable,
-    )
 
 
 def render(report: CheckReport, *, most: int = 20) -> str:
@@ -217,6 +158,6 @@ def render(report: CheckReport, *, most: int = 20) -> str:
         if len(bad) > most:
             lines.append(f"    and {len(bad) - most:,} more")
     # An error that says "not found" has the tree in it already.
-    if report.obtain and report.state != "not found":
+    if report.state != "not found":
         lines += [f"  {line}" for line in report.obtain.splitlines()]
     return "\n".join(lines)

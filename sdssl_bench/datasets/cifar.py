@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets.listing import Listing, SplitListing, numbers, read_lines
+from sdssl_bench.datasets.files import numbers, read_lines
+from sdssl_bench.datasets.listing import Listing, SplitListing
 from sdssl_bench.datasets.unpickle import load_arrays
 from sdssl_bench.errors import DataError
 

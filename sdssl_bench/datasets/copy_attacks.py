@@ -19,17 +19,13 @@ import numpy as np
 from PIL import Image
 
 from sdssl_bench.datasets.base import ImageError, ImageSet
-from sdssl_bench.datasets.copydays import (
-    CROP_PERCENTS,
-    JPEG_QUALITIES,
-    MANIFEST,
-    NUM_ORIGINALS,
-    NUM_STRONG,
-)
+from sdssl_bench.datasets.copydays import MANIFEST
 from sdssl_bench.datasets.image_files import image_files, list_images, sample
+from sdssl_bench.datasets.specs_retrieval_video import COPYDAYS, CROP_PERCENTS, JPEG_QUALITIES
 from sdssl_bench.datasets.strong_attacks import ATTACKS
 from sdssl_bench.errors import DataError, UsageError
 
+NUM_ORIGINALS, NUM_STRONG = COPYDAYS.sizes["original"], COPYDAYS.sizes["strong"]
 FORMAT = 1
 """Raised whenever the same pictures and seed would give other files."""
 FIRST_NUMBER = 200_000

@@ -7,7 +7,7 @@ listing, so a missing file is an error and cannot shift the others.
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,39 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.catalogue import spec
+from sdssl_bench.datasets.check import CheckReport, outcome, unreadable_images
+from sdssl_bench.datasets.files import list_folder
 from sdssl_bench.datasets.image_files import image_files, subset
-from sdssl_bench.datasets.inspection import MARKER
-from sdssl_bench.datasets.layout import require_root
-from sdssl_bench.datasets.scan import list_folder
+from sdssl_bench.datasets.spec import DatasetSpec
+from sdssl_bench.datasets.specs_retrieval_video import COPYDAYS
 from sdssl_bench.errors import DataError
 from sdssl_bench.task import limited_indices
 
-NAME = "copydays"
-FOLDERS = ("copydays", "Copydays", "")
-JPEG_QUALITIES = (3, 5, 8, 10, 15, 20, 30, 50, 75)
-CROP_PERCENTS = (10, 15, 20, 30, 40, 50, 60, 70, 80)
-ONE_EACH = (
-    *(f"jpegqual/{quality}" for quality in JPEG_QUALITIES),
-    *(f"crops/{percent}" for percent in CROP_PERCENTS),
-)
-"""Blocks with exactly one copy of every original."""
-BLOCKS = ("original", "strong", *ONE_EACH)
-NUM_ORIGINALS, NUM_STRONG = 157, 229
+BLOCKS = tuple(COPYDAYS.sizes)
+ONE_EACH = BLOCKS[2:]
+"""Blocks with exactly one copy of every original; the first two are "original" and "strong"."""
 MANIFEST = "copydays-attacks.json"
 """Written by `data copydays`; its presence tells a made set from INRIA's."""
-LAYOUT = f"""INRIA Copydays ({NAME}): {NUM_ORIGINALS} originals, {NUM_STRONG} strong copies, \
-{len(ONE_EACH)} x {NUM_ORIGINALS} jpeg and crop copies.
-Expected under the data root (--data-root or SDSSL_BENCH_DATA):
-  copydays/
-    original/200000.jpg ..          {NUM_ORIGINALS} files, numbers that end in 00
-    strong/200001.jpg ..            {NUM_STRONG} files
-    jpegqual/{{{",".join(map(str, JPEG_QUALITIES))}}}/200000.jpg ..   {NUM_ORIGINALS} each
-    crops/{{{",".join(map(str, CROP_PERCENTS))}}}/200000.jpg ..  {NUM_ORIGINALS} each
-Folders tried, in this order: {", ".join(f or "the data root" for f in FOLDERS)}.
-Obtain copydays_original.tar.gz, copydays_strong.tar.gz, copydays_jpeg.tar.gz and copydays_crop.tar.gz
-from https://thoth.inrialpes.fr/~jegou/data.php.html (the address has moved more than once).
-Cite: Douze et al. 2009, Evaluation of GIST descriptors for web-scale image search. Research use.
-'sdssl-bench data copydays ORIGINALS OUT' makes a set of the same layout from any photographs."""
 _FILE = re.compile(r"(\d+)\.jpe?g", re.IGNORECASE)
 
 
@@ -86,31 +67,41 @@ class Found:
         problems: what is missing or does not fit, in words.
     """
 
+    entry: DatasetSpec
     root: Path
     kind: str
     files: dict[str, list[str]]
     problems: tuple[str, ...]
     manifest: dict[str, Any]
 
+    @property
+    def variant(self) -> str:
+        """What is recorded: "official", "mini", "partial" or "folder" (a made set)."""
+        made = "folder" if self.kind == "attacks" else self.kind
+        return "partial" if self.problems else made
 
-def inspect(data_root: Path | None) -> Found:
+
+def inspect(name: str, data_root: Path | None) -> Found:
     """Find a copy and say what it lacks.
 
     Raises:
+        UsageError: for an unknown name.
         DataError: if it is not there, or a file's name is no number.
     """
-    root = _find(data_root)
+    entry = spec(name, kind="copies")
+    root, _ = entry.find(data_root)
     manifest = read_manifest(root)
-    mini = any((folder / MARKER).is_file() for folder in (root.absolute(), root.absolute().parent))
-    kind = "mini" if mini else "attacks" if manifest else "official"
+    kind = "mini" if entry.miniature_at(root) else "attacks" if manifest else "official"
     files = {block: _files(root / block) for block in BLOCKS}
-    return Found(root, kind, files, tuple(_problems(files, kind, manifest=manifest)), manifest)
+    problems = tuple(_problems(files, kind, sizes=entry.sizes, manifest=manifest))
+    return Found(entry, root, kind, files, problems, manifest)
 
 
-def load(*, data_root: Path | None, allow_partial: bool = False) -> CopydaysData:
+def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> CopydaysData:
     """The set, verified.
 
     Args:
+        name: of a set of copies.
         data_root: holds copydays/, or is it.
         allow_partial: leave out blocks that are missing and copies of originals that are; what is
             left is still matched by number.
@@ -118,12 +109,14 @@ def load(*, data_root: Path | None, allow_partial: bool = False) -> CopydaysData
     Raises:
         DataError: if anything is missing, naming it.
     """
-    found = inspect(data_root)
+    found = inspect(name, data_root)
+    layout = found.entry.layout
     if found.problems and not allow_partial:
         lines = "\n".join(f"  {problem}" for problem in found.problems)
         raise DataError(
-            f"Copydays in {found.root} is not complete:\n{lines}\nExtract the archives again, or pass "
-            f"--allow-partial: it scores what is there and says so in the record.\n{LAYOUT}"
+            f"{found.entry.title} in {found.root} is not complete:\n{lines}\nExtract the archives "
+            "again, or pass --allow-partial: it scores what is there and says so in the record.\n"
+            + layout
         )
     names: list[str] = []
     rows, targets, left_out = {}, {}, 0
@@ -140,23 +133,52 @@ def load(*, data_root: Path | None, allow_partial: bool = False) -> CopydaysData
         absent = [block for block in BLOCKS if block not in rows]
         notes["partial"] = {"blocks_absent": absent, "copies_without_original": left_out}
         if "original" in absent:
-            raise DataError(f"Copydays in {found.root} has no original at all.\n{LAYOUT}")
+            raise DataError(
+                f"{found.entry.title} in {found.root} has no original at all.\n{layout}"
+            )
     if found.manifest:
         notes["attacks"] = {k: v for k, v in found.manifest.items() if k != "files"}
-    images = image_files(NAME, "copies", root=found.root, names=names)
+    images = image_files(name, "copies", root=found.root, names=names)
     return CopydaysData(
-        name=NAME if found.kind != "attacks" else f"{NAME}-attacks",
-        variant="partial"
-        if found.problems
-        else "folder"
-        if found.kind == "attacks"
-        else found.kind,
+        name=name if found.kind != "attacks" else f"{name}-attacks",
+        variant=found.variant,
         root=found.root,
         images=images,
         rows=rows,
         targets=targets,
         fingerprint=images.fingerprint,
         notes=notes,
+    )
+
+
+def check(
+    name: str, *, data_root: Path | None, decode: bool = False, num_workers: int | None = None
+) -> CheckReport:
+    """The blocks of Copydays, or of a made set; see `check.check`.
+
+    Raises:
+        DataError: if there is no copy, or no original in it.
+    """
+    found = inspect(name, data_root)
+    data = load(name, data_root=data_root, allow_partial=True)
+    kinds = {
+        "official": found.entry.title,
+        "mini": "a miniature made of attacks",
+        "attacks": f"a set made by 'data copydays', not {found.entry.title}",
+    }
+    sizes = {block: len(rows) for block, rows in data.rows.items()}
+    return outcome(
+        name,
+        variant=data.variant,
+        root=found.root,
+        verified=(
+            kinds[found.kind],
+            f"{sizes['original']} originals, {sizes.get('strong', 0)} strong copies, "
+            f"{sum(sizes.values()):,} images in {len(sizes)} of {len(BLOCKS)} blocks",
+            "every copy that is counted has its original, by number",
+        ),
+        problems=found.problems,
+        unreadable=unreadable_images((data.images,), num_workers) if decode else None,
     )
 
 
@@ -211,16 +233,6 @@ def read_manifest(root: Path) -> dict[str, Any]:
     return manifest
 
 
-def _find(data_root: Path | None) -> Path:
-    root = require_root(data_root)
-    candidates = [root / folder if folder else root for folder in FOLDERS]
-    for candidate in candidates:
-        if (candidate / "original").is_dir():
-            return candidate
-    looked = "\n".join(f"  {candidate}" for candidate in candidates)
-    raise DataError(f"Copydays was not found. Looked for original/ in\n{looked}\n{LAYOUT}")
-
-
 def _files(folder: Path) -> list[str]:
     """JPEG files by name; empty files count as missing."""
     return [
@@ -230,12 +242,20 @@ def _files(folder: Path) -> list[str]:
     ]
 
 
-def _problems(files: dict[str, list[str]], kind: str, *, manifest: dict[str, Any]) -> Sequence[str]:
+def _problems(
+    files: dict[str, list[str]],
+    kind: str,
+    *,
+    sizes: Mapping[str, int],
+    manifest: dict[str, Any],
+) -> Sequence[str]:
     problems = []
     if kind == "official":
-        for block, count in (("original", NUM_ORIGINALS), ("strong", NUM_STRONG)):
-            if len(files[block]) != count:
-                problems.append(f"{block}: expected {count} files, found {len(files[block])}")
+        for block in ("original", "strong"):
+            if len(files[block]) != sizes[block]:
+                problems.append(
+                    f"{block}: expected {sizes[block]} files, found {len(files[block])}"
+                )
     else:
         for block in BLOCKS:
             listed = {Path(f).name for f in manifest.get("files", {}) if f.startswith(block + "/")}

@@ -5,60 +5,18 @@ K of a sequence is the largest id of its first annotation, 255 is void.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
+from sdssl_bench.datasets.catalogue import spec
+from sdssl_bench.datasets.check import CheckReport, outcome, unreadable
+from sdssl_bench.datasets.spec import DatasetSpec
 from sdssl_bench.errors import DataError
-
-NAME = "davis"
-NUM_OBJECTS = 61
-FOLDERS = ("DAVIS", "davis", "DAVIS-2017", "DAVIS2017", "")
-MARKER = "sdssl-bench-mini.json"
-
-_VAL = """
-bike-packing 69, blackswan 50, bmx-trees 80, breakdance 84, camel 90, car-roundabout 75, car-shadow 40,
-cows 104, dance-twirl 90, dog 60, dogs-jump 66, drift-chicane 52, drift-straight 50, goat 90,
-gold-fish 78, horsejump-high 50, india 81, judo 34, kite-surf 50, lab-coat 47, libby 49, loading 50,
-mbike-trick 79, motocross-jump 40, paragliding-launch 80, parkour 100, pigs 79, scooter-black 43,
-shooting 40, soapbox 99
-"""
-VAL_FRAMES: dict[str, int] = {
-    name: int(count) for name, count in (entry.split() for entry in _VAL.split(","))
-}
-"""Frames of each sequence of the val split."""
-
-
-@dataclass(frozen=True)
-class MiniVideo:
-    """One sequence of the miniature that `data mini` writes: (H, W) in pixels, frames, objects."""
-
-    size: tuple[int, int]
-    frames: int
-    objects: int
-
-
-MINI_VIDEOS = {
-    "mini-landscape": MiniVideo((144, 256), 8, 2),
-    "mini-portrait": MiniVideo((216, 144), 7, 2),
-    "mini-square": MiniVideo((160, 160), 6, 3),
-}
-
-TREE = """
-DAVIS/
-  ImageSets/2017/val.txt              30 sequence names
-  JPEGImages/480p/SEQUENCE/00000.jpg  1,999 frames
-  Annotations/480p/SEQUENCE/00000.png palette masks, one a frame
-"""
-LAYOUT = f"""DAVIS-2017 val ({NAME}): 30 sequences, 1,999 frames, 61 objects.
-Expected under the data root (--data-root or SDSSL_BENCH_DATA):
-  {TREE.strip().replace(chr(10), chr(10) + "  ")}
-Folders tried, in this order: {", ".join(f or "the data root" for f in FOLDERS)}.
-Obtain DAVIS-2017-trainval-480p.zip from https://davischallenge.org/davis2017/code.html.
-Cite: Pont-Tuset et al. 2017, The 2017 DAVIS challenge. Licence: CC BY-NC 4.0.
-folder:PATH is any other set of videos in this layout; without a val.txt all its sequences count."""
 
 
 @dataclass(frozen=True)
@@ -116,18 +74,23 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> D
     """DAVIS-2017 val, or the videos of "folder:PATH", verified.
 
     Args:
-        name: "davis" or "folder:PATH".
+        name: of a set of videos, or "folder:PATH".
         data_root: holds DAVIS/.
         allow_partial: leave out the sequences that are missing or incomplete, and record that.
 
     Raises:
+        UsageError: for an unknown name.
         DataError: if anything is missing, naming it.
     """
-    root = Path(name.removeprefix("folder:")) if name != NAME else find_root(data_root)
+    entry = None if name.startswith("folder:") else spec(name, kind="video")
+    root = entry.find(data_root)[0] if entry else Path(name.removeprefix("folder:"))
+    layout = (entry or spec("davis")).layout
     if not root.is_dir():
-        raise DataError(f"{root}: expected a folder in the layout of DAVIS, found none.\n{LAYOUT}")
-    expected, objects = _expected(name, root)
-    names = list(expected) if expected else listed(root)
+        raise DataError(f"{root}: expected a folder in the layout of DAVIS, found none.\n{layout}")
+    expected, objects, whole = _expected(entry, root)
+    names = list(expected) or listed(root)
+    if not names:
+        raise DataError(f"{root}: expected sequences in Annotations/480p, found none.\n{layout}")
     videos, problems = [], []
     for sequence in names:
         try:
@@ -151,66 +114,74 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> D
         more = f"\n  and {len(problems) - 5} more" if len(problems) > 5 else ""
         raise DataError(
             f"{root}: expected {len(names)} complete sequences, found {len(videos)}:\n{shown}{more}\n"
-            "Extract the archive again, or score what is there with --allow-partial.\n" + LAYOUT
+            "Extract the archive again, or score what is there with --allow-partial.\n" + layout
         )
-    whole = "folder" if name != NAME else "mini" if is_mini(root) else "official"
     variant = "partial" if problems else whole
     notes = {"left_out": problems} if problems else {}
     digest = _sha256(video.fingerprint for video in videos)
     return DavisData(name, variant, root, tuple(videos), digest, notes)
 
 
-def _expected(name: str, root: Path) -> tuple[dict[str, int], int]:
-    """Frames by sequence and number of objects that a complete copy has; nothing for a folder."""
-    if name != NAME:
-        return {}, 0
-    if is_mini(root):
-        frames = {sequence: video.frames for sequence, video in MINI_VIDEOS.items()}
-        return frames, sum(video.objects for video in MINI_VIDEOS.values())
-    return VAL_FRAMES, NUM_OBJECTS
-
-
-def find_root(data_root: Path | None) -> Path:
-    """The folder with JPEGImages/480p and Annotations/480p.
+def check(
+    name: str, *, data_root: Path | None, decode: bool = False, num_workers: int | None = None
+) -> CheckReport:
+    """Sequences, frames and objects; see `check.check`.
 
     Raises:
-        DataError: if there is none; lists the candidates and the layout.
+        DataError: if there is no copy, or no sequence of it can be read.
     """
-    from sdssl_bench.datasets.layout import require_root
+    data = load(name, data_root=data_root, allow_partial=True)
+    bad = unreadable(_reads(data), num_workers) if decode else None
+    kind = {"official": ", the official numbers", "mini": ", the numbers of this miniature"}
+    return outcome(
+        name,
+        variant=data.variant,
+        root=data.root,
+        verified=(
+            f"{len(data.videos)} sequences, {data.num_frames:,} frames, {data.num_objects} objects"
+            + kind.get(data.variant, ""),
+            "every frame has its mask; first frame and first mask have one size",
+            *(["every frame and mask decodes and has the size of its sequence"] * (bad == ())),
+        ),
+        problems=data.notes.get("left_out", ()),
+        unreadable=bad,
+    )
 
-    root = require_root(data_root)
-    candidates = [root / folder if folder else root for folder in FOLDERS]
-    for candidate in candidates:
-        if (candidate / "JPEGImages" / "480p").is_dir():
-            return candidate
-    looked = "\n".join(f"  {candidate / 'JPEGImages' / '480p'}" for candidate in candidates)
-    raise DataError(f"DAVIS-2017 was not found. Looked for\n{looked}\n{LAYOUT}")
+
+def _reads(data: DavisData) -> list[partial[object]]:
+    from sdssl_bench.video_files import read_annotation, read_frame
+
+    return [
+        read
+        for video in data.videos
+        for frame, mask in zip(video.frames, video.masks, strict=True)
+        for read in (
+            partial(read_frame, frame, video.size, video.size),
+            partial(read_annotation, mask, video.size),
+        )
+    ]
 
 
-def is_mini(root: Path) -> bool:
-    """Whether `data mini` wrote this copy."""
-    try:
-        marker = json.loads((root.parent / MARKER).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return NAME in marker.get("datasets", {}) and root.name in marker.get("folders", [])
+def _expected(entry: DatasetSpec | None, root: Path) -> tuple[dict[str, int], int, str]:
+    """Frames by sequence, number of objects, and the variant of a complete copy."""
+    if entry is None:
+        return {}, 0, "folder"
+    if entry.miniature_at(root):
+        from sdssl_bench.datasets.mini_davis import VIDEOS
+
+        frames = {sequence: video.frames for sequence, video in VIDEOS.items()}
+        return frames, sum(video.objects for video in VIDEOS.values()), "mini"
+    return dict(entry.sizes), entry.num_classes, "official"
 
 
 def listed(root: Path) -> list[str]:
-    """Sequences of ImageSets/2017/val.txt, or all annotated ones where there is no such list.
-
-    Raises:
-        DataError: if there is none.
-    """
+    """Sequences of ImageSets/2017/val.txt, or all annotated ones where there is no such list."""
     from sdssl_bench.video_files import read_sequences
 
     path = root / "ImageSets" / "2017" / "val.txt"
     if path.exists():
         return read_sequences(path)
-    names = sorted(p.name for p in (root / "Annotations" / "480p").glob("[!.]*") if p.is_dir())
-    if not names:
-        raise DataError(f"{root}: expected sequences in Annotations/480p, found none.\n{LAYOUT}")
-    return names
+    return sorted(p.name for p in (root / "Annotations" / "480p").glob("[!.]*") if p.is_dir())
 
 
 def read_video(root: Path, name: str) -> Video:
@@ -219,8 +190,6 @@ def read_video(root: Path, name: str) -> Video:
     Raises:
         DataError: naming the frame or mask that is missing, damaged or of another size.
     """
-    from PIL import Image
-
     from sdssl_bench.video_files import annotation_files, first_annotation
 
     folder = root / "JPEGImages" / "480p" / name

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from sdssl_bench.datasets.files import list_folder
 from sdssl_bench.datasets.listing import Listing, SplitListing
-from sdssl_bench.datasets.scan import list_folder
 from sdssl_bench.errors import DataError
 
 EXTENSIONS = frozenset(
@@ -42,7 +42,7 @@ def read_imagenet(root: Path, num_classes: int) -> Listing:
         # A file name is unique in all of ImageNet, so the same image in both splits shows.
         keys = [name.rpartition("/")[2] for name in names]
         splits.append(SplitListing(names, targets, keys=keys))
-    return Listing(tuple(wnids), splits[0], splits[1])
+    return Listing(tuple(wnids), splits[0], splits[1], from_folders=True)
 
 
 def _wnid_images(folder: Path) -> dict[str, list[str]]:
@@ -51,6 +51,11 @@ def _wnid_images(folder: Path) -> dict[str, list[str]]:
         for entry in list_folder(folder)
         if _WNID.fullmatch(entry.name) and entry.is_dir()
     }
+
+
+def read_class_folders(root: Path, num_classes: int) -> Listing:
+    """`train/CLASS/..` and `test/CLASS/..` (or `val/`): the reader of a named set in this layout."""
+    return read_folder(root)[0]
 
 
 def read_folder(root: Path) -> tuple[Listing, str]:
@@ -64,17 +69,17 @@ def read_folder(root: Path) -> tuple[Listing, str]:
     if not (root / "train").is_dir() or test is None:
         found = ", ".join(e.name for e in list_folder(root)[:10]) or "nothing"
         raise DataError(
-            f"folder:{root}: expected the folders train/ and test/ (or val/) with one folder per "
+            f"{root}: expected the folders train/ and test/ (or val/) with one folder per "
             f"class in each, found {found}."
         )
     if (root / "train").resolve() == (root / test).resolve():
-        raise DataError(f"folder:{root}: train/ and {test}/ are the same folder.")
+        raise DataError(f"{root}: train/ and {test}/ are the same folder.")
     classes = _class_folders(root / "train")
     test_classes = _class_folders(root / test)
     strangers = sorted(set(test_classes) - set(classes))
     if strangers:
         raise DataError(
-            f"folder:{root}: expected every class of {test}/ in train/, found only in {test}/: "
+            f"{root}: expected every class of {test}/ in train/, found only in {test}/: "
             f"{', '.join(strangers[:5])} ({len(strangers)} of {len(test_classes)} classes)."
         )
     ids = {name: i for i, name in enumerate(classes)}
@@ -82,7 +87,7 @@ def read_folder(root: Path) -> tuple[Listing, str]:
         _folder_split(root, split, {name: ids[name] for name in names})
         for split, names in (("train", classes), (test, test_classes))
     ]
-    return Listing(tuple(classes), splits[0], splits[1]), test
+    return Listing(tuple(classes), splits[0], splits[1], from_folders=True), test
 
 
 def _class_folders(folder: Path) -> list[str]:
@@ -104,7 +109,7 @@ def _folder_split(root: Path, split: str, ids: dict[str, int]) -> SplitListing:
         targets += [class_id] * len(files)
     if empty:
         raise DataError(
-            f"folder:{root}: expected images in every class folder, found none in "
+            f"{root}: expected images in every class folder, found none in "
             f"{', '.join(empty[:5])} ({len(empty)} folders). Known endings: "
             f"{' '.join(sorted(EXTENSIONS))}."
         )

@@ -4,39 +4,15 @@ A problem is tolerable when a part is missing and the rest is right: --allow-par
 is there. Anything that makes a label or a split doubtful is never tolerable.
 """
 
-import json
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 
 import numpy as np
-from numpy.typing import NDArray
 
-from sdssl_bench.datasets import cifar, folders, list_sets, mat_sets
-from sdssl_bench.datasets.layout import find_root
-from sdssl_bench.datasets.listing import Listing, SplitListing
-from sdssl_bench.datasets.scan import file_facts
+from sdssl_bench.datasets.listing import Listing, SplitFacts, split_facts
 from sdssl_bench.datasets.spec import DatasetSpec
-from sdssl_bench.errors import DataError
-
-MARKER = "sdssl-bench-mini.json"
-"""Written by `data mini`: what a complete miniature of each set has."""
-
-IMAGENET_FEWEST = {"train": 732, "test": 50}
-"""Images of the smallest official class folder (the largest train folder has 1,300)."""
-
-READERS: dict[str, Callable[[Path, int], Listing]] = {
-    "cifar10": cifar.read_cifar10,
-    "cifar100": cifar.read_cifar100,
-    "flowers": mat_sets.read_flowers,
-    "pets": list_sets.read_pets,
-    "cub": list_sets.read_cub,
-    "aircraft": list_sets.read_aircraft,
-    "cars": mat_sets.read_cars,
-    "dogs": mat_sets.read_dogs,
-    "nabirds": list_sets.read_nabirds,
-    "imagenet": folders.read_imagenet,
-}
 
 
 @dataclass(frozen=True)
@@ -62,22 +38,6 @@ class Expected:
 
 
 @dataclass(frozen=True, eq=False)
-class SplitFacts:
-    """One split with the state of its files.
-
-    Attributes:
-        sizes: [N] bytes, -1 for a missing file; None for arrays.
-        times: [N] modification times in ns, likewise.
-        present: [N] whether there is something to read.
-    """
-
-    listing: SplitListing
-    present: NDArray[np.bool_]
-    sizes: NDArray[np.int64] | None = None
-    times: NDArray[np.int64] | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Inspection:
     """Everything known of a copy without decoding an image."""
 
@@ -95,12 +55,12 @@ def inspect(spec: DatasetSpec, data_root: Path | None) -> Inspection:
     Raises:
         DataError: if the set is not there or its lists cannot be read.
     """
-    root = find_root(spec, data_root)
+    root, _ = spec.find(data_root)
     expected = _expected(spec, root)
-    listing = READERS[spec.name](root, expected.num_classes)
+    listing: Listing = resolve_name(spec.reader)(root, expected.num_classes)
     splits = {split: split_facts(root, listing.split(split)) for split in ("train", "test")}
     problems = [
-        *_class_problems(spec, listing, expected),
+        *_class_problems(listing, expected),
         *label_problems(listing),
         *overlap_problems(listing),
         *_count_problems(spec, listing, expected),
@@ -112,38 +72,19 @@ def inspect(spec: DatasetSpec, data_root: Path | None) -> Inspection:
     return Inspection(spec, root, expected, listing.class_names, splits, tuple(problems))
 
 
-def split_facts(root: Path, listing: SplitListing) -> SplitFacts:
-    """State of the files of a split."""
-    if listing.pixels is not None:
-        return SplitFacts(listing, np.ones(len(listing.targets), np.bool_))
-    sizes, times = file_facts(root, listing.names)
-    return SplitFacts(listing, sizes > 0, sizes, times)
-
-
 def _expected(spec: DatasetSpec, root: Path) -> Expected:
-    for folder in (root.absolute(), *root.absolute().parents):
-        marker = folder / MARKER
-        if not marker.is_file():
-            continue
-        try:
-            entry = json.loads(marker.read_text("utf-8"))["datasets"][spec.name]
-            sizes = {split: int(entry[split]) for split in ("train", "test")}
-            return Expected(int(entry["classes"]), sizes, marker)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{marker} marks {root} as miniature data but does not say what {spec.name} has. "
-                "Write the miniatures again ('sdssl-bench data mini DIR'), or keep other data "
-                "elsewhere."
-            ) from error
-    return Expected(spec.num_classes, dict(spec.sizes), None)
+    mini = spec.miniature_at(root)
+    if mini is None:
+        return Expected(spec.num_classes, dict(spec.sizes), None)
+    marker, counts = mini
+    return Expected(counts.pop("classes"), counts, marker)
 
 
-def _class_problems(spec: DatasetSpec, listing: Listing, expected: Expected) -> list[Problem]:
+def _class_problems(listing: Listing, expected: Expected) -> list[Problem]:
     found = len(listing.class_names)
     if found == expected.num_classes:
         return []
-    # Only ImageNet's class list is made of the folders that happen to be there.
-    fewer = spec.name == "imagenet" and found < expected.num_classes
+    fewer = listing.from_folders and found < expected.num_classes
     return [Problem(f"expected {expected.num_classes:,} classes, found {found:,}", fewer)]
 
 
@@ -184,22 +125,21 @@ def overlap_problems(listing: Listing) -> list[Problem]:
 
 def _count_problems(spec: DatasetSpec, listing: Listing, expected: Expected) -> list[Problem]:
     problems = [Problem(f"the file {name} is missing", True) for name in listing.absent]
-    # The lists of these sets are the files themselves.
-    where = "" if spec.name in ("cifar10", "cifar100", "imagenet") else " in the lists"
+    where = "" if listing.from_folders or listing.train.pixels is not None else " in the lists"
     for split, count in expected.sizes.items():
         found = len(listing.split(split).targets)
         if found != count:
             text = f"{split}: expected {count:,} images, found {found:,}{where}"
             problems.append(Problem(text, found < count))
-    if spec.name == "imagenet" and problems and expected.marker is None:
-        problems += _short_folders(listing)
+    if problems and expected.marker is None:
+        problems += _short_folders(listing, spec.fewest)
     return problems
 
 
-def _short_folders(listing: Listing) -> list[Problem]:
-    """ImageNet's class folders that are smaller than any official one."""
+def _short_folders(listing: Listing, least: Mapping[str, int]) -> list[Problem]:
+    """Class folders that are smaller than any official one."""
     problems = []
-    for split, fewest in IMAGENET_FEWEST.items():
+    for split, fewest in least.items():
         counts = np.bincount(listing.split(split).targets, minlength=len(listing.class_names))
         short = np.flatnonzero(counts < fewest)
         if len(short):

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from sdssl_bench.datasets.listing import Listing, SplitListing, integer, read_lines, read_table
+from sdssl_bench.datasets.files import integer, read_lines, read_table
+from sdssl_bench.datasets.listing import Listing, SplitListing
 from sdssl_bench.errors import DataError
 
 

@@ -1,14 +1,15 @@
-"""What a reader finds in a dataset's official lists, before anything is verified; file primitives."""
+"""What a reader finds in a set's official lists, the state of the files, and the images that are there."""
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.errors import DataError
+from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.files import file_facts
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,111 +38,84 @@ class Listing:
     Attributes:
         class_names: [C].
         absent: files of arrays that are not there, so that their items are unknown.
+        from_folders: classes and items are the folders and files that are there; no list names them.
     """
 
     class_names: tuple[str, ...]
     train: SplitListing
     test: SplitListing
     absent: tuple[str, ...] = ()
+    from_folders: bool = False
 
     def split(self, name: str) -> SplitListing:
         """The split "train" or "test"."""
         return self.train if name == "train" else self.test
 
 
-def read_lines(path: Path) -> list[str]:
-    """Non-empty lines without surrounding white space.
+@dataclass(frozen=True, eq=False)
+class SplitFacts:
+    """One split with the state of its files.
 
-    Raises:
-        DataError: if the file is missing or no text.
+    Attributes:
+        sizes: [N] bytes, -1 for a missing file; None for arrays.
+        times: [N] modification times in ns, likewise.
+        present: [N] whether there is something to read.
     """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError as error:
-        raise DataError(
-            f"Expected the list file {path}, found none. Extract the official archive again."
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(
-            f"Expected a text list in {path}, found a file that is not: {error}."
-        ) from (error)
-    return [line.strip() for line in text.splitlines() if line.strip()]
+
+    listing: SplitListing
+    present: NDArray[np.bool_]
+    sizes: NDArray[np.int64] | None = None
+    times: NDArray[np.int64] | None = None
 
 
-def read_table(path: Path) -> dict[str, str]:
-    """Lines "id rest of the line" as {id: rest}, in file order.
-
-    Raises:
-        DataError: for a line without second column or an id that comes twice; names file and line.
-    """
-    table: dict[str, str] = {}
-    for number, line in enumerate(read_lines(path), 1):
-        key, _, rest = line.partition(" ")
-        if not rest.strip():
-            raise DataError(f"{path}, line {number}: expected 'ID VALUE', found '{line[:80]}'.")
-        if key in table:
-            raise DataError(f"{path}, line {number}: the id '{key}' comes a second time.")
-        table[key] = rest.strip()
-    return table
+def split_facts(root: Path, listing: SplitListing) -> SplitFacts:
+    """State of the files of a split."""
+    if listing.pixels is not None:
+        return SplitFacts(listing, np.ones(len(listing.targets), np.bool_))
+    sizes, times = file_facts(root, listing.names)
+    return SplitFacts(listing, sizes > 0, sizes, times)
 
 
-def integer(text: str, path: Path, *, what: str) -> int:
-    """A whole number of a list file.
-
-    Raises:
-        DataError: if it is none.
-    """
-    try:
-        return int(text)
-    except ValueError as error:
-        raise DataError(
-            f"{path}: expected a whole number as {what}, found '{text[:80]}'."
-        ) from error
-
-
-def read_mat(path: Path, *variables: str) -> dict[str, NDArray[Any]]:
-    """Variables of a MATLAB file, each squeezed to one dimension.
-
-    Raises:
-        DataError: if the file is missing, is malformed or lacks a variable.
-    """
-    from scipy.io import loadmat
-
-    if not path.is_file():
-        raise DataError(
-            f"Expected the list file {path}, found none. Extract the official archive again."
-        )
-    try:
-        content = loadmat(path, squeeze_me=True)
-    except MemoryError:
-        raise
-    except Exception as error:  # scipy's reader raises whatever a broken byte leads to.
-        raise DataError(
-            f"{path}: expected a MATLAB 5 file, found one that cannot be read "
-            f"({type(error).__name__}: {error}). Extract the official archive again."
-        ) from error
-    missing = [name for name in variables if name not in content]
-    if missing:
-        found = ", ".join(k for k in content if not k.startswith("__")) or "none"
-        raise DataError(
-            f"{path}: expected the variables {', '.join(variables)}, found {found}. "
-            "This is not the official list file; extract the archive again."
-        )
-    return {name: np.atleast_1d(content[name]) for name in variables}
-
-
-def numbers(values: Any, path: Path, *, what: str) -> NDArray[np.int64]:
-    """Whole numbers of a list file, 1-d.
-
-    Raises:
-        DataError: if they are not.
-    """
-    array = np.atleast_1d(np.asarray(values))
-    try:
-        whole = array.astype(np.int64)
-        exact = bool((whole == array).all())
-    except (TypeError, ValueError, OverflowError):
-        exact = False
-    if not exact or array.ndim != 1:
-        raise DataError(f"{path}: expected whole numbers as {what}, found {array.dtype} values.")
-    return whole
+def image_set(
+    facts: SplitFacts,
+    *,
+    dataset: str,
+    split: str,
+    root: Path,
+    class_names: tuple[str, ...],
+    expected: int | None = None,
+    tolerated: frozenset[str] = frozenset(),
+) -> ImageSet:
+    """The split restricted to the items that are present, with its fingerprint."""
+    keep = np.flatnonzero(facts.present).tolist()
+    listing = facts.listing
+    names = listing.names
+    keys = listing.keys or names
+    if len(keep) < len(names):
+        names = [names[i] for i in keep]
+        keys = [keys[i] for i in keep]
+    targets = np.ascontiguousarray(listing.targets[keep])
+    digest = hashlib.sha256("\0".join(keys).encode("utf-8", "surrogateescape"))
+    digest.update(targets.astype("<i8").tobytes())
+    if listing.pixels is not None:
+        digest.update(np.ascontiguousarray(listing.pixels).data)
+    if facts.sizes is not None:
+        digest.update(facts.sizes[keep].astype("<i8").tobytes())
+    fingerprint = digest.hexdigest()
+    if facts.times is not None:
+        digest.update(facts.times[keep].astype("<i8").tobytes())
+    val = listing.predefined_val
+    return ImageSet(
+        dataset=dataset,
+        split=split,
+        class_names=class_names,
+        targets=targets,
+        names=names,
+        root=root,
+        fingerprint=fingerprint,
+        freshness=digest.hexdigest(),
+        pixels=listing.pixels,
+        expected=expected,
+        predefined_val=None if val is None else np.flatnonzero(np.isin(keep, val)).astype(np.int64),
+        tolerated=tolerated & frozenset(names),
+    )

@@ -1,29 +1,29 @@
-"""From a verified copy to the two splits that tasks use; identity of the images."""
+"""Classification sets: from a verified copy to the two splits that tasks use, and what `data check` says."""
 
 import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from sdssl_bench.datasets.base import ClassificationData, ImageSet
+from sdssl_bench.datasets.base import ClassificationData
+from sdssl_bench.datasets.catalogue import spec
+from sdssl_bench.datasets.check import CheckReport, outcome, unreadable_images
 from sdssl_bench.datasets.folders import read_folder
-from sdssl_bench.datasets.inspection import (
-    Inspection,
-    SplitFacts,
-    inspect,
-    overlap_problems,
-    split_facts,
-)
-from sdssl_bench.datasets.layout import obtain, spec
+from sdssl_bench.datasets.inspection import Inspection, inspect, overlap_problems
+from sdssl_bench.datasets.listing import image_set, split_facts
 from sdssl_bench.errors import DataError
+from sdssl_bench.results import digest
+from sdssl_bench.task import DatasetInfo
 
 
 def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> ClassificationData:
-    """One of the ten sets or "folder:PATH", verified.
+    """A classification set, verified.
 
     Args:
-        name: one of NAMES, or "folder:" and a path (absolute, or relative to the working folder).
+        name: of the set, or "folder:" and a path (absolute, or relative to the working folder).
         data_root: folder that holds the sets, or the set itself; not used for a folder.
         allow_partial: take what is there of an incomplete copy, and note that.
 
@@ -33,7 +33,7 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> C
     """
     if name.startswith("folder:"):
         return _load_folder(name)
-    found = inspect(spec(name), data_root)
+    found = inspect(spec(name, kind="classification"), data_root)
     wrong = [p.text for p in found.problems if not p.tolerable]
     if wrong:
         raise DataError(_message(found, "is not what it should be", wrong))
@@ -63,7 +63,7 @@ def _message(found: Inspection, verdict: str, texts: list[str], *, hint: bool = 
             "'sdssl-bench data mini DIR'."
         )
     else:
-        lines.append(f"Extract the official archives again. {obtain(found.spec)}")
+        lines.append(f"Extract the official archives again. {found.spec.obtain}")
     if hint:
         lines.append("Or pass --allow-partial: it scores what is there and says so in the record.")
     return "\n".join(lines)
@@ -137,46 +137,125 @@ def _load_folder(name: str) -> ClassificationData:
     return ClassificationData(name, "folder", "top1", sets["train"], sets["test"], notes)
 
 
-def image_set(
-    facts: SplitFacts,
-    *,
-    dataset: str,
-    split: str,
-    root: Path,
-    class_names: tuple[str, ...],
-    expected: int | None = None,
-    tolerated: frozenset[str] = frozenset(),
-) -> ImageSet:
-    """The split restricted to the items that are present, with its fingerprint."""
-    keep = np.flatnonzero(facts.present).tolist()
-    listing = facts.listing
-    names = listing.names
-    keys = listing.keys or names
-    if len(keep) < len(names):
-        names = [names[i] for i in keep]
-        keys = [keys[i] for i in keep]
-    targets = np.ascontiguousarray(listing.targets[keep])
-    digest = hashlib.sha256("\0".join(keys).encode("utf-8", "surrogateescape"))
-    digest.update(targets.astype("<i8").tobytes())
-    if listing.pixels is not None:
-        digest.update(np.ascontiguousarray(listing.pixels).data)
-    if facts.sizes is not None:
-        digest.update(facts.sizes[keep].astype("<i8").tobytes())
-    fingerprint = digest.hexdigest()
-    if facts.times is not None:
-        digest.update(facts.times[keep].astype("<i8").tobytes())
-    val = listing.predefined_val
-    return ImageSet(
-        dataset=dataset,
-        split=split,
-        class_names=class_names,
-        targets=targets,
-        names=names,
-        root=root,
-        fingerprint=fingerprint,
-        freshness=digest.hexdigest(),
-        pixels=listing.pixels,
-        expected=expected,
-        predefined_val=None if val is None else np.flatnonzero(np.isin(keep, val)).astype(np.int64),
-        tolerated=tolerated & frozenset(names),
+def describe(data: ClassificationData) -> DatasetInfo:
+    """Identity of both splits: the same images and labels give the same fingerprint anywhere."""
+    splits = {"train": data.train, "test": data.test}
+    prints = {name: split.fingerprint for name, split in splits.items()}
+    return DatasetInfo(
+        name=data.name,
+        variant=data.variant,
+        fingerprint=digest(prints),
+        splits={name: len(split) for name, split in splits.items()},
+        details={
+            "num_classes": data.train.num_classes,
+            "headline": data.headline,
+            "fingerprints": prints,
+            **data.notes,
+        },
+    )
+
+
+def check(
+    name: str, *, data_root: Path | None, decode: bool = False, num_workers: int | None = None
+) -> CheckReport:
+    """Counts, classes, labels, splits and checksums of list files; see `check.check`.
+
+    Raises:
+        DataError: if there is no copy, or its lists cannot be read.
+    """
+    if name.startswith("folder:"):
+        return _check_folder(name, decode, num_workers=num_workers)
+    found = inspect(spec(name, kind="classification"), data_root)
+    problems = [p.text for p in found.problems]
+    wrong = any(not p.tolerable for p in found.problems)
+    sums = [] if found.expected.marker else _checksum_problems(found)
+    bad = None
+    variant = None
+    if not wrong:
+        try:
+            data = load(name, data_root=data_root, allow_partial=True)
+        except DataError as error:
+            problems = [str(error)]
+        else:
+            variant = data.variant
+            bad = unreadable_images((data.train, data.test), num_workers) if decode else None
+    report = outcome(
+        name,
+        variant=variant,
+        root=found.root,
+        verified=_verified(found, sums, bad),
+        problems=problems + sums,
+        unreadable=bad,
+    )
+    counts: dict[str, dict[str, int | None]] = {
+        split: {
+            "expected": found.expected.sizes[split],
+            **_per_class(facts.listing.targets[facts.present]),
+        }
+        for split, facts in found.splits.items()
+    }
+    return replace(
+        report,
+        state="wrong" if wrong or sums else report.state,
+        counts=counts,
+        num_classes={"expected": found.expected.num_classes, "found": len(found.class_names)},
+    )
+
+
+def _per_class(targets: Any) -> dict[str, int | None]:
+    _, sizes = np.unique(targets, return_counts=True)
+    fewest, most = (int(sizes.min()), int(sizes.max())) if len(sizes) else (0, 0)
+    return {"found": len(targets), "classes": len(sizes), "fewest": fewest, "most": most}
+
+
+def _verified(found: Inspection, sums: Sequence[str], bad: Sequence[str] | None) -> tuple[str, ...]:
+    text = " ".join(p.text for p in found.problems)
+    sizes = " and ".join(f"{n:,} {split}" for split, n in found.expected.sizes.items())
+    kind = "of this miniature" if found.expected.marker else "official"
+    statements = [] if found.problems else [f"all {sizes} images are there, the numbers {kind}"]
+    if "expected labels" not in text:
+        statements.append(f"labels lie in the {len(found.class_names):,} classes")
+    if "share" not in text and "more than once" not in text:
+        statements.append("train and test are disjoint by name, no item twice")
+    if not found.expected.marker and not sums and found.spec.file_md5:
+        statements.append("md5 of the list files or batches are the official ones")
+    if bad is not None and not bad:
+        statements.append("every image present decodes")
+    return tuple(statements)
+
+
+def _checksum_problems(found: Inspection) -> list[str]:
+    problems = []
+    for file, expected in found.spec.file_md5.items():
+        path = found.root / file
+        if not path.is_file():
+            continue
+        with path.open("rb") as stream:
+            md5 = hashlib.file_digest(stream, "md5").hexdigest()
+        if md5 != expected:
+            problems.append(f"{file}: expected md5 {expected}, found {md5}: not the official file")
+    return problems
+
+
+def _check_folder(name: str, decode: bool, *, num_workers: int | None) -> CheckReport:
+    data = load(name, data_root=None)
+    bad = unreadable_images((data.train, data.test), num_workers) if decode else None
+    counts: dict[str, dict[str, int | None]] = {
+        s.split: {"expected": None, **_per_class(s.targets)} for s in (data.train, data.test)
+    }
+    absent = data.notes.get("classes_without_test_images", [])
+    return CheckReport(
+        name=name,
+        ok=not bad,
+        state="complete",
+        variant="folder",
+        root=str(data.train.root),
+        counts=counts,
+        num_classes={"expected": None, "found": data.train.num_classes},
+        verified=(
+            "every class folder has images; every test class is in train",
+            *((f"{len(absent)} classes have no test image",) if absent else ()),
+            *(("every image decodes",) if bad == () else ()),
+        ),
+        unreadable=bad,
     )

@@ -6,67 +6,17 @@ For tests, the quickstart and newcomers. Scores on them say that everything work
 import json
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
 
-from sdssl_bench.datasets import (
-    copydays,
-    davis,
-    mini_davis,
-    mini_fine_grained,
-    mini_general,
-    mini_retrieval,
-    roxford_rparis,
-)
-from sdssl_bench.datasets.inspection import MARKER, inspect
-from sdssl_bench.datasets.specs import SPECS
+from sdssl_bench.datasets import catalogue
+from sdssl_bench.datasets.spec import MARKER, Miniature
 from sdssl_bench.datasets.studio import Studio
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
-
-
-@dataclass(frozen=True)
-class MiniSet:
-    """One miniature.
-
-    Attributes:
-        folder: its folder directly below the data root.
-        write: fills the data root.
-        first: index of its first photograph; sets start at different ones.
-        classes, train, test: classes, and images per class.
-    """
-
-    folder: str
-    write: Callable[[Path, Studio], None]
-    first: int
-    classes: int
-    train: int
-    test: int
-
-
-MINI_SETS: dict[str, MiniSet] = {
-    "cifar10": MiniSet("cifar-10-batches-py", mini_general.write_cifar10, 0, 10, 20, 10),
-    "cifar100": MiniSet("cifar-100-python", mini_general.write_cifar100, 0, 20, 12, 6),
-    "flowers": MiniSet("flowers-102", mini_fine_grained.write_flowers, 3, 10, 12, 8),
-    "pets": MiniSet("oxford-iiit-pet", mini_fine_grained.write_pets, 0, 8, 12, 8),
-    "cub": MiniSet("CUB_200_2011", mini_fine_grained.write_cub, 7, 8, 12, 8),
-    "aircraft": MiniSet("fgvc-aircraft-2013b", mini_fine_grained.write_aircraft, 10, 10, 12, 8),
-    "cars": MiniSet("stanford_cars", mini_fine_grained.write_cars, 13, 8, 12, 8),
-    "dogs": MiniSet("stanford_dogs", mini_fine_grained.write_dogs, 5, 6, 12, 8),
-    "nabirds": MiniSet("nabirds", mini_fine_grained.write_nabirds, 16, 8, 12, 8),
-    "imagenet": MiniSet("imagenet", mini_general.write_imagenet, 2, 12, 16, 8),
-    # Its photographs are no classes; datasets.davis knows what a complete copy has.
-    "davis": MiniSet("DAVIS", mini_davis.write_davis, 1, 12, 0, 0),
-    # A class is a landmark; "train" and "test" count database images and queries of each.
-    "roxford5k": MiniSet("roxford5k", mini_retrieval.write_roxford5k, 4, 8, 9, 1),
-    "rparis6k": MiniSet("rparis6k", mini_retrieval.write_rparis6k, 14, 6, 10, 2),
-    # copydays-attacks.json in its folder says what it has.
-    "copydays": MiniSet("copydays", mini_retrieval.write_copydays, 0, 12, 0, 0),
-}
-"""The table of writers; another benchmark adds its own here."""
 
 _FORMAT = 2
 """Raised whenever the bytes of a miniature change for the same seed."""
@@ -88,19 +38,21 @@ def make_mini(root: Path, *, seed: int = 0, names: Iterable[str] | None = None) 
         DataError: if a photograph is not installed.
     """
     root = root.absolute()
-    chosen = tuple(MINI_SETS) if names is None else tuple(dict.fromkeys(names))
+    every = miniatures()
+    chosen = tuple(every) if names is None else tuple(dict.fromkeys(names))
     for name in chosen:
-        if name not in MINI_SETS:
-            raise UsageError(did_you_mean("dataset", name, MINI_SETS))
-    marker = _marker(chosen, seed)
-    if _refuse_foreign(root) == marker and _is_complete(root, chosen):
+        if name not in every:
+            raise UsageError(did_you_mean("miniature dataset", name, every))
+    sets = {name: every[name] for name in chosen}
+    marker = _marker(sets, seed)
+    if _refuse_foreign(root) == marker and _is_complete(root, sets):
         return
     root.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
         fresh = Path(scratch) / "new"
         fresh.mkdir()
-        for name in chosen:
-            MINI_SETS[name].write(fresh, _studio(name, seed))
+        for name, mini in sets.items():
+            resolve_name(mini.write)(fresh, _studio(name, mini, seed=seed))
         # Last: a folder with a marker is a whole one.
         (fresh / MARKER).write_text(json.dumps(marker, indent=1) + "\n", "utf-8")
         if root.exists():
@@ -108,20 +60,25 @@ def make_mini(root: Path, *, seed: int = 0, names: Iterable[str] | None = None) 
         fresh.rename(root)
 
 
-def _studio(name: str, seed: int) -> Studio:
-    mini = MINI_SETS[name]
+def miniatures() -> dict[str, Miniature]:
+    """How each set that has a miniature is made, by name."""
+    sets = {name: catalogue.spec(name).mini for name in catalogue.names()}
+    return {name: mini for name, mini in sets.items() if mini}
+
+
+def _studio(name: str, mini: Miniature, *, seed: int) -> Studio:
     # Seeded by name: a set has the same bytes whichever others are written with it.
     rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
     return Studio(rng, mini.first, classes=mini.classes, train=mini.train, test=mini.test)
 
 
-def _marker(names: Iterable[str], seed: int) -> dict[str, Any]:
+def _marker(sets: Mapping[str, Miniature], seed: int) -> dict[str, Any]:
     return {
         "format": _FORMAT,
         "what": "miniature data written by 'sdssl-bench data mini'; delete the whole folder at will",
         "seed": seed,
-        "folders": sorted({MINI_SETS[name].folder for name in names}),
-        "datasets": {name: _studio(name, seed).counts() for name in names},
+        "folders": sorted({mini.folder for mini in sets.values()}),
+        "datasets": {name: _studio(name, mini, seed=seed).counts() for name, mini in sets.items()},
     }
 
 
@@ -151,13 +108,8 @@ def _refuse_foreign(root: Path) -> dict[str, Any] | None:
 
 def _is_complete(root: Path, names: Iterable[str]) -> bool:
     try:
-        if davis.NAME in names:
-            davis.load(davis.NAME, data_root=root)
-        for name in roxford_rparis.NAMES:
-            if name in names:
-                roxford_rparis.load(name, data_root=root)
-        if copydays.NAME in names:
-            copydays.load(data_root=root)
-        return all(not inspect(SPECS[name], root).problems for name in names if name in SPECS)
+        for name in names:
+            catalogue.spec(name).load(data_root=root)
     except DataError:
         return False
+    return True

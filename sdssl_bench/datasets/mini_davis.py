@@ -11,13 +11,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdssl_bench.datasets import photographs
-from sdssl_bench.datasets.davis import MINI_VIDEOS, MiniVideo
 from sdssl_bench.datasets.studio import Studio
 from sdssl_bench.davis.palette import write_mask
 
 JPEG_QUALITY = 95
 PAN = 2
 """Pixels that the background moves per frame."""
+
+
+@dataclass(frozen=True)
+class MiniVideo:
+    """One sequence: (H, W) in pixels, frames, objects."""
+
+    size: tuple[int, int]
+    frames: int
+    objects: int
+
+
+VIDEOS = {
+    "mini-landscape": MiniVideo((144, 256), 8, 2),
+    "mini-portrait": MiniVideo((216, 144), 7, 2),
+    "mini-square": MiniVideo((160, 160), 6, 3),
+}
+"""What a complete miniature has."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +50,8 @@ def write_davis(root: Path, studio: Studio) -> None:
     folder = root / "DAVIS"
     lists = folder / "ImageSets" / "2017"
     lists.mkdir(parents=True)
-    (lists / "val.txt").write_text("\n".join(MINI_VIDEOS) + "\n", encoding="utf-8")
-    for number, (name, video) in enumerate(MINI_VIDEOS.items()):
+    (lists / "val.txt").write_text("\n".join(VIDEOS) + "\n", encoding="utf-8")
+    for number, (name, video) in enumerate(VIDEOS.items()):
         frames = folder / "JPEGImages" / "480p" / name
         masks = folder / "Annotations" / "480p" / name
         frames.mkdir(parents=True)

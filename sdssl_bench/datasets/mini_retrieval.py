@@ -5,7 +5,6 @@ much of the landmark a view shows makes it easy, hard, junk, or none of them.
 """
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,25 +19,8 @@ EASY, HARD, JUNK = 0.6, 0.25, 0.02
 """Least share of the landmark that an easy, hard or junk view shows."""
 VIEW_PIXELS = 112
 """Longest side of a view."""
-NUM_COPIED = 12
-"""Originals of the miniature Copydays."""
 
 Window = tuple[float, float, float, float]
-
-
-@dataclass(frozen=True)
-class RetrievalMini:
-    """Size of a miniature: landmarks, views of each in the database, queries of each."""
-
-    landmarks: int
-    views: int
-    queries: int
-
-
-RETRIEVAL_MINIS = {
-    "roxford5k": RetrievalMini(8, 9, 1),
-    "rparis6k": RetrievalMini(6, 10, 2),
-}
 
 
 def write_roxford5k(root: Path, studio: Studio) -> None:
@@ -59,25 +41,24 @@ def write_copydays(root: Path, studio: Studio) -> None:
         picture.thumbnail((200, 200), Image.Resampling.LANCZOS)
         save_jpeg(picture, originals / f"{region.name.replace(' ', '_')}.jpg")
     seed = int(studio.rng.integers(2**31))
-    make_attacks(originals, root / "copydays", seed=seed, num_originals=NUM_COPIED)
+    make_attacks(originals, root / "copydays", seed=seed, num_originals=len(studio.regions))
     for file in originals.iterdir():
         file.unlink()
     originals.rmdir()
 
 
 def _write(folder: Path, name: str, studio: Studio) -> None:
-    size = RETRIEVAL_MINIS[name]
     database: list[tuple[str, int, Window]] = []
     queries: list[tuple[str, int, Window, list[float]]] = []
-    for landmark, region in enumerate(studio.regions[: size.landmarks]):
+    for landmark, region in enumerate(studio.regions):
         picture = photographs.whole(region)
         label = region.name.replace(" ", "_")
-        for view in range(size.views):
+        for view in range(studio.num_train):
             # Each reaches a bit further away from the landmark than the one before.
-            window = _window(studio.rng, away=0.5 * view / (size.views - 1))
+            window = _window(studio.rng, away=0.5 * view / (studio.num_train - 1))
             database.append((f"{label}_{view:06d}", landmark, window))
             _save(picture, window, folder / "jpg" / f"{label}_{view:06d}.jpg")
-        for query in range(size.queries):
+        for query in range(studio.num_test):
             window = _window(studio.rng, away=0.02)
             image = _save(picture, window, folder / "jpg" / f"{label}_q{query:05d}.jpg")
             box = _box(window, image.size)

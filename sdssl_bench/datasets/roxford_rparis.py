@@ -5,7 +5,6 @@ beside the database's and not among them.
 """
 
 import hashlib
-import json
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,43 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.catalogue import spec
+from sdssl_bench.datasets.check import CheckReport, outcome, unreadable_images
 from sdssl_bench.datasets.ground_truth import LABELS, GroundTruth, read_ground_truth
 from sdssl_bench.datasets.image_files import image_files, list_images, subset
-from sdssl_bench.datasets.inspection import MARKER
-from sdssl_bench.datasets.layout import require_root
-from sdssl_bench.errors import DataError, UsageError, did_you_mean
+from sdssl_bench.errors import DataError
 from sdssl_bench.results import canonical_json
-
-SIZES = {
-    "roxford5k": {"queries": 70, "database": 4993},
-    "rparis6k": {"queries": 70, "database": 6322},
-}
-NAMES = tuple(SIZES)
-_ARCHIVES = {
-    "roxford5k": "oxbuild_images-v1.tgz from https://www.robots.ox.ac.uk/~vgg/data/oxbuildings/",
-    "rparis6k": "paris_1-v1.tgz and paris_2-v1.tgz from "
-    "https://www.robots.ox.ac.uk/~vgg/data/parisbuildings/",
-}
-
-
-def folders(name: str) -> tuple[str, ...]:
-    """Where below the data root the set may lie, in order of preference."""
-    return (name, f"revisitop/{name}", f"datasets/{name}", f"revisitop/data/datasets/{name}", "")
-
-
-def layout(name: str) -> str:
-    """The expected tree, and how the set is officially obtained."""
-    size = SIZES[name]
-    return f"""Revisited {"Oxford" if name == "roxford5k" else "Paris"} ({name}): \
-{size["database"]:,} database images, {size["queries"]} queries.
-Expected under the data root (--data-root or SDSSL_BENCH_DATA):
-  {name}/
-    gnd_{name}.pkl       ground truth; or gnd_{name}.json ('sdssl-bench data convert-gnd')
-    jpg/IMAGE.jpg              all images, flat or in folders
-Folders tried, in this order: {", ".join(f or "the data root" for f in folders(name))}.
-Obtain gnd_{name}.pkl from http://cmp.felk.cvut.cz/revisitop/ and {_ARCHIVES[name]}.
-Cite: Radenovic et al. 2018, Revisiting Oxford and Paris. Licence: Flickr photographs, research use.
-Note: the -v1 archives (June 2022) have blurred faces; older published numbers used the originals."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,6 +63,11 @@ class Found:
     paths: dict[str, str]
     problems: tuple[str, ...]
 
+    @property
+    def variant(self) -> str:
+        """What is recorded: "partial", "mini" or "official"."""
+        return "partial" if self.problems else "mini" if self.mini else "official"
+
 
 def inspect(name: str, data_root: Path | None) -> Found:
     """Find a copy and say what it lacks.
@@ -103,11 +76,14 @@ def inspect(name: str, data_root: Path | None) -> Found:
         UsageError: for an unknown name.
         DataError: if the ground truth is not there or not right.
     """
-    if name not in SIZES:
-        raise UsageError(did_you_mean("retrieval set", name, NAMES))
-    root, file = _find(name, data_root)
+    entry = spec(name, kind="retrieval")
+    root, anchor = entry.find(data_root)
+    file = root / anchor
     truth = read_ground_truth(file)
-    expected, mini = _expected(name, root)
+    mini = entry.miniature_at(root)
+    expected = dict(entry.sizes)
+    if mini:
+        expected = {"queries": mini[1]["test"], "database": mini[1]["train"]}
     problems = [
         f"{file.name} lists {found:,} {part} images, expected {expected[part]:,}"
         for part, found in (("database", len(truth.database)), ("queries", len(truth.queries)))
@@ -121,14 +97,14 @@ def inspect(name: str, data_root: Path | None) -> Found:
                 f"{part}: {len(missing):,} of {len(names):,} images are missing or empty in "
                 f"{root / 'jpg'}, first {', '.join(missing[:3])}"
             )
-    return Found(name, root, file, truth, expected, mini, paths, tuple(problems))
+    return Found(name, root, file, truth, expected, bool(mini), paths, tuple(problems))
 
 
 def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> RetrievalData:
     """The set, verified.
 
     Args:
-        name: one of NAMES.
+        name: of a retrieval set.
         data_root: holds the set's folder, or is it.
         allow_partial: restrict queries, database and ground truth to the images that are there.
 
@@ -147,7 +123,7 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> R
             raise DataError(
                 f"{name} in {found.root} is incomplete:\n{lines}\nExtract the archives again, or pass "
                 "--allow-partial: it restricts the ground truth to the images that are there and "
-                f"says so in the record.\n{layout(name)}"
+                f"says so in the record.\n{spec(name).layout}"
             )
         truth = truth.restricted(**keep)
         notes = {
@@ -155,14 +131,6 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> R
             "expected": found.expected,
             "found": {"queries": len(truth.queries), "database": len(truth.database)},
         }
-    variant = "partial" if found.problems else "mini" if found.mini else "official"
-    return assemble(name, truth, found, variant=variant, notes=notes)
-
-
-def assemble(
-    name: str, truth: GroundTruth, found: Found, *, variant: str, notes: dict[str, Any]
-) -> RetrievalData:
-    """The images of a ground truth that are all there, with their fingerprint."""
     queries, database = (
         image_files(name, part, root=found.root, names=[found.paths[image] for image in names])
         for part, names in (("queries", truth.queries), ("database", truth.database))
@@ -171,7 +139,44 @@ def assemble(
         canonical_json([truth.to_json(), queries.fingerprint, database.fingerprint]).encode()
     )
     return RetrievalData(
-        name, variant, found.root, truth, queries, database, digest.hexdigest(), notes
+        name, found.variant, found.root, truth, queries, database, digest.hexdigest(), notes
+    )
+
+
+def check(
+    name: str, *, data_root: Path | None, decode: bool = False, num_workers: int | None = None
+) -> CheckReport:
+    """Ground truth and images; see `check.check`.
+
+    Raises:
+        DataError: if there is no ground truth, or it is not right.
+    """
+    found = inspect(name, data_root)
+    truth = found.truth
+    verified = [
+        f"{found.file.name}: {len(truth.queries)} queries, {len(truth.database):,} database images; "
+        + ", ".join(f"{sum(map(len, truth.labels[k])):,} {k}" for k in LABELS),
+        "every index lies in the list, no image has two labels of one query, every box has an area",
+    ]
+    bad = None
+    variant: str | None = None
+    try:
+        data = load(name, data_root=data_root, allow_partial=True)
+    except DataError:
+        pass  # No query or no image is there at all, which the problems say.
+    else:
+        variant = data.variant
+        verified.append(
+            f"{len(data.queries)} query images and {len(data.database):,} database images are there"
+        )
+        bad = unreadable_images((data.queries, data.database), num_workers) if decode else None
+    return outcome(
+        name,
+        variant=variant,
+        root=found.root,
+        verified=verified,
+        problems=found.problems,
+        unreadable=bad,
     )
 
 
@@ -196,35 +201,6 @@ def without_positives(truth: GroundTruth) -> dict[str, int]:
     has = {label: np.array([len(rows) > 0 for rows in truth.labels[label]]) for label in LABELS}
     kept = {"E": has["easy"], "M": has["easy"] | has["hard"], "H": has["hard"]}
     return {name: int((~mask).sum()) for name, mask in kept.items()}
-
-
-def _find(name: str, data_root: Path | None) -> tuple[Path, Path]:
-    root = require_root(data_root)
-    candidates = [root / folder if folder else root for folder in folders(name)]
-    for candidate in candidates:
-        for ending in ("pkl", "json"):
-            file = candidate / f"gnd_{name}.{ending}"
-            if file.is_file():
-                return candidate, file
-    looked = "\n".join(f"  {candidate}" for candidate in candidates)
-    raise DataError(
-        f"{name} was not found. Looked for gnd_{name}.pkl or .json in\n{looked}\n{layout(name)}"
-    )
-
-
-def _expected(name: str, root: Path) -> tuple[dict[str, int], bool]:
-    for folder in (root.absolute(), *root.absolute().parents):
-        marker = folder / MARKER
-        if marker.is_file():
-            try:
-                entry = json.loads(marker.read_text("utf-8"))["datasets"][name]
-                return {"queries": int(entry["test"]), "database": int(entry["train"])}, True
-            except (KeyError, TypeError, ValueError) as error:
-                raise DataError(
-                    f"{marker} marks {root} as miniature data but does not say what {name} has. Write "
-                    "the miniatures again ('sdssl-bench data mini DIR'), or keep other data elsewhere."
-                ) from error
-    return dict(SIZES[name]), False
 
 
 def _paths(root: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
-"""The seven fine-grained sets, entries of the table in specs.py."""
+"""The seven fine-grained classification sets as a table; sources as in specs_general."""
 
-from sdssl_bench.datasets.spec import DatasetSpec
+from sdssl_bench.datasets.spec import DatasetSpec, Miniature
 
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
 
@@ -14,6 +14,9 @@ FINE_GRAINED = (
     DatasetSpec(
         name="flowers",
         title="Oxford Flowers-102",
+        heading="Flowers",
+        kind="classification",
+        reader="sdssl_bench.datasets.mat_sets:read_flowers",
         num_classes=102,
         sizes={"train": 2_040, "test": 6_149},
         val=1_020,
@@ -38,10 +41,16 @@ flowers-102/
             "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c",
         },
         notes=("Train is train + val (2,040), as MoCo v3 and the SDSSL code have it.",),
+        mini=Miniature(
+            "flowers-102", "sdssl_bench.datasets.mini_classification:write_flowers", 3, 10, 12, 8
+        ),
     ),
     DatasetSpec(
         name="pets",
         title="Oxford-IIIT Pets",
+        heading="Pets",
+        kind="classification",
+        reader="sdssl_bench.datasets.list_sets:read_pets",
         num_classes=37,
         sizes={"train": 3_680, "test": 3_669},
         headline="mean_per_class",
@@ -65,10 +74,16 @@ oxford-iiit-pet/
         ),
         # tensorflow/models#3134 lists them.
         tolerated=frozenset(f"images/{stem}.jpg" for stem in _PETS_DAMAGED),
+        mini=Miniature(
+            "oxford-iiit-pet", "sdssl_bench.datasets.mini_classification:write_pets", 0, 8, 12, 8
+        ),
     ),
     DatasetSpec(
         name="cub",
         title="CUB-200-2011",
+        heading="CUB",
+        kind="classification",
+        reader="sdssl_bench.datasets.list_sets:read_cub",
         num_classes=200,
         sizes={"train": 5_994, "test": 5_794},
         headline="top1",
@@ -87,10 +102,16 @@ CUB_200_2011/
             "report (CUB-200, 6,033 images).",
             "Some images are also in ImageNet.",
         ),
+        mini=Miniature(
+            "CUB_200_2011", "sdssl_bench.datasets.mini_classification:write_cub", 7, 8, 12, 8
+        ),
     ),
     DatasetSpec(
         name="aircraft",
         title="FGVC-Aircraft",
+        heading="Aircraft",
+        kind="classification",
+        reader="sdssl_bench.datasets.list_sets:read_aircraft",
         num_classes=100,
         sizes={"train": 6_667, "test": 3_333},
         val=3_333,
@@ -113,10 +134,21 @@ fgvc-aircraft-2013b/data/
             "The 100 variants; train is train + val (6,667).",
             "The copyright banner (bottom 20 pixels) is not cropped.",
         ),
+        mini=Miniature(
+            "fgvc-aircraft-2013b",
+            "sdssl_bench.datasets.mini_classification:write_aircraft",
+            10,
+            10,
+            12,
+            8,
+        ),
     ),
     DatasetSpec(
         name="cars",
         title="Stanford Cars",
+        heading="Cars",
+        kind="classification",
+        reader="sdssl_bench.datasets.mat_sets:read_cars",
         num_classes=196,
         sizes={"train": 8_144, "test": 8_041},
         headline="top1",
@@ -140,10 +172,16 @@ stanford_cars/
 or
   car_ims/000001.jpg ..         16,185 images
   cars_annos.mat""",
+        mini=Miniature(
+            "stanford_cars", "sdssl_bench.datasets.mini_classification:write_cars", 13, 8, 12, 8
+        ),
     ),
     DatasetSpec(
         name="dogs",
         title="Stanford Dogs",
+        heading="Dogs",
+        kind="classification",
+        reader="sdssl_bench.datasets.mat_sets:read_dogs",
         num_classes=120,
         sizes={"train": 12_000, "test": 8_580},
         headline="top1",
@@ -161,10 +199,15 @@ stanford_dogs/
             "The images are ImageNet train images: no transfer test of an encoder that was "
             "pretrained on ImageNet.",
         ),
+        mini=Miniature(
+            "stanford_dogs", "sdssl_bench.datasets.mini_classification:write_dogs", 5, 6, 12, 8
+        ),
     ),
     DatasetSpec(
         name="nabirds",
         title="NABirds",
+        kind="classification",
+        reader="sdssl_bench.datasets.list_sets:read_nabirds",
         num_classes=555,
         sizes={"train": 23_929, "test": 24_633},
         headline="top1",
@@ -179,5 +222,8 @@ nabirds/
   images/0295/*.jpg ..          555 folders
   images.txt  image_class_labels.txt  train_test_split.txt  classes.txt  hierarchy.txt""",
         notes=("Class id = rank of the official node number, numerically, among the 555 in use.",),
+        mini=Miniature(
+            "nabirds", "sdssl_bench.datasets.mini_classification:write_nabirds", 16, 8, 12, 8
+        ),
     ),
 )

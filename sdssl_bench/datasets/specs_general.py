@@ -1,24 +1,25 @@
-"""The ten classification sets as a table: sizes, metric, source, licence, archives, layout.
+"""CIFAR-10, CIFAR-100 and ImageNet-1k as a table.
 
-Counts, headline metrics and checksums: protocols 3.1 and 3.2 (splits as in Kornblith et al. 2019
-and the code that follows them). Imports nothing heavy, so that listings stay fast.
+Counts, headline metrics and checksums of classification sets: protocols 3.1 and 3.2 (splits as in
+Kornblith et al. 2019 and the code that follows them).
 """
 
-from sdssl_bench.datasets.spec import DatasetSpec
-from sdssl_bench.datasets.specs_fine_grained import FINE_GRAINED
+from sdssl_bench.datasets.spec import DatasetSpec, Miniature
 
-_CIFAR = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
-_CIFAR_SETS = (
+CIFAR = (
     DatasetSpec(
         name="cifar10",
         title="CIFAR-10",
+        kind="classification",
+        reader="sdssl_bench.datasets.cifar:read_cifar10",
         num_classes=10,
         sizes={"train": 50_000, "test": 10_000},
         headline="top1",
         citation="Krizhevsky 2009, Learning multiple layers of features from tiny images",
         licence="none stated; research use",
-        home=_CIFAR,
+        home=_CIFAR_HOME,
         archives={
             "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
             "cifar-10-binary.tar.gz": "",
@@ -48,16 +49,26 @@ cifar-10-batches-py/            or cifar-10-batches-bin/ (data_batch_1.bin .. 5.
             "test_batch": "40351d587109b95175f43aff81a1287e",
             "batches.meta": "5ff9c542aee3614f3951f8cda6e48888",
         },
+        mini=Miniature(
+            "cifar-10-batches-py",
+            "sdssl_bench.datasets.mini_classification:write_cifar10",
+            0,
+            10,
+            20,
+            10,
+        ),
     ),
     DatasetSpec(
         name="cifar100",
         title="CIFAR-100",
+        kind="classification",
+        reader="sdssl_bench.datasets.cifar:read_cifar100",
         num_classes=100,
         sizes={"train": 50_000, "test": 10_000},
         headline="top1",
         citation="Krizhevsky 2009, Learning multiple layers of features from tiny images",
         licence="none stated; research use",
-        home=_CIFAR,
+        home=_CIFAR_HOME,
         archives={
             "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
             "cifar-100-binary.tar.gz": "",
@@ -81,12 +92,23 @@ cifar-100-python/               or cifar-100-binary/ (train.bin, test.bin,
             "meta": "7973b15100ade9c7d40fb424638fde48",
         },
         notes=("The 100 fine classes.",),
+        mini=Miniature(
+            "cifar-100-python",
+            "sdssl_bench.datasets.mini_classification:write_cifar100",
+            0,
+            20,
+            12,
+            6,
+        ),
     ),
 )
 
-_IMAGENET = DatasetSpec(
+IMAGENET = DatasetSpec(
     name="imagenet",
     title="ImageNet-1k",
+    heading="ImageNet",
+    kind="classification",
+    reader="sdssl_bench.datasets.folders:read_imagenet",
     num_classes=1000,
     sizes={"train": 1_281_167, "test": 50_000},
     headline="top1",
@@ -109,9 +131,9 @@ imagenet/
   val/n01440764/*.JPEG ..       1,000 folders, 50,000 images (the official val images, sorted
                             into one folder per class)""",
     notes=("Test is the official validation split.",),
+    # The largest train folder has 1,300.
+    fewest={"train": 732, "test": 50},
+    mini=Miniature(
+        "imagenet", "sdssl_bench.datasets.mini_classification:write_imagenet", 2, 12, 16, 8
+    ),
 )
-
-SPECS: dict[str, DatasetSpec] = {
-    spec.name: spec for spec in (*_CIFAR_SETS, *FINE_GRAINED, _IMAGENET)
-}
-NAMES: tuple[str, ...] = tuple(SPECS)
