@@ -91,7 +91,7 @@ def _load(point: "EntryPoint") -> DatasetSpec:
         if isinstance(loaded, DatasetSpec) and loaded.name == point.name:
             return loaded
         called = f" called '{loaded.name}'" if isinstance(loaded, DatasetSpec) else ""
-        found = f"a {type(loaded).__name__}{called}"
+        found = f"something of type {type(loaded).__name__}{called}"
     raise UsageError(
         f"Expected a DatasetSpec called '{point.name}' at {point.value}, which {_package(point)} "
         f"names, found {found}. Mend or uninstall that package."

@@ -5,7 +5,7 @@ K of a sequence is the largest id of its first annotation, 255 is void.
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from PIL import Image
 from sdssl_bench.datasets.catalogue import spec
 from sdssl_bench.datasets.check import CheckReport, outcome, unreadable
 from sdssl_bench.datasets.spec import DatasetSpec
+from sdssl_bench.datasets.specs_retrieval_video import DAVIS
 from sdssl_bench.errors import DataError
 
 
@@ -84,7 +85,7 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> D
     """
     entry = None if name.startswith("folder:") else spec(name, kind="video")
     root = entry.find(data_root)[0] if entry else Path(name.removeprefix("folder:"))
-    layout = (entry or spec("davis")).layout
+    layout = (entry or DAVIS).layout
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder in the layout of DAVIS, found none.\n{layout}")
     expected, objects, whole = _expected(entry, root)
@@ -148,7 +149,7 @@ def check(
     )
 
 
-def _reads(data: DavisData) -> list[partial[object]]:
+def _reads(data: DavisData) -> list[Callable[[], object]]:
     from sdssl_bench.video_files import read_annotation, read_frame
 
     return [

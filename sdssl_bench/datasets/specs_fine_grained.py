@@ -2,6 +2,7 @@
 
 from sdssl_bench.datasets.spec import DatasetSpec, Miniature
 
+_MINI = "sdssl_bench.datasets.mini_classification"
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
 
 _PETS_DAMAGED = (
@@ -41,9 +42,7 @@ flowers-102/
             "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c",
         },
         notes=("Train is train + val (2,040), as MoCo v3 and the SDSSL code have it.",),
-        mini=Miniature(
-            "flowers-102", "sdssl_bench.datasets.mini_classification:write_flowers", 3, 10, 12, 8
-        ),
+        mini=Miniature("flowers-102", f"{_MINI}:write_flowers", 3, 10, 12, 8),
     ),
     DatasetSpec(
         name="pets",
@@ -74,9 +73,7 @@ oxford-iiit-pet/
         ),
         # tensorflow/models#3134 lists them.
         tolerated=frozenset(f"images/{stem}.jpg" for stem in _PETS_DAMAGED),
-        mini=Miniature(
-            "oxford-iiit-pet", "sdssl_bench.datasets.mini_classification:write_pets", 0, 8, 12, 8
-        ),
+        mini=Miniature("oxford-iiit-pet", f"{_MINI}:write_pets", 0, 8, 12, 8),
     ),
     DatasetSpec(
         name="cub",
@@ -102,9 +99,7 @@ CUB_200_2011/
             "report (CUB-200, 6,033 images).",
             "Some images are also in ImageNet.",
         ),
-        mini=Miniature(
-            "CUB_200_2011", "sdssl_bench.datasets.mini_classification:write_cub", 7, 8, 12, 8
-        ),
+        mini=Miniature("CUB_200_2011", f"{_MINI}:write_cub", 7, 8, 12, 8),
     ),
     DatasetSpec(
         name="aircraft",
@@ -172,9 +167,7 @@ stanford_cars/
 or
   car_ims/000001.jpg ..         16,185 images
   cars_annos.mat""",
-        mini=Miniature(
-            "stanford_cars", "sdssl_bench.datasets.mini_classification:write_cars", 13, 8, 12, 8
-        ),
+        mini=Miniature("stanford_cars", f"{_MINI}:write_cars", 13, 8, 12, 8),
     ),
     DatasetSpec(
         name="dogs",
@@ -199,9 +192,7 @@ stanford_dogs/
             "The images are ImageNet train images: no transfer test of an encoder that was "
             "pretrained on ImageNet.",
         ),
-        mini=Miniature(
-            "stanford_dogs", "sdssl_bench.datasets.mini_classification:write_dogs", 5, 6, 12, 8
-        ),
+        mini=Miniature("stanford_dogs", f"{_MINI}:write_dogs", 5, 6, 12, 8),
     ),
     DatasetSpec(
         name="nabirds",
@@ -222,8 +213,6 @@ nabirds/
   images/0295/*.jpg ..          555 folders
   images.txt  image_class_labels.txt  train_test_split.txt  classes.txt  hierarchy.txt""",
         notes=("Class id = rank of the official node number, numerically, among the 555 in use.",),
-        mini=Miniature(
-            "nabirds", "sdssl_bench.datasets.mini_classification:write_nabirds", 16, 8, 12, 8
-        ),
+        mini=Miniature("nabirds", f"{_MINI}:write_nabirds", 16, 8, 12, 8),
     ),
 )

@@ -6,6 +6,7 @@ Kornblith et al. 2019 and the code that follows them).
 
 from sdssl_bench.datasets.spec import DatasetSpec, Miniature
 
+_MINI = "sdssl_bench.datasets.mini_classification"
 _CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
 
 CIFAR = (
@@ -133,7 +134,5 @@ imagenet/
     notes=("Test is the official validation split.",),
     # The largest train folder has 1,300.
     fewest={"train": 732, "test": 50},
-    mini=Miniature(
-        "imagenet", "sdssl_bench.datasets.mini_classification:write_imagenet", 2, 12, 16, 8
-    ),
+    mini=Miniature("imagenet", f"{_MINI}:write_imagenet", 2, 12, 16, 8),
 )

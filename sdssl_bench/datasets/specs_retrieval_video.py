@@ -2,6 +2,8 @@
 
 from sdssl_bench.datasets.spec import DatasetSpec, Miniature
 
+_MINI_DAVIS = "sdssl_bench.datasets.mini_davis"
+_MINI_RETRIEVAL = "sdssl_bench.datasets.mini_retrieval"
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
 
 
@@ -51,7 +53,7 @@ ROXFORD = _revisited(
     size=4993,
     images="oxbuildings",
     archives=("oxbuild_images-v1.tgz",),
-    mini=Miniature("roxford5k", "sdssl_bench.datasets.mini_retrieval:write_roxford5k", 4, 8, 9, 1),
+    mini=Miniature("roxford5k", f"{_MINI_RETRIEVAL}:write_roxford5k", 4, 8, 9, 1),
 )
 
 RPARIS = _revisited(
@@ -60,7 +62,7 @@ RPARIS = _revisited(
     size=6322,
     images="parisbuildings",
     archives=("paris_1-v1.tgz", "paris_2-v1.tgz"),
-    mini=Miniature("rparis6k", "sdssl_bench.datasets.mini_retrieval:write_rparis6k", 14, 6, 10, 2),
+    mini=Miniature("rparis6k", f"{_MINI_RETRIEVAL}:write_rparis6k", 14, 6, 10, 2),
 )
 
 COPYDAYS = DatasetSpec(
@@ -98,7 +100,7 @@ copydays/
         "photographs.",
     ),
     # copydays-attacks.json in its folder says what it has.
-    mini=Miniature("copydays", "sdssl_bench.datasets.mini_retrieval:write_copydays", 0, 12),
+    mini=Miniature("copydays", f"{_MINI_RETRIEVAL}:write_copydays", 0, 12),
 )
 
 _VAL = """
@@ -135,5 +137,5 @@ DAVIS/
         "count.",
     ),
     # Its photographs are no classes; mini_davis.VIDEOS says what a complete copy has.
-    mini=Miniature("DAVIS", "sdssl_bench.datasets.mini_davis:write_davis", 1, 12),
+    mini=Miniature("DAVIS", f"{_MINI_DAVIS}:write_davis", 1, 12),
 )
