@@ -6,7 +6,6 @@ Only typer is imported here; every command imports what it needs when it runs, s
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
 
 from sdssl_bench import launching
 from sdssl_bench._version import __version__
@@ -26,13 +25,13 @@ from sdssl_bench.commands import (
     score,
     watch,
 )
-from sdssl_bench.commands.panels import PanelCommand
+from sdssl_bench.commands.help import App, Group
 from sdssl_bench.errors import UserError
 
 INTERRUPTED = 130
 
 
-class Commands(TyperGroup):
+class Commands(Group):
     """Turns the errors a user can mend into one message and an exit code, without traceback."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -58,11 +57,9 @@ class Commands(TyperGroup):
             raise
 
 
-app = typer.Typer(
+app = App(
     cls=Commands,
     help="How good is every layer of a self-supervised vision encoder, on every task?",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
     context_settings={
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda token: token.replace("_", "-"),
@@ -87,7 +84,7 @@ def _main(
     launching.join()
 
 
-app.command("run")(run.run)
+app.command("run", cls=run.RunCommand)(run.run)
 app.add_typer(score.app, name="score", help="Score features that come from anywhere.")
 app.command("leaderboard")(leaderboard.leaderboard)
 app.command("compare")(compare.compare)
@@ -95,7 +92,7 @@ app.command("explain")(compare.explain)
 app.command("reproduce")(reproduce.reproduce)
 app.command("multi-exit")(multi_exit.multi_exit)
 app.command("report")(report.report)
-app.command("pretrain", cls=PanelCommand)(pretrain.pretrain)
+app.command("pretrain")(pretrain.pretrain)
 app.command("watch")(watch.watch)
 app.command("doctor")(doctor.doctor)
 app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")

@@ -3,10 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.ground_truth import GroundTruth
+from sdssl_bench.features import FeatureBank
 from sdssl_bench.image_geometry import Box, crop_box
+from sdssl_bench.neighbors import top_k
+from sdssl_bench.rounding import percent
+from sdssl_bench.task import RunContext
 
 CELL, FRAME, TEXT = 200, 6, 18
 RIGHT, WRONG, NEUTRAL = (0, 150, 60), (200, 30, 40), (120, 120, 120)
@@ -75,3 +84,60 @@ def _cell(
     frame = Image.new("RGB", (image.width + 2 * FRAME, image.height + 2 * FRAME), colour)
     frame.paste(image, (FRAME, FRAME))
     page.paste(frame, (left, top))
+
+
+def write_worst_queries(
+    folder: Path,
+    ap: NDArray[np.float64],
+    truth: GroundTruth,
+    *,
+    sets: Sequence[ImageSet | None],
+    banks: Sequence[FeatureBank],
+    features: tuple[NDArray[Any], list[NDArray[Any]]],
+    boxes: NDArray[np.float64] | None,
+    ctx: RunContext,
+) -> None:
+    """Pictures of the ten queries with the lowest AP and the five images that come first.
+
+    Args:
+        folder: of the pictures.
+        ap: [Q] of the queries that could be read; NaN where a query has no positive.
+        truth: of the whole set.
+        sets: queries, database and distractors, None for no distractors.
+        banks: of those sets.
+        features: [Q, D] of the queries, and [N, D] of each further set.
+        boxes: crops of the queries, drawn into them; None for whole queries.
+        ctx: backend and device.
+    """
+    rows, parts = features
+    queries, *searched = (one for one in sets if one is not None)
+    worst = [int(i) for i in np.argsort(ap, kind="stable") if np.isfinite(ap[i])][:10]
+    bank = np.concatenate(parts)
+    similarity, found = top_k(
+        rows[worst], bank, k=min(5, len(bank)), backend=ctx.backend, device=ctx.device
+    )
+    files = [
+        images.root / images.names[i]
+        for images, images_bank in zip(searched, banks[1:], strict=True)
+        for i in images_bank.indices
+    ]
+    database = banks[1].indices.tolist()
+    for place, query in enumerate(worst):
+        index = int(banks[0].indices[query])
+        labels = {int(i): label for label, lists in truth.labels.items() for i in lists[index]}
+        kinds = [
+            labels.get(database[row], "") if row < len(database) else "" for row in found[place]
+        ]
+        write_gallery(
+            folder,
+            Gallery(
+                name=f"{place + 1:02d}-{truth.queries[index]}",
+                title=f"{truth.queries[index]}  M AP {percent(ap[query])}",
+                query=queries.root / queries.names[index],
+                files=[files[row] for row in found[place]],
+                scores=similarity[place].tolist(),
+                right=[kind in ("easy", "hard") for kind in kinds],
+                remarks=kinds,
+                box=None if boxes is None else tuple(boxes[index].tolist()),
+            ),
+        )

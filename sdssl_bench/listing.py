@@ -1,92 +1,28 @@
-"""What `ls` and `show` print. Tasks are read as text, since importing one imports torch."""
+"""What `ls`, `show` and the help of `run` say of tasks and datasets, from their declarations."""
 
 import ast
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import inspect
+from dataclasses import fields
+from typing import Any, cast
 
-from sdssl_bench import datasets
+from sdssl_bench import datasets, tasks
 from sdssl_bench.errors import UsageError, did_you_mean
-
-
-@dataclass(frozen=True)
-class TaskSource:
-    """A task as its file states it.
-
-    Attributes:
-        doc: the module's docstring: the protocol in words.
-        version: of the protocol.
-        presets: preset name -> changed parameters.
-        parameters: (name, default as source text, its docstring).
-    """
-
-    name: str
-    doc: str
-    version: int
-    presets: dict[str, dict[str, Any]]
-    parameters: list[tuple[str, str, str]]
-
-
-def task_sources() -> dict[str, TaskSource]:
-    """All tasks, by name."""
-    found: dict[str, TaskSource] = {}
-    for folder in _task_folders():
-        for path in sorted(folder.glob("*.py")):
-            if not path.stem.startswith("_"):
-                found.setdefault(path.stem, _read_task(path))
-    return found
-
-
-def _task_folders() -> list[Path]:
-    import sdssl_bench
-
-    folders = [Path(entry) / "tasks" for entry in sdssl_bench.__path__]
-    return [folder for folder in folders if folder.is_dir()]
-
-
-def _read_task(path: Path) -> TaskSource:
-    module = ast.parse(path.read_text(encoding="utf-8"))
-    body = next(n for n in module.body if isinstance(n, ast.ClassDef) and n.name == "Task").body
-    constants: dict[str, Any] = {}
-    parameters = []
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if not (isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)):
-            continue
-        name, value = node.target.id, node.value
-        if value is None:
-            continue
-        if ast.unparse(node.annotation).startswith("ClassVar"):
-            if name in ("version", "presets"):
-                constants[name] = ast.literal_eval(value)
-        elif name != "protocol":
-            parameters.append((name, ast.unparse(value), _string(following)))
-    return TaskSource(
-        name=path.stem,
-        doc=ast.get_docstring(module) or "",
-        version=constants["version"],
-        presets=constants["presets"],
-        parameters=parameters,
-    )
-
-
-def _string(node: ast.stmt | None) -> str:
-    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
-        return str(node.value.value)
-    return ""
+from sdssl_bench.task import Task
 
 
 def task_lines() -> list[str]:
     """One line per task: name and first sentence."""
-    return [f"{t.name:<12} {t.doc.splitlines()[0]}" for t in task_sources().values()]
+    return [f"{name:<12} {_doc(name).splitlines()[0]}" for name in tasks.task_names()]
 
 
 def protocol_lines() -> list[str]:
     """One line per protocol: id@version and how it differs from the task's defaults."""
     lines = []
-    for task in task_sources().values():
+    for name in tasks.task_names():
+        task = tasks.task_class(name)
         for preset, changes in task.presets.items():
             text = ", ".join(f"{k}={v}" for k, v in changes.items()) or "the task's defaults"
-            lines.append(f"{f'{task.name}/{preset}@{task.version}':<24} {text}")
+            lines.append(f"{f'{name}/{preset}@{task.version}':<24} {text}")
     return lines
 
 
@@ -102,37 +38,73 @@ def dataset_lines() -> list[str]:
     return [*lines, "folder:PATH  your own images: PATH/train/CLASS/*, PATH/val|test/CLASS/*"]
 
 
+def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
+    """Two panels of help: what each task measures, and what it runs on."""
+    named, takers = [], dict[tuple[str, ...], list[str]]()
+    for name in tasks.task_names():
+        task = tasks.task_class(name)
+        own = f" [default: {', '.join(task.default_datasets)}]" if task.default_datasets else ""
+        needs = "".join(f" [needs --{one.name}]" for one in task.options if one.required)
+        named.append((name, f"{task.title}{own}{needs}"))
+        folder = ("folder:PATH",) if task.folder_has else ()
+        takers.setdefault((*task.datasets, *folder), []).append(name)
+    return {
+        "Tasks ('sdssl-bench show TASK' explains one)": named,
+        "Datasets ('sdssl-bench ls datasets')": [
+            (", ".join(names), ", ".join(sets)) for sets, names in takers.items()
+        ],
+    }
+
+
 def describe(name: str) -> str:
     """The full text for a task, protocol id or dataset.
 
     Raises:
         UsageError: if there is none of that name.
     """
-    sources = task_sources()
-    if name in datasets.names() and name not in sources:
-        return datasets.layout(name)
+    known = tasks.task_names()
     task, _, preset = name.partition("@")[0].partition("/")
-    if task not in sources:
-        known = [
-            *sources,
-            *datasets.names(),
-            *(f"{t.name}/{p}" for t in sources.values() for p in t.presets),
-        ]
-        raise UsageError(did_you_mean("task, dataset or protocol", name, known))
-    source = sources[task]
-    if preset and preset not in source.presets:
-        raise UsageError(did_you_mean(f"protocol of {task}", preset, source.presets))
-    changes = source.presets.get(preset, {})
-    lines = [
-        f"{task}{'/' + preset if preset else ''}@{source.version}",
-        "",
-        source.doc,
-        "",
-        "Parameters:",
-    ]
-    for parameter, default, doc in source.parameters:
-        value = repr(changes[parameter]) if parameter in changes else default
-        lines.append(f"  {parameter} = {value:<22} {doc}")
+    if task in known:
+        return _describe_task(tasks.task_class(task), preset)
+    if name in datasets.names():
+        return datasets.layout(name)
+    protocols = (f"{one}/{p}" for one in known for p in tasks.task_class(one).presets)
+    everything = [*known, *datasets.names(), *protocols]
+    raise UsageError(did_you_mean("task, dataset or protocol", name, everything))
+
+
+def _describe_task(task: type[Task], preset: str) -> str:
+    if preset and preset not in task.presets:
+        raise UsageError(did_you_mean(f"protocol of {task.name}", preset, task.presets))
+    changes = task.presets.get(preset, {})
+    heading = f"{task.name}{'/' + preset if preset else ''}@{task.version}"
+    lines = [heading, "", _doc(task.name), "", "Parameters:"]
+    docs = _parameter_docs(task)
+    for one in fields(cast(Any, task)):
+        if one.name != "protocol":
+            value = repr(changes.get(one.name, one.default))
+            lines.append(f"  {one.name} = {value:<22} {docs.get(one.name, '')}".rstrip())
+    if task.options:
+        lines += ["", "Options of 'sdssl-bench run':"]
+        lines += [f"  {'--' + one.name:<16} {one.help}" for one in task.options]
     if not preset:
-        lines += ["", "Protocols:", *(f"  {task}/{p}" for p in source.presets)]
+        lines += ["", "Protocols:", *(f"  {task.name}/{p}" for p in task.presets)]
     return "\n".join(lines)
+
+
+def _doc(name: str) -> str:
+    return inspect.getdoc(tasks.task_module(name)) or tasks.task_class(name).title
+
+
+def _parameter_docs(task: type[Task]) -> dict[str, str]:
+    """Parameter -> the text below its field, which Python itself does not keep."""
+    (node,) = ast.parse(inspect.cleandoc(inspect.getsource(task))).body
+    assert isinstance(node, ast.ClassDef)
+    return {
+        one.target.id: str(following.value.value)
+        for one, following in zip(node.body, node.body[1:], strict=False)
+        if isinstance(one, ast.AnnAssign)
+        and isinstance(one.target, ast.Name)
+        and isinstance(following, ast.Expr)
+        and isinstance(following.value, ast.Constant)
+    }

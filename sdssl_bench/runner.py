@@ -64,7 +64,8 @@ def run(
     stored = store.find(head) if store and is_main_process() else None
     # The first process decides for all: the others may look at the store a moment later.
     # Masks and pictures come from the run itself, so what is stored does not stand in for it.
-    again = "always" if ctx.artifacts else overwrite
+    writes = any(one.kind == "artifact" and one.key in ctx.artifacts for one in task.options)
+    again = "always" if writes else overwrite
     record, todo = broadcast((stored, _todo(wanted, stored, again)))
     reused = [layer for layer in wanted if layer not in todo]
     if not todo:
@@ -106,7 +107,7 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
         "model": model_entry(encoder, encoder.info),
         "headline": task.headline(data),
         # Only where it is not so: an addition to records of the first version.
-        **({} if getattr(task, "ranked", True) else {"ranked": False}),
+        **({} if task.ranked else {"ranked": False}),
         "limited": ctx.limit,
         "settings": {
             "dtype": ctx.dtype,

@@ -1,20 +1,63 @@
-"""The contract between the runner and a task, and the parameters of a protocol.
+"""The contract between the runner, the command line and a task, and the parameters of a protocol.
 
 A task is a frozen dataclass whose fields are the protocol's parameters, each default citing its
-source. It turns layers into scores; the runner stamps, stores and resumes.
+source. It turns layers into scores; the runner stamps, stores and resumes. Whatever else a task has of
+its own (options, inputs, artifacts, tables) it declares here: `run`, `--help` and `show` are made from
+that. Nothing heavy is imported: `--help` reads the declarations of all tasks.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from rich.console import RenderableType
+
     from sdssl_bench.encoder import Encoder
     from sdssl_bench.progress import Progress
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that a task adds to `sdssl-bench run`.
+
+    Two tasks may declare the same one: then it is one option, for both.
+
+    Attributes:
+        name: as typed, without dashes.
+        kind: what its value is and where the task finds it:
+            "parameter": text for one or several fields of the task, as by --set;
+            "input": a folder of further images, in `RunContext.inputs`; it changes numbers, so the
+            task's DatasetInfo identifies the images used;
+            "artifact": a folder to write to, in `RunContext.artifacts`; it changes no number;
+            "encoder": a second checkpoint, in `RunContext.against`.
+        help: one sentence for --help.
+        keys: the fields, or the one name in `inputs` or `artifacts`; the option's own by default.
+        required: whether the task cannot run without it.
+    """
+
+    name: str
+    kind: str
+    help: str
+    keys: tuple[str, ...] = ()
+    required: bool = False
+
+    def __post_init__(self) -> None:
+        if self.kind not in KINDS:
+            raise ValueError(f"--{self.name}: kind is one of {', '.join(KINDS)}, not {self.kind!r}")
+        if not self.keys:
+            object.__setattr__(self, "keys", (self.name.replace("-", "_"),))
+
+    @property
+    def key(self) -> str:
+        """The name in `inputs` or `artifacts`."""
+        return self.keys[0]
+
+
+KINDS = ("parameter", "input", "artifact", "encoder")
 
 
 @dataclass(frozen=True)
@@ -34,12 +77,9 @@ class RunContext:
         allow_partial: score an incomplete copy of a dataset and record that.
         on_bad_image: "error" | "skip".
         backend: nearest-neighbour search, "auto" | "torch" | "faiss".
-        artifacts: kind -> folder of what a run writes besides its record ("masks", "strips", "csv");
-            a task lists the kinds it can write in a class variable `artifacts`. No part of any
-            protocol: they change no number.
-        inputs: kind -> folder of further images ("distractors", "whitening"); a task lists the kinds
-            it takes in a class variable `inputs`, and its DatasetInfo identifies the images used.
-        against: a second encoder, for tasks that compare two and list "against" in `inputs`.
+        artifacts: key of an `Option` -> folder of what a run writes besides its record.
+        inputs: key of an `Option` -> folder of further images.
+        against: a second encoder, for tasks that compare two.
     """
 
     data_root: Path | None
@@ -98,28 +138,35 @@ class LayerScores:
     layer: int
     metrics: Mapping[str, float]
     n: int
-    items: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    items: "Mapping[str, NDArray[Any]]" = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Task(Protocol):
-    """A benchmark protocol: one file in tasks/, class `Task`, a frozen dataclass.
+    """A benchmark protocol: one file in tasks/, class `Task`, a frozen dataclass derived from this.
 
-    A task whose numbers describe and have no better or worse says so: `ranked: ClassVar[bool] = False`.
+    Its module imports only what is light; what computes is imported by the methods that use it.
     """
 
     name: ClassVar[str]
+    """The file's name."""
+    title: ClassVar[str]
+    """What it measures, in at most 60 characters."""
     version: ClassVar[int]
     """Raised by every change that can change a number; versions never mix in a table."""
     presets: ClassVar[Mapping[str, Mapping[str, Any]]]
     """Named sets of parameters; the first is the default protocol."""
     datasets: ClassVar[tuple[str, ...]]
     """Names it accepts; "all" on the command line."""
-    default_datasets: ClassVar[tuple[str, ...]]
+    default_datasets: ClassVar[tuple[str, ...]] = ()
     """Run when --dataset is not given; empty if the user has to choose."""
-    accepts_folder: ClassVar[bool]
-    """Whether folder:PATH is a dataset too."""
+    folder_has: ClassVar[str] = ""
+    """What folder:PATH holds if that is a dataset too, e.g. "train"; "" where a folder is none."""
+    ranked: ClassVar[bool] = True
+    """False where the numbers describe and have no better or worse."""
+    options: ClassVar[tuple[Option, ...]] = ()
+    """Its own options of `run`."""
 
     @property
     def protocol(self) -> str:
@@ -142,13 +189,19 @@ class Task(Protocol):
     ) -> Iterator[LayerScores]:
         """Scores of each layer, yielded as soon as it is known."""
 
+    def tables(self, record: Mapping[str, Any], path: Path) -> "Iterable[RenderableType]":
+        """What `run` prints below the layers of a record of this task, stored at `path`."""
+        return ()
 
-def limited_indices(total: int, limit: int | None) -> NDArray[np.int64]:
+
+def limited_indices(total: int, limit: int | None) -> "NDArray[np.int64]":
     """Indices of the items used under --limit: all, or `limit` of them spread evenly.
 
     >>> limited_indices(10, 3)
     array([0, 3, 6])
     """
+    import numpy as np
+
     if limit is None or limit >= total:
         return np.arange(total, dtype=np.int64)
     return np.arange(limit, dtype=np.int64) * total // limit

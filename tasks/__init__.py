@@ -1,70 +1,109 @@
-"""One protocol per file; the file name is the task's name on the command line."""
+"""One protocol per file; the file name is the task's name on the command line.
+
+Another package adds a task of its own by an entry point of the group `sdssl_bench.tasks` that names the
+module of such a file. Built-in tasks come first; two of one name are an error.
+"""
 
 import importlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, cast
+from types import ModuleType
+from typing import Any, cast, get_type_hints
 
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.parameters import parse_value
 from sdssl_bench.task import Task
 
+GROUP = "sdssl_bench.tasks"
+
 
 def task_names() -> list[str]:
-    """All tasks, from the files that are there."""
-    return sorted(p.stem for p in Path(__file__).parent.glob("*.py") if not p.stem.startswith("_"))
+    """All tasks: the files of this folder, then those of other packages.
+
+    Raises:
+        UsageError: if another package's task has a name that is taken.
+    """
+    return [*_built_in(), *_plugins()]
+
+
+def task_module(name: str) -> ModuleType:
+    """The file of a task.
+
+    Raises:
+        UsageError: for an unknown name, or if another package's task cannot be imported.
+    """
+    if name in _built_in():
+        return importlib.import_module(f"{__name__}.{name}")
+    plugins = _plugins()
+    if name not in plugins:
+        raise UsageError(did_you_mean("task", name, task_names()))
+    found = plugins[name]
+    try:
+        module = importlib.import_module(found.module)
+    except ImportError as error:
+        raise UsageError(
+            f"The task '{name}' of another package ({found.module}) cannot be imported: {error}. "
+            "Mend or uninstall that package."
+        ) from error
+    if not hasattr(module, "Task"):
+        raise UsageError(f"Expected a class Task in {found.module} (task '{name}'), found none.")
+    return module
+
+
+def task_class(name: str) -> type[Task]:
+    """The class of a task, with its declarations; nothing heavy is imported.
+
+    Raises:
+        UsageError: as `task_module`.
+    """
+    return cast(type[Task], task_module(name).Task)
 
 
 def load(name: str, protocol: str | None = None, changes: Mapping[str, str] | None = None) -> Task:
     """The task `name` under a named protocol, with single parameters changed.
 
     Args:
-        name: file name in this folder.
+        name: one of `task_names`.
         protocol: one of the task's presets; None is its first.
         changes: parameter -> text, parsed by the type of the task's field.
 
     Raises:
         UsageError: for an unknown task, protocol or parameter, or a text of the wrong type.
     """
-    if name not in task_names():
-        raise UsageError(did_you_mean("task", name, task_names()))
-    task_class: Any = importlib.import_module(f"sdssl_bench.tasks.{name}").Task
-    preset = protocol or next(iter(task_class.presets))
-    if preset not in task_class.presets:
-        raise UsageError(did_you_mean(f"protocol of {name}", preset, task_class.presets))
-    types = {f.name: f.type for f in fields(task_class) if f.name != "protocol"}
-    values = dict(task_class.presets[preset])
+    kind: Any = task_class(name)
+    preset = next(iter(kind.presets)) if protocol is None else protocol
+    if preset not in kind.presets:
+        raise UsageError(did_you_mean(f"protocol of {name}", preset, kind.presets))
+    types = parameter_types(kind)
+    values = dict(kind.presets[preset])
     for key, text in (changes or {}).items():
         if key not in types:
             raise UsageError(did_you_mean(f"parameter of {name}", key, types))
         values[key] = parse_value(f"--set {key}", text, types[key])
-    return cast(Task, replace(task_class(**values), protocol=preset))
+    return cast(Task, replace(kind(**values), protocol=preset))
 
 
-def shorthand(name: str, flags: Mapping[str, str | None]) -> dict[str, str]:
-    """What options such as --imsize stand for in a task: parameter -> text, for `load`.
+def parameter_types(kind: Any) -> dict[str, Any]:
+    """Parameter -> type of its value, of a task's class."""
+    hints = get_type_hints(kind)
+    return {one.name: hints[one.name] for one in fields(kind) if one.name != "protocol"}
 
-    Args:
-        name: of the task.
-        flags: option name without dashes -> text as typed; None was not given.
 
-    Raises:
-        UsageError: for an option that the task does not have: it would have no effect.
-    """
-    if name not in task_names():
-        raise UsageError(did_you_mean("task", name, task_names()))
-    task_class: Any = importlib.import_module(f"sdssl_bench.tasks.{name}").Task
-    known: Mapping[str, tuple[str, ...]] = getattr(task_class, "shorthands", {})
-    changes: dict[str, str] = {}
-    for flag, text in flags.items():
-        if text is None:
-            continue
-        if flag not in known:
-            takes = ", ".join(f"--{one}" for one in known) or "none of these"
+@cache
+def _built_in() -> tuple[str, ...]:
+    files = Path(__file__).parent.glob("*.py")
+    return tuple(sorted(path.stem for path in files if not path.stem.startswith("_")))
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    found: dict[str, EntryPoint] = {}
+    for one in entry_points(group=GROUP):
+        if one.name in _built_in() or found.setdefault(one.name, one).value != one.value:
             raise UsageError(
-                f"--{flag} has no effect on task {name}, which takes {takes}. "
-                f"'sdssl-bench show {name}' lists its parameters for --set."
+                f"Two tasks are called '{one.name}', one of them in {one.module}. Rename its entry "
+                "point, or uninstall that package."
             )
-        changes |= dict.fromkeys(known[flag], text)
-    return changes
+    return dict(sorted(found.items()))

@@ -16,6 +16,8 @@ first layer [CLS] is nearly constant: alignment is near 0 and the ratios explode
 norm of intermediate layers moves everything here: run --norm none beside the default.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -23,32 +25,33 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.analysis import layer_scores, layer_similarity, pairs, samples
-from sdssl_bench.analysis.panels import Panel, write_panels
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, extract
-from sdssl_bench.tables import similarity_table
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
+from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from sdssl_bench.analysis.panels import Panel
+    from sdssl_bench.analysis.samples import Sample
+    from sdssl_bench.datasets.base import ImageSet
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.features import FeatureBank
+
 
 @dataclass(frozen=True)
-class Task:
+class Task(Contract):
     """The analysis of representations; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "analysis"
+    title: ClassVar[str] = "alignment, uniformity, CKA, rank and t-SNE of layers"
     version: ClassVar[int] = 1
     ranked: ClassVar[bool] = False
     datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
-    default_datasets: ClassVar[tuple[str, ...]] = ()
-    accepts_folder: ClassVar[bool] = True
-    artifacts: ClassVar[tuple[str, ...]] = ("panels",)
+    folder_has: ClassVar[str] = "train"
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("panels", "artifact", "t-SNE maps of the layers."),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "house": {},
         # align_uniform's authors normalise; the SDSSL scripts do both and the paper does not say.
@@ -88,6 +91,9 @@ class Task:
     """Nearest points in a map that its purity counts."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.analysis import layer_similarity, pairs, samples
+        from sdssl_bench.encoder import POOLINGS
+
         if self.pooling not in POOLINGS:
             raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
         if self.views not in pairs.KINDS:
@@ -102,8 +108,10 @@ class Task:
         if min(self.components, self.neighbours) < 1 or self.iterations < 250:
             raise UsageError("components and neighbours are from 1, iterations from 250.")
 
-    def load_data(self, name: str, ctx: RunContext) -> samples.Sample:
+    def load_data(self, name: str, ctx: RunContext) -> Sample:
         """The sample of the test split, and the images of the maps."""
+        from sdssl_bench.analysis import samples
+
         return samples.draw(
             classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial),
             num_images=self.num_images,
@@ -113,12 +121,17 @@ class Task:
             limit=ctx.limit,
         )
 
-    def describe_data(self, data: samples.Sample) -> DatasetInfo:
+    def describe_data(self, data: Sample) -> DatasetInfo:
         """Identity of the images used."""
+        from sdssl_bench.analysis import samples
+
         return samples.describe_sample(data)
 
-    def resolve(self, encoder: Encoder, data: samples.Sample, ctx: RunContext) -> dict[str, Any]:
+    def resolve(self, encoder: Encoder, data: Sample, ctx: RunContext) -> dict[str, Any]:
         """Pixels, views, batches and t-SNE's perplexity."""
+        from sdssl_bench.analysis import layer_similarity, pairs
+        from sdssl_bench.datasets.transforms import preprocess
+
         seen = pairs.views(self.views, size=encoder.input_size, seed=ctx.seed)
         return {
             "transform": preprocess(self.transform, encoder.input_size).describe(),
@@ -126,14 +139,16 @@ class Task:
             "cka": layer_similarity.describe_estimator(self.cka, len(data.rows), self.cka_batch),
         }
 
-    def headline(self, data: samples.Sample) -> str:
+    def headline(self, data: Sample) -> str:
         """Uniformity, in nats: a description, not a score."""
         return "uniformity"
 
     def run(
-        self, encoder: Encoder, data: samples.Sample, layers: Sequence[int], ctx: RunContext
+        self, encoder: Encoder, data: Sample, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Each layer from one pass over the images as they are and one over each view."""
+        from sdssl_bench.analysis.panels import Panel
+
         panels: list[Panel] = []
         for scores in self._layers(encoder, data, layers, ctx=ctx):
             if "panels" in ctx.artifacts and "tsne/points" in scores.items:
@@ -144,8 +159,13 @@ class Task:
             yield scores
 
     def _layers(
-        self, encoder: Encoder, data: samples.Sample, layers: Sequence[int], *, ctx: RunContext
+        self, encoder: Encoder, data: Sample, layers: Sequence[int], *, ctx: RunContext
     ) -> Iterator[LayerScores]:
+        from sdssl_bench.analysis import layer_scores, layer_similarity, pairs
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.distributed import is_main_process
+        from sdssl_bench.features import extract
+
         whole = replace(ctx, limit=None)  # the sample is limited already
         steps = preprocess(self.transform, encoder.input_size)
 
@@ -208,15 +228,19 @@ class Task:
         targets: Any,
         *,
         encoder: Encoder,
-        data: samples.Sample,
+        data: Sample,
     ) -> None:
+        from sdssl_bench.analysis.panels import write_panels
+
         assert encoder.info is not None
         names = dict(enumerate(data.source.test.class_names))
         heading = f"{encoder.info.name} on {data.source.name}, t-SNE of {len(targets)} images"
         write_panels(folder / "tsne.png", panels, targets, names=names, heading=heading)
 
-    def tables(self, record: Mapping[str, Any], path: Path) -> "Iterator[RenderableType]":
+    def tables(self, record: Mapping[str, Any], path: Path) -> Iterator[RenderableType]:
         """CKA between the layers."""
+        from sdssl_bench.tables import similarity_table
+
         yield similarity_table(record, title=f"linear CKA ({self.cka}) between layers")
 
 

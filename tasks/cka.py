@@ -7,6 +7,8 @@ encoders use; each sees the images in its own size. Between the layers of one en
 These numbers describe and do not rank; no leaderboard view shows them.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,33 +16,32 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
-from sdssl_bench.analysis import layer_scores, layer_similarity, samples
-from sdssl_bench.analysis.cka import LAYER_METRIC
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import POOLINGS, Encoder
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, extract
-from sdssl_bench.results import model_identity
-from sdssl_bench.runner import model_entry
-from sdssl_bench.tables import similarity_table
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
+from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from sdssl_bench.analysis.layer_similarity import LayerSimilarity
+    from sdssl_bench.analysis.samples import Sample
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.features import FeatureBank
+
 
 @dataclass(frozen=True)
-class Task:
+class Task(Contract):
     """CKA between two encoders; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "cka"
+    title: ClassVar[str] = "CKA of the layers of two encoders"
     version: ClassVar[int] = 1
     ranked: ClassVar[bool] = False
     datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
-    default_datasets: ClassVar[tuple[str, ...]] = ()
-    accepts_folder: ClassVar[bool] = True
-    inputs: ClassVar[tuple[str, ...]] = ("against",)
+    folder_has: ClassVar[str] = "train"
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("against", "encoder", "Second checkpoint, as --ckpt.", required=True),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "house": {},
         "biased": {"estimator": "biased"},
@@ -59,14 +60,19 @@ class Task:
     """Images per batch of the unbiased estimator, at most; protocols 8.2."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.analysis import layer_similarity, samples
+        from sdssl_bench.encoder import POOLINGS
+
         if self.pooling not in POOLINGS:
             raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
         layer_similarity.check_estimator(self.estimator, self.batch)
         if self.num_images < samples.MIN_IMAGES:
             raise UsageError(f"num_images is at least {samples.MIN_IMAGES}: {self.num_images}.")
 
-    def load_data(self, name: str, ctx: RunContext) -> samples.Sample:
+    def load_data(self, name: str, ctx: RunContext) -> Sample:
         """The sample of the test split."""
+        from sdssl_bench.analysis import samples
+
         return samples.draw(
             classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial),
             num_images=self.num_images,
@@ -74,16 +80,23 @@ class Task:
             limit=ctx.limit,
         )
 
-    def describe_data(self, data: samples.Sample) -> DatasetInfo:
+    def describe_data(self, data: Sample) -> DatasetInfo:
         """Identity of the images used."""
+        from sdssl_bench.analysis import samples
+
         return samples.describe_sample(data)
 
-    def resolve(self, encoder: Encoder, data: samples.Sample, ctx: RunContext) -> dict[str, Any]:
+    def resolve(self, encoder: Encoder, data: Sample, ctx: RunContext) -> dict[str, Any]:
         """Pixels and batches, and who the other encoder is.
 
         Raises:
             UsageError: if there is none.
         """
+        from sdssl_bench.analysis import layer_similarity
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.results import model_identity
+        from sdssl_bench.runner import model_entry
+
         other = _other(ctx)
         assert other.info is not None
         return {
@@ -93,14 +106,17 @@ class Task:
             "cka": layer_similarity.describe_estimator(self.estimator, len(data.rows), self.batch),
         }
 
-    def headline(self, data: samples.Sample) -> str:
+    def headline(self, data: Sample) -> str:
         """CKA with the most similar layer of the other encoder."""
         return "most_similar"
 
     def run(
-        self, encoder: Encoder, data: samples.Sample, layers: Sequence[int], ctx: RunContext
+        self, encoder: Encoder, data: Sample, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Each layer from one pass of each encoder over the images."""
+        from sdssl_bench.analysis import layer_scores, layer_similarity
+        from sdssl_bench.distributed import is_main_process
+
         other = _other(ctx)
         assert other.info is not None
         banks = [self._extract(one, data, ctx) for one in (encoder, other)]
@@ -124,7 +140,10 @@ class Task:
             yield replace(self._score(layer, found, banks, other.info.name), seconds=seconds)
             seconds = {}
 
-    def _extract(self, encoder: Encoder, data: samples.Sample, ctx: RunContext) -> FeatureBank:
+    def _extract(self, encoder: Encoder, data: Sample, ctx: RunContext) -> FeatureBank:
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.features import extract
+
         return extract(
             encoder,
             data.images,
@@ -137,10 +156,13 @@ class Task:
     def _score(
         self,
         layer: int,
-        found: layer_similarity.LayerSimilarity,
+        found: LayerSimilarity,
         banks: Sequence[FeatureBank],
         other: str,
     ) -> LayerScores:
+        from sdssl_bench.analysis.cka import LAYER_METRIC
+        from sdssl_bench.features import skipped_images
+
         row = found.row(layer)
         undefined, metrics = row.undefined(), row.metrics()
         notes: dict[str, Any] = {"against": other, "standard_errors": row.errors()}
@@ -151,13 +173,13 @@ class Task:
         metrics = {"most_similar": metrics[best], **metrics}
         if undefined:
             notes["undefined"] = undefined
-        if banks[0].bad_images:
-            bad = banks[0].bad_images
-            notes["skipped_images"] = {"sample": {"count": len(bad), "first": bad[:20]}}
+        notes |= skipped_images({"sample": banks[0]})
         return LayerScores(layer=layer, metrics=metrics, n=len(banks[0].indices), notes=notes)
 
-    def tables(self, record: Mapping[str, Any], path: Path) -> "Iterator[RenderableType]":
+    def tables(self, record: Mapping[str, Any], path: Path) -> Iterator[RenderableType]:
         """The matrix."""
+        from sdssl_bench.tables import similarity_table
+
         yield similarity_table(record, title=f"linear CKA ({self.estimator}); columns: --against")
 
 

@@ -11,28 +11,28 @@ DINO ViT-B/8, layer 12, 10,000 YFCC distractors, 20,000 YFCC images for whitenin
 which images; a row without distractors or whitening says so in its dataset's name.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sdssl_bench import gallery
-from sdssl_bench.copy_detection import CopyFeatures, CopyScores, score_copies
-from sdssl_bench.datasets import copydays, names
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.copydays import CopydaysData
-from sdssl_bench.datasets.image_files import describe_extra, load_extra
-from sdssl_bench.datasets.transforms import Preprocess, preprocess
-from sdssl_bench.distributed import is_main_process, resolve_device
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import names
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, extract, skipped_images
-from sdssl_bench.results import digest
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
-from sdssl_bench.whitening import PRESETS
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
+from sdssl_bench.task import Task as Contract
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sdssl_bench.copy_detection import CopyScores
+    from sdssl_bench.datasets.base import ImageSet
+    from sdssl_bench.datasets.copydays import CopydaysData, Kept
+    from sdssl_bench.datasets.transforms import Preprocess
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.features import FeatureBank
 
 FEATURES = {"cls+gem": ("cls", "gem"), "cls": ("cls",), "gem": ("gem",), "mean": ("mean",)}
 
@@ -47,17 +47,21 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Contract):
     """The copy-detection protocol; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "copydays"
+    title: ClassVar[str] = "copy detection"
     version: ClassVar[int] = 1
     datasets: ClassVar[tuple[str, ...]] = names("copies")
     default_datasets: ClassVar[tuple[str, ...]] = ("copydays",)
-    accepts_folder: ClassVar[bool] = False
-    artifacts: ClassVar[tuple[str, ...]] = ("gallery",)
-    inputs: ClassVar[tuple[str, ...]] = ("distractors", "whitening")
-    shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {"imsize": ("imsize",), "pool": ("pool",)}
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("imsize", "parameter", "Size of the images in pixels."),
+        Option("pool", "parameter", "Feature of an image, such as cls or gem."),
+        Option("distractors", "input", "Distractor images."),
+        Option("whitening", "input", "Images to learn whitening from."),
+        Option("gallery", "artifact", "Pictures of the worst queries."),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         "centred": {"whitening": "centred"},
@@ -83,6 +87,8 @@ class Task:
     """Numbers of distractors at which mAP is reported too, when there are distractors."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.whitening import PRESETS
+
         if self.pool not in FEATURES:
             raise UsageError(did_you_mean("pooling", self.pool, FEATURES))
         if self.whitening not in PRESETS:
@@ -94,6 +100,9 @@ class Task:
 
     def load_data(self, name: str, ctx: RunContext) -> Inputs:
         """The copies, verified; distractors and whitening images if folders were given."""
+        from sdssl_bench.datasets import copydays
+        from sdssl_bench.datasets.image_files import load_extra
+
         data = copydays.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
         if ctx.limit is not None:
             data = copydays.limited(data, ctx.limit)
@@ -111,6 +120,9 @@ class Task:
 
     def describe_data(self, data: Inputs) -> DatasetInfo:
         """Identity of copies, distractors and whitening images; the name says what is lacking."""
+        from sdssl_bench.datasets.image_files import describe_extra
+        from sdssl_bench.results import digest
+
         base, distractors, whitening = data.data, data.distractors, data.whitening
         splits = {"queries": len(base.images), "database": len(base.rows["original"])}
         details: dict[str, Any] = {
@@ -143,6 +155,8 @@ class Task:
         return f"strong/mAP@{self.top_k}"
 
     def _steps(self, encoder: Encoder) -> Preprocess:
+        from sdssl_bench.datasets.transforms import preprocess
+
         side = self.imsize // encoder.stride * encoder.stride
         if side < 1:
             raise UsageError(f"imsize {self.imsize} is below one patch of {encoder.stride} pixels.")
@@ -152,6 +166,10 @@ class Task:
         self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer from one pass over all images."""
+        from sdssl_bench.copy_detection import CopyFeatures, score_copies
+        from sdssl_bench.distributed import is_main_process, resolve_device
+        from sdssl_bench.features import extract, skipped_images
+
         banks: dict[str, FeatureBank] = {}
         for name, images in (
             ("copies", data.data.images),
@@ -175,7 +193,7 @@ class Task:
             for name, bank in banks.items()
             for phase, value in bank.seconds.items()
         }
-        kept = Kept.of(data.data, banks["copies"])
+        kept = data.data.readable(banks["copies"].indices)
         for layer in layers:
             started = time.perf_counter()
             vectors = {name: self._vectors(bank, layer) for name, bank in banks.items()}
@@ -217,6 +235,8 @@ class Task:
 
     def _vectors(self, bank: FeatureBank, layer: int) -> NDArray[np.float32]:
         """[N, D or 2 D] of one layer."""
+        import numpy as np
+
         parts = [bank.features(layer, pooling) for pooling in FEATURES[self.pool]]
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
@@ -226,11 +246,15 @@ class Task:
         scores: CopyScores,
         data: Inputs,
         *,
-        kept: "Kept",
+        kept: Kept,
         banks: Mapping[str, FeatureBank],
         ctx: RunContext,
     ) -> None:
         """Pictures of the strong copies whose originals were found last."""
+        import numpy as np
+
+        from sdssl_bench import gallery
+
         images, positions = data.data.images, scores.positions["strong"]
         indices = banks["copies"].indices
         files = [images.root / images.names[indices[row]] for row in kept.rows["original"]]
@@ -253,31 +277,3 @@ class Task:
                     remarks=["original" if hit else "" for hit in right],
                 ),
             )
-
-
-@dataclass(frozen=True, eq=False)
-class Kept:
-    """Rows of the bank by block, without images that could not be read and copies of such.
-
-    Attributes:
-        rows: block -> [Q] rows of the bank.
-        targets: block -> [Q] which row of "original".
-    """
-
-    rows: dict[str, NDArray[np.int64]]
-    targets: dict[str, NDArray[np.int64]]
-
-    @staticmethod
-    def of(data: CopydaysData, bank: FeatureBank) -> "Kept":
-        """Of the copies' bank."""
-        row_of = np.full(len(data.images), -1, np.int64)
-        row_of[bank.indices] = np.arange(len(bank.indices))
-        originals = row_of[data.rows["original"]]
-        new_target = np.where(originals >= 0, np.cumsum(originals >= 0) - 1, -1)
-        rows, targets = {}, {}
-        for block, members in data.rows.items():
-            target = new_target[data.targets[block]]
-            good = (row_of[members] >= 0) & (target >= 0)
-            if good.any():
-                rows[block], targets[block] = row_of[members][good], target[good]
-        return Kept(rows, targets)

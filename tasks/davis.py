@@ -9,47 +9,43 @@ evaluation). Scores: J (region), F (boundary), over objects, first and last fram
 DINO ViT-S/16: 61.8 J&F-Mean at layer 12 (Caron et al. 2021, Table 5).
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from sdssl_bench import distributed
-from sdssl_bench.affinities import SHAPES, Rule
-from sdssl_bench.datasets import davis, names
-from sdssl_bench.datasets.davis import DavisData
-from sdssl_bench.davis import (
-    GLOBAL,
-    SequenceScores,
-    csv_files,
-    object_statistics,
-    per_object,
-    summarise,
-)
-from sdssl_bench.davis.tables import sequence_table
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets import names
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.segmentation import Settings
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
-from sdssl_bench.video_scores import VideoScorer
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, limited_indices
+from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+    from sdssl_bench.datasets.davis import DavisData
+    from sdssl_bench.davis import SequenceScores
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.segmentation import Settings
+
 
 @dataclass(frozen=True)
-class Task:
+class Task(Contract):
     """The propagation protocol; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "davis"
+    title: ClassVar[str] = "video object segmentation by label propagation"
     version: ClassVar[int] = 1
     datasets: ClassVar[tuple[str, ...]] = names("video")
     default_datasets: ClassVar[tuple[str, ...]] = ("davis",)
-    accepts_folder: ClassVar[bool] = True
-    artifacts: ClassVar[tuple[str, ...]] = ("masks", "strips", "csv")
+    folder_has: ClassVar[str] = "JPEGImages"
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("save-masks", "artifact", "Predicted masks: layer12/SEQUENCE/*.png.", ("masks",)),
+        Option("strips", "artifact", "Pictures of frames x layers."),
+        Option("csv-dir", "artifact", "The official CSV files.", ("csv",)),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         # The reference counts channels on the down-sampled mask: an object lost there stays lost.
@@ -97,6 +93,8 @@ class Task:
     """Stretch each channel to 0..1 before the argmax; DINO."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.affinities import SHAPES
+
         for field, known in (
             ("shape", SHAPES),
             ("normalisation", ("davis", "encoder")),
@@ -118,6 +116,9 @@ class Task:
     @property
     def settings(self) -> Settings:
         """The parameters as the segmenter takes them."""
+        from sdssl_bench.affinities import Rule
+        from sdssl_bench.segmentation import Settings
+
         return Settings(
             rule=Rule(
                 radius=self.radius,
@@ -138,6 +139,8 @@ class Task:
 
     def load_data(self, name: str, ctx: RunContext) -> DavisData:
         """The sequences, verified."""
+        from sdssl_bench.datasets import davis
+
         return davis.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
 
     def describe_data(self, data: DavisData) -> DatasetInfo:
@@ -168,12 +171,26 @@ class Task:
 
     def headline(self, data: DavisData) -> str:
         """J&F-Mean."""
+        from sdssl_bench.davis import GLOBAL
+
         return GLOBAL[0]
 
     def run(
         self, encoder: Encoder, data: DavisData, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer once all sequences are done; a sequence is stored when it is done."""
+        import numpy as np
+
+        from sdssl_bench import distributed
+        from sdssl_bench.davis import (
+            GLOBAL,
+            SequenceScores,
+            object_statistics,
+            per_object,
+            summarise,
+        )
+        from sdssl_bench.video_scores import VideoScorer
+
         videos = [data.videos[i] for i in limited_indices(len(data.videos), ctx.limit)]
         scorer = VideoScorer(
             encoder, layers, settings=self.settings, identity=self._identity(), ctx=ctx
@@ -210,13 +227,17 @@ class Task:
         parameters = {k: v for k, v in asdict(self).items() if k != "protocol"}
         return {"task": self.name, "version": self.version, "parameters": parameters}
 
-    def tables(self, record: Mapping[str, Any], path: Path) -> "Iterator[RenderableType]":
-        """Sequences of the last and of the best layer, printed below the layers."""
+    def tables(self, record: Mapping[str, Any], path: Path) -> Iterator[RenderableType]:
+        """Sequences of the last and of the best layer."""
+        from sdssl_bench.davis.tables import sequence_table
+
         yield sequence_table(record, path)
 
 
 def write_csv(folder: Path, scores: Sequence[SequenceScores]) -> None:
     """The two official files of one layer; files of an earlier run are replaced, never read."""
+    from sdssl_bench.davis import csv_files
+
     folder.mkdir(parents=True, exist_ok=True)
     for name, text in csv_files(scores).items():
         (folder / name).write_text(text, encoding="utf-8")

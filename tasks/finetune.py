@@ -13,22 +13,20 @@ code     as the SDSSL authors' script: batch 128 (so rate 7.5e-5), patch embeddi
     accelerate launch -m sdssl_bench run --task finetune --dataset cifar100 --ckpt x --layers 6,12
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdssl_bench import datasets as classification
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.loading import describe
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets.classification import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.probes.augment import RandomCropFlip
-from sdssl_bench.probes.finetuning import TuneRecipe
-from sdssl_bench.probes.mixing import Mixing
-from sdssl_bench.probes.tunable import takes_drop_path
-from sdssl_bench.probes.tuning_scores import SELECT, make_job, score_layers
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+from sdssl_bench.task import LayerScores, RunContext
+
+if TYPE_CHECKING:
+    from sdssl_bench.datasets.base import ClassificationData
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.probes.finetuning import TuneRecipe
 
 BY_DATASET: Mapping[str, Mapping[str, float]] = {
     "cifar10": {"weight_decay": 0.1, "drop_path": 0.1, "mixup": 0.8, "cutmix": 1.0},
@@ -43,14 +41,12 @@ FROM_TABLE = -1.0
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ClassificationTask):
     """Fine-tuning; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "finetune"
+    title: ClassVar[str] = "fine-tuning of the encoder up to a layer"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
-    default_datasets: ClassVar[tuple[str, ...]] = ()
-    accepts_folder: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mocov3": {},
         "paper": {"select": "test"},
@@ -90,6 +86,9 @@ class Task:
     """Share of train that chooses the epoch where validation is not predefined."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.probes.tuning_scores import SELECT
+
         if self.select not in SELECT:
             raise UsageError(did_you_mean("select", self.select, SELECT))
         preprocess(self.transform, 224)
@@ -112,14 +111,6 @@ class Task:
         row = BY_DATASET.get(name, OTHERS)
         own = {field: float(getattr(self, field)) for field in OTHERS}
         return {field: row[field] if own[field] == FROM_TABLE else own[field] for field in OTHERS}
-
-    def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
-        """Train and test split, verified."""
-        return classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
-
-    def describe_data(self, data: ClassificationData) -> DatasetInfo:
-        """Identity of both splits."""
-        return describe(data)
 
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext
@@ -149,6 +140,12 @@ class Task:
 
     def recipe(self, encoder: Encoder, data: ClassificationData) -> TuneRecipe:
         """The recipe for this encoder and dataset."""
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.probes.augment import RandomCropFlip
+        from sdssl_bench.probes.finetuning import TuneRecipe
+        from sdssl_bench.probes.mixing import Mixing
+        from sdssl_bench.probes.tunable import takes_drop_path
+
         row = self.constants(data.name)
         return TuneRecipe(
             lr=self.lr * self.batch / 512,
@@ -168,6 +165,8 @@ class Task:
         self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer, one training after another."""
+        from sdssl_bench.probes.tuning_scores import make_job, score_layers
+
         job = make_job(
             data,
             self.recipe(encoder, data),

@@ -9,35 +9,30 @@ ties in votes to the lower class id. Reported: top-1, top-5 and mean-per-class a
 DINO ViT-S/16 on ImageNet: 74.5 top-1 at layer 12; SD-MoCo v3 ViT-S/16: 68.0 (SDSSL, Table 1).
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-
-from sdssl_bench import datasets as classification
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.loading import describe
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.datasets.classification import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, extract, skipped_images
-from sdssl_bench.metrics import mean_per_class
-from sdssl_bench.neighbors import top_k, weighted_knn_vote
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+from sdssl_bench.task import LayerScores, RunContext
+
+if TYPE_CHECKING:
+    from sdssl_bench.datasets.base import ClassificationData
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.features import FeatureBank
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ClassificationTask):
     """The k-NN protocol; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "knn"
+    title: ClassVar[str] = "weighted k-nearest-neighbour classification"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
-    default_datasets: ClassVar[tuple[str, ...]] = ()
-    accepts_folder: ClassVar[bool] = True
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         # The SDSSL authors' transfer script for CIFAR, Flowers and Pets: protocols 1.2.
@@ -57,6 +52,8 @@ class Task:
     """Feature of an image: cls, mean or gem over the layer's tokens."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.encoder import POOLINGS
+
         if not self.k or min(self.k) < 1 or self.headline_k not in self.k:
             raise UsageError(
                 f"k-NN needs positive k that include the headline k = {self.headline_k}, found "
@@ -67,18 +64,12 @@ class Task:
         if self.pooling not in POOLINGS:
             raise UsageError(did_you_mean("pooling", self.pooling, POOLINGS))
 
-    def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
-        """Train and test split, verified."""
-        return classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
-
-    def describe_data(self, data: ClassificationData) -> DatasetInfo:
-        """Identity of both splits."""
-        return describe(data)
-
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext
     ) -> dict[str, Any]:
         """The preprocessing in pixels, and which k the training split is too small for."""
+        from sdssl_bench.datasets.transforms import preprocess
+
         size = len(data.train) if ctx.limit is None else min(len(data.train), ctx.limit)
         fitting = [k for k in self.k if k <= size]
         if self.headline_k not in fitting:
@@ -99,6 +90,10 @@ class Task:
         self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer from one pass over both splits."""
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.distributed import is_main_process
+        from sdssl_bench.features import extract
+
         steps = preprocess(self.transform, encoder.input_size)
         train, test = (
             extract(encoder, split, layers, poolings=(self.pooling,), preprocess=steps, ctx=ctx)
@@ -126,6 +121,12 @@ class Task:
         ctx: RunContext,
     ) -> LayerScores:
         """All metrics of one layer from its two feature banks."""
+        import numpy as np
+
+        from sdssl_bench.features import skipped_images
+        from sdssl_bench.metrics import mean_per_class
+        from sdssl_bench.neighbors import top_k, weighted_knn_vote
+
         started = time.perf_counter()
         ks = [k for k in self.k if k <= len(train.targets)]
         similarity, neighbours = top_k(

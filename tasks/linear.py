@@ -17,26 +17,20 @@ All layers (and rates, inputs, penalties) are trained together: one encoder pass
 SD-MoCo v3 ViT-S/16 with mocov3 on ImageNet: see the paper's Table 1.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdssl_bench import datasets as classification
-from sdssl_bench.backbones import ResNetEncoder
-from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.loading import describe
-from sdssl_bench.datasets.transforms import preprocess
-from sdssl_bench.distributed import is_main_process
-from sdssl_bench.encoder import Encoder
+from sdssl_bench.datasets.classification import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.features import extract
-from sdssl_bench.probes import logreg_probe
-from sdssl_bench.probes.augment import RESAMPLING, RandomCropFlip
-from sdssl_bench.probes.inputs import needed, parts_of
-from sdssl_bench.probes.sgd_probe import SgdRecipe
-from sdssl_bench.probes.sgd_scores import score_layers
-from sdssl_bench.probes.sweep import SWEEPS
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
+from sdssl_bench.task import LayerScores, Option, RunContext
+
+if TYPE_CHECKING:
+    from sdssl_bench.datasets.base import ClassificationData
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.probes.sgd_probe import SgdRecipe
 
 SMALL_WIDTH = 384
 """Up to this width DINO's protocol concatenates four layers, above it adds the mean patch."""
@@ -49,15 +43,15 @@ NEWTON_ONLY = ("sweep", "tolerance")
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(ClassificationTask):
     """The linear probe; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "linear"
+    title: ClassVar[str] = "linear classifiers: SGD, or logistic regression"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
-    default_datasets: ClassVar[tuple[str, ...]] = ()
-    accepts_folder: ClassVar[bool] = True
-    shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {"features": ("features",)}
+    options: ClassVar[tuple[Option, ...]] = (
+        Option("features", "parameter", "What a head sees, such as cls,last4+mean."),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mocov3": {},
         "code": {
@@ -114,6 +108,11 @@ class Task:
     """Share of train that chooses C, rates and inputs where validation is not predefined."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.probes.augment import RESAMPLING
+        from sdssl_bench.probes.inputs import parts_of
+        from sdssl_bench.probes.sweep import SWEEPS
+
         for field, known in (
             ("solver", ("sgd", "newton")),
             ("schedule", ("epoch", "iteration")),
@@ -147,18 +146,12 @@ class Task:
         if not 0 < self.val_fraction < 1:
             raise UsageError(f"val_fraction lies between 0 and 1, found {self.val_fraction}.")
 
-    def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
-        """Train and test split, verified."""
-        return classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
-
-    def describe_data(self, data: ClassificationData) -> DatasetInfo:
-        """Identity of both splits."""
-        return describe(data)
-
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext
     ) -> dict[str, Any]:
         """Pixels, inputs, rates and how the choice is made."""
+        from sdssl_bench.datasets.transforms import preprocess
+
         common = {
             "features": list(self.kinds(encoder)),
             "transform": preprocess(self.transform, encoder.input_size).describe(),
@@ -184,6 +177,8 @@ class Task:
 
     def kinds(self, encoder: Encoder) -> tuple[str, ...]:
         """What heads see; "auto" resolved by the encoder's width."""
+        from sdssl_bench.backbones import ResNetEncoder
+
         if isinstance(encoder, ResNetEncoder):
             auto = "cls"
         else:
@@ -192,11 +187,16 @@ class Task:
 
     def rates(self, encoder: Encoder) -> tuple[float, ...]:
         """Learning rates of the first step."""
+        from sdssl_bench.backbones import ResNetEncoder
+
         base = self.lr or ((0.1,) if isinstance(encoder, ResNetEncoder) else (3.0,))
         return tuple(rate * self.batch / 256 for rate in base)
 
     def recipe(self, encoder: Encoder) -> SgdRecipe:
         """How SGD trains on this encoder's input size."""
+        from sdssl_bench.probes.augment import RandomCropFlip
+        from sdssl_bench.probes.sgd_probe import SgdRecipe
+
         return SgdRecipe(
             epochs=self.epochs,
             batch=self.batch,
@@ -214,7 +214,9 @@ class Task:
     ) -> Iterator[LayerScores]:
         """Scores of each layer from heads that are trained together."""
         if self.solver == "sgd":
-            yield from score_layers(
+            from sdssl_bench.probes import sgd_scores
+
+            yield from sgd_scores.score_layers(
                 encoder,
                 data,
                 layers,
@@ -226,6 +228,12 @@ class Task:
                 ctx=ctx,
             )
             return
+        from sdssl_bench.datasets.transforms import preprocess
+        from sdssl_bench.distributed import is_main_process
+        from sdssl_bench.features import extract
+        from sdssl_bench.probes import logreg_probe
+        from sdssl_bench.probes.inputs import needed
+
         (kind,) = self.kinds(encoder)
         used, poolings = needed([kind], layers)
         steps = preprocess(self.transform, encoder.input_size)

@@ -11,29 +11,27 @@ authors 512 at three on both, so their Oxford columns are not comparable. DINO V
 Oxford M 41.8, H 13.7; Paris M 63.1, H 34.4.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-import numpy as np
-from numpy.typing import NDArray
-
-from sdssl_bench.datasets import names, roxford_rparis
-from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.image_files import describe_extra, load_extra
-from sdssl_bench.datasets.roxford_rparis import RetrievalData
-from sdssl_bench.distributed import is_main_process, resolve_device
-from sdssl_bench.encoder import POOLINGS, Encoder
+from sdssl_bench.datasets import names
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.features import FeatureBank, ManySizes, extract_from, skipped_images
-from sdssl_bench.gallery import Gallery, write_gallery
-from sdssl_bench.image_geometry import Geometry
-from sdssl_bench.neighbors import top_k
-from sdssl_bench.results import digest
-from sdssl_bench.revisited import RevisitedScores, score_layer
-from sdssl_bench.rounding import percent
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, limited_indices
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, limited_indices
+from sdssl_bench.task import Task as Contract
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sdssl_bench.datasets.base import ImageSet
+    from sdssl_bench.datasets.roxford_rparis import RetrievalData
+    from sdssl_bench.encoder import Encoder
+    from sdssl_bench.features import FeatureBank
+    from sdssl_bench.image_geometry import Geometry
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,22 +43,27 @@ class Inputs:
 
 
 @dataclass(frozen=True)
-class Task:
+class Task(Contract):
     """The retrieval protocol; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "retrieval"
+    title: ClassVar[str] = "instance retrieval"
     version: ClassVar[int] = 1
     datasets: ClassVar[tuple[str, ...]] = names("retrieval")
     default_datasets: ClassVar[tuple[str, ...]] = ("roxford5k", "rparis6k")
-    accepts_folder: ClassVar[bool] = False
-    artifacts: ClassVar[tuple[str, ...]] = ("gallery",)
-    inputs: ClassVar[tuple[str, ...]] = ("distractors",)
-    shorthands: ClassVar[Mapping[str, tuple[str, ...]]] = {
-        "imsize": ("imsize_oxford", "imsize_paris"),
-        "scales": ("scales_oxford", "scales_paris"),
-        "pool": ("pool",),
-        "query-crop": ("query_crop",),
-    }
+    options: ClassVar[tuple[Option, ...]] = (
+        Option(
+            "imsize",
+            "parameter",
+            "Size of the images in pixels.",
+            ("imsize_oxford", "imsize_paris"),
+        ),
+        Option("scales", "parameter", "Scales to average.", ("scales_oxford", "scales_paris")),
+        Option("pool", "parameter", "Feature of an image, such as cls or gem."),
+        Option("query-crop", "parameter", "Crop queries to their landmark."),
+        Option("distractors", "input", "Distractor images."),
+        Option("gallery", "artifact", "Pictures of the worst queries."),
+    )
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         "sdssl-code": {
@@ -102,6 +105,8 @@ class Task:
     """Numbers of distractors at which mAP is reported too, when there are distractors."""
 
     def __post_init__(self) -> None:
+        from sdssl_bench.encoder import POOLINGS
+
         if self.pool not in POOLINGS:
             raise UsageError(did_you_mean("pooling", self.pool, POOLINGS))
         if self.num_distractors < 1 or min(self.curve, default=0) < 0 or not self.gem_p > 0:
@@ -111,6 +116,8 @@ class Task:
 
     def geometry(self, dataset: str, patch: int) -> Geometry:
         """Sizes of the images of a dataset for an encoder."""
+        from sdssl_bench.image_geometry import Geometry
+
         oxford = dataset == "roxford5k"
         return Geometry(
             self.imsize_oxford if oxford else self.imsize_paris,
@@ -121,6 +128,9 @@ class Task:
 
     def load_data(self, name: str, ctx: RunContext) -> Inputs:
         """Queries, database and ground truth, verified; distractors if a folder was given."""
+        from sdssl_bench.datasets import roxford_rparis
+        from sdssl_bench.datasets.image_files import load_extra
+
         data = roxford_rparis.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
         distractors = None
         if "distractors" in ctx.inputs:
@@ -142,11 +152,15 @@ class Task:
 
     def describe_data(self, data: Inputs) -> DatasetInfo:
         """Identity of the set and its distractors; rows of different distractors never mix."""
+        from sdssl_bench.datasets.image_files import describe_extra
+        from sdssl_bench.datasets.roxford_rparis import without_positives
+        from sdssl_bench.results import digest
+
         base, extra = data.data, data.distractors
         splits = {"queries": len(base.queries), "database": len(base.database)}
         details = {
             **base.notes,
-            "queries_without_positives": roxford_rparis.without_positives(base.truth),
+            "queries_without_positives": without_positives(base.truth),
         }
         if extra is None:
             return DatasetInfo(base.name, base.variant, base.fingerprint, splits, details)
@@ -174,6 +188,11 @@ class Task:
         self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer from one pass over all images."""
+        from sdssl_bench import gallery
+        from sdssl_bench.distributed import is_main_process, resolve_device
+        from sdssl_bench.features import skipped_images
+        from sdssl_bench.revisited import score_layer
+
         base = data.data
         boxes = base.truth.boxes if self.query_crop else None
         queries = self._extract(encoder, base.queries, layers, data=base, ctx=ctx, boxes=boxes)
@@ -204,7 +223,16 @@ class Task:
                 )
             seconds["search"] = time.perf_counter() - started
             if "gallery" in ctx.artifacts:
-                self._gallery(layer, scores, data, banks=banks, features=(rows, parts), ctx=ctx)
+                gallery.write_worst_queries(
+                    ctx.artifacts["gallery"] / f"layer{layer:02d}",
+                    scores.protocols[-1]["M"].ap,
+                    base.truth,
+                    sets=[base.queries, base.database, data.distractors],
+                    banks=banks,
+                    features=(rows, parts),
+                    boxes=boxes,
+                    ctx=ctx,
+                )
             yield LayerScores(
                 layer=layer,
                 metrics=scores.metrics(),
@@ -225,55 +253,11 @@ class Task:
         ctx: RunContext,
         boxes: NDArray[np.float64] | None = None,
     ) -> FeatureBank:
+        from sdssl_bench.features import ManySizes, extract_from
+
         geometry = self.geometry(data.name, encoder.stride)
         source = ManySizes(images, geometry, self.pool, self.gem_p, boxes)
         # The limit is applied to the set already: ground truth and images have to agree.
         return extract_from(
             source, encoder, layers, poolings=(self.pool,), ctx=replace(ctx, limit=None)
         )
-
-    def _gallery(
-        self,
-        layer: int,
-        scores: RevisitedScores,
-        data: Inputs,
-        *,
-        banks: Sequence[FeatureBank],
-        features: tuple[NDArray[Any], list[NDArray[Any]]],
-        ctx: RunContext,
-    ) -> None:
-        """Pictures of the queries with the lowest Medium AP and their first images."""
-        rows, parts = features
-        truth = data.data.truth
-        ap = scores.protocols[-1]["M"].ap
-        worst = [int(i) for i in np.argsort(ap, kind="stable") if np.isfinite(ap[i])][:10]
-        bank = np.concatenate(parts)
-        similarity, found = top_k(
-            rows[worst], bank, k=min(5, len(bank)), backend=ctx.backend, device=ctx.device
-        )
-        sets = [data.data.database, *([data.distractors] if data.distractors else [])]
-        files = [
-            images.root / images.names[i]
-            for images, images_bank in zip(sets, banks[1:], strict=True)
-            for i in images_bank.indices
-        ]
-        database = banks[1].indices.tolist()
-        for place, query in enumerate(worst):
-            index = int(banks[0].indices[query])
-            labels = {int(i): label for label, lists in truth.labels.items() for i in lists[index]}
-            kinds = [
-                labels.get(database[row], "") if row < len(database) else "" for row in found[place]
-            ]
-            write_gallery(
-                ctx.artifacts["gallery"] / f"layer{layer:02d}",
-                Gallery(
-                    name=f"{place + 1:02d}-{truth.queries[index]}",
-                    title=f"{truth.queries[index]}  M AP {percent(ap[query])}",
-                    query=data.data.queries.root / data.data.queries.names[index],
-                    files=[files[row] for row in found[place]],
-                    scores=similarity[place].tolist(),
-                    right=[kind in ("easy", "hard") for kind in kinds],
-                    remarks=kinds,
-                    box=tuple(truth.boxes[index].tolist()) if self.query_crop else None,
-                ),
-            )

@@ -187,7 +187,7 @@ def test_a_second_run_computes_nothing_and_panels_compute_again(
     assert stable_view(only_record(tmp_path / "results")[1]) == stable_view(before)
     with Image.open(folder / "tsne.png") as picture:
         assert picture.width > 3 * 300
-    monkeypatch.setattr("sdssl_bench.tasks.analysis.extract", None)
+    monkeypatch.setattr("sdssl_bench.features.extract", None)
     assert cli("--all-layers").output.count("(stored)") == 3
 
 
@@ -290,10 +290,10 @@ def cached_features_of(manifest: Path) -> list[np.ndarray]:
     [
         ((), "cka", "give the second one with --against"),
         (("--against", TINY), "knn", "--against has no effect on task knn"),
-        (("--against-set", "heads=3"), "cka", "no effect without --against"),
+        (("--against-set", "heads=3"), "cka", "needs --against"),
         (("--against", TINY, "--against-set", "head=3"), "cka", "Did you mean 'heads'"),
         (("--against", TINY, "--against-set", "heads=many"), "cka", "takes int"),
-        (("--panels", "x"), "knn", "--panels goes with one task that writes panels"),
+        (("--panels", "x"), "knn", "--panels has no effect on task knn"),
         (("--set", "views=mocov2"), "analysis", "Did you mean 'mocov3'"),
         (("--set", "cka_batch=7"), "analysis", "at least 8"),
         (("--set", "cka=unbiassed"), "analysis", "Did you mean 'unbiased'"),

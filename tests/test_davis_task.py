@@ -330,7 +330,10 @@ def test_impossible_parameters_are_refused(change: dict[str, str], message: str)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["-t", "knn", "-d", "cifar10", "--save-masks", "m"], "--save-masks goes with one task"),
+        (
+            ["-t", "knn", "-d", "cifar10", "--save-masks", "m"],
+            "--save-masks has no effect on task knn",
+        ),
         (["-t", "davis", "-d", "davis,folder:x", "--strips", "s"], "--strips goes with one task"),
         (["-t", "davis", "--csv-dir", "c", "--overwrite", "never"], "--overwrite never forbids"),
     ],

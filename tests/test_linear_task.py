@@ -140,7 +140,7 @@ def test_test_images_decide_nothing_where_validation_chooses(
             return replace(data, test=test)
 
         with monkeypatch.context() as patch:
-            patch.setattr("sdssl_bench.tasks.linear.classification.load", shuffled)
+            patch.setattr("sdssl_bench.datasets.load", shuffled)
             after = run(encoder, ctx, protocol, changes, layers=(2,))[0]
         assert before.notes == after.notes
         assert before.metrics["top1"] != after.metrics["top1"]

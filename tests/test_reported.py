@@ -5,9 +5,8 @@ from collections import Counter
 
 import pytest
 
-from sdssl_bench import reported
+from sdssl_bench import reported, tasks
 from sdssl_bench.errors import DataError
-from sdssl_bench.listing import task_sources
 from sdssl_bench.reported import paper_cells, published, reference_folder
 
 
@@ -20,7 +19,7 @@ def test_every_row_has_a_source_and_a_fraction() -> None:
 
 
 def test_tasks_are_named_as_here() -> None:
-    known = set(task_sources())
+    known = set(tasks.task_names())
     assert {one.task for one in [*paper_cells(), *published()]} <= known
 
 

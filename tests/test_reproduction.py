@@ -15,11 +15,11 @@ from sdssl_bench import datasets
 from sdssl_bench.cli import app
 from sdssl_bench.errors import UsageError
 from sdssl_bench.figures_of_paper import FIGURES
-from sdssl_bench.listing import task_sources
 from sdssl_bench.pretrain.presets import EXPECTED, PRESETS, resolve
 from sdssl_bench.reported import CONTRADICTION
 from sdssl_bench.reproduction import TABLES, Checkpoint, evaluation_commands, outcome, wanted
 from sdssl_bench.results import ResultStore
+from sdssl_bench.tasks import task_class, task_names
 from stored_results import DAVIS, davis_layer, store
 
 DESCRIPTIONS = ("analysis", "cka")
@@ -60,17 +60,17 @@ def test_every_evaluation_command_names_a_task_and_datasets(number: int) -> None
     for line in evaluation_commands(wanted(number)):
         words = shlex.split(line)
         task = words[words.index("--task") + 1]
-        assert task in task_sources()
+        assert task in task_names()
         if "--dataset" in words:
             known = {*datasets.names("classification"), *datasets.names("retrieval")}
             assert set(words[words.index("--dataset") + 1].split(",")) <= known
         if "--protocol" in words:
-            assert words[words.index("--protocol") + 1] in task_sources()[task].presets
+            assert words[words.index("--protocol") + 1] in task_class(task).presets
 
 
 def test_the_evaluations_of_figures_name_tasks() -> None:
     tasks = {task for figure in FIGURES.values() for task, _ in figure.evaluations}
-    assert tasks - set(DESCRIPTIONS) <= set(task_sources())
+    assert tasks - set(DESCRIPTIONS) <= set(task_names())
 
 
 def test_presets_expect_the_numbers_of_table_1() -> None:

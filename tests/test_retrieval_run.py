@@ -16,7 +16,6 @@ from sdssl_bench.cli import app
 from sdssl_bench.datasets import roxford_rparis
 from sdssl_bench.datasets.mini import make_mini
 from sdssl_bench.datasets.photographs import REGIONS, whole
-from sdssl_bench.errors import UsageError
 from sdssl_bench.leaderboard import tidy, wide
 from sdssl_bench.ranking import PROTOCOLS
 from sdssl_bench.results import ResultStore, read_items
@@ -173,8 +172,6 @@ def test_options_that_would_have_no_effect_are_errors(mini, tmp_path) -> None:
         done = run(mini, tmp_path / "out", "-d", "roxford5k", *options)
         assert done.exit_code in (2, 3), done.output
         assert message in done.stderr or "below one patch" in done.stderr
-    with pytest.raises(UsageError, match="--query-crop has no effect on task knn"):
-        tasks.shorthand("knn", {"query-crop": "True"})
 
 
 def test_the_gallery_shows_the_worst_queries_with_true_positives_framed(mini, tmp_path) -> None:

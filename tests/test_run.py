@@ -94,7 +94,7 @@ def test_a_second_run_computes_nothing(
     def forbidden(*args: object, **kwargs: object) -> None:
         raise AssertionError("features were extracted again")
 
-    monkeypatch.setattr("sdssl_bench.tasks.knn.extract", forbidden)
+    monkeypatch.setattr("sdssl_bench.features.extract", forbidden)
     result = cli(*run("--all-layers"))
     assert result.output.count("(stored)") == 3
     assert only_record(tmp_path / "results")[0].read_bytes() == before

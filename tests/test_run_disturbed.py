@@ -116,7 +116,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     def interrupted(*args: object, **kwargs: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sdssl_bench.tasks.knn.extract", interrupted)
+    monkeypatch.setattr("sdssl_bench.features.extract", interrupted)
     result = CliRunner().invoke(app, arguments(data, tmp_path))
     assert result.exit_code == 130
     assert "goes on from there" in result.output

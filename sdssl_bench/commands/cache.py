@@ -5,8 +5,9 @@ from typing import Annotated
 import typer
 
 from sdssl_bench.commands import options as opt
+from sdssl_bench.commands.help import App
 
-app = typer.Typer(no_args_is_help=True)
+app = App()
 
 
 @app.command("ls")

@@ -6,8 +6,9 @@ from typing import Annotated
 import typer
 
 from sdssl_bench.commands import options as opt
+from sdssl_bench.commands.help import App
 
-app = typer.Typer(no_args_is_help=True)
+app = App()
 
 
 @app.command("check")
@@ -34,7 +35,7 @@ def check(
     from sdssl_bench.errors import DataError
     from sdssl_bench.terminal import show
 
-    chosen = opt.comma_list(names or datasets.names())
+    chosen = opt.comma_list("data check", names or datasets.names())
     for name in chosen:
         datasets.layout(name)  # An unknown name ends the command before a check that takes hours.
     reports = [

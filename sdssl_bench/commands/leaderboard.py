@@ -67,7 +67,7 @@ def leaderboard(
     folders = opt.result_folders(results)
     stored = read_all(folders)
     wanted = select(
-        stored, tasks=opt.comma_list(task or []), datasets=opt.comma_list(dataset or [])
+        stored, tasks=opt.comma_list("--task", task), datasets=opt.comma_list("--dataset", dataset)
     )
     records = [(path, record) for path, record in wanted if record["limited"] is None]
     if not records:

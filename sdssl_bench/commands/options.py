@@ -17,95 +17,236 @@ def _can_be_had(ckpt: str) -> str:
     return ckpt
 
 
+DATA, ENCODER, SPEED, OUTPUT = "Data", "Encoder", "Speed", "Output"
+"""Panels that several commands have."""
+
 Ckpt = Annotated[
     str,
     typer.Option(
         "--ckpt",
         "-c",
+        metavar="CKPT",
         callback=_can_be_had,
-        help="Checkpoint file, timm:NAME[?pretrained=false&seed=0], or custom:FILE.py:FUNCTION.",
-        show_default=False,
+        help="File, timm:NAME[?pretrained=false&seed=0] or custom:FILE.py:FUNCTION.",
+        rich_help_panel="What to run",
     ),
 ]
 DataRoot = Annotated[
     Path | None,
     typer.Option(
         "--data-root",
-        help="Folder of the datasets in their official layouts.",
+        metavar="DIR",
+        help="Datasets.",
         envvar="SDSSL_BENCH_DATA",
-        show_default=False,
+        show_envvar=True,
+        show_default="none",
+        rich_help_panel=DATA,
     ),
 ]
 Out = Annotated[
-    Path, typer.Option("--out", "-o", help="Results folder.", envvar="SDSSL_BENCH_RESULTS")
+    Path,
+    typer.Option(
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Results.",
+        envvar="SDSSL_BENCH_RESULTS",
+        show_envvar=True,
+        rich_help_panel=OUTPUT,
+    ),
+]
+Folders = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="[FOLDER]...",
+        help="Folders of stored results.",
+        show_default="$SDSSL_BENCH_RESULTS, then results",
+    ),
 ]
 ResultFolders = Annotated[
     list[Path] | None,
     typer.Option(
         "--results",
         "-r",
-        help="Stored results; may be repeated. Default: $SDSSL_BENCH_RESULTS, then results.",
-        show_default=False,
+        metavar="DIR",
+        help="Stored results; may be repeated.",
+        show_default="$SDSSL_BENCH_RESULTS, then results",
+        rich_help_panel="What to read",
     ),
 ]
-OnlyTasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Only these tasks.")]
+OnlyTasks = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--task",
+        "-t",
+        metavar="LIST",
+        help="Only these tasks.",
+        show_default="all",
+        rich_help_panel="What to read",
+    ),
+]
 OnlyDatasets = Annotated[
-    list[str] | None, typer.Option("--dataset", "-d", help="Only these datasets.")
+    list[str] | None,
+    typer.Option(
+        "--dataset",
+        "-d",
+        metavar="LIST",
+        help="Only these datasets.",
+        show_default="all",
+        rich_help_panel="What to read",
+    ),
+]
+IncludeLimited = Annotated[
+    bool,
+    typer.Option(
+        "--include-limited",
+        help="Show trials of run --limit too, apart from the rest and labelled.",
+        rich_help_panel="What to read",
+    ),
 ]
 CacheDir = Annotated[
     Path | None,
     typer.Option(
         "--cache-dir",
-        help="Feature cache; default: sdssl-bench in the user's cache folder.",
+        metavar="DIR",
+        help="Feature cache.",
         envvar="SDSSL_BENCH_CACHE",
-        show_default=False,
+        show_envvar=True,
+        show_default="sdssl-bench in the user's cache folder",
+        rich_help_panel=SPEED,
     ),
 ]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-Dtype = Annotated[
-    str, typer.Option(help="Forward pass in float32, bfloat16 or float16 (autocast).")
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.", rich_help_panel=SPEED
+    ),
 ]
-BatchSize = Annotated[str, typer.Option("--batch-size", "-b", help="Images per pass, or auto.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        help="Forward pass; or bfloat16, float16.",
+        rich_help_panel=SPEED,
+    ),
+]
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        "--batch-size", "-b", metavar="INT", help="Images per pass.", rich_help_panel=SPEED
+    ),
+]
+NumWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--num-workers",
+        "-j",
+        min=0,
+        metavar="INT",
+        help="Image-loading processes.",
+        show_default="auto",
+        rich_help_panel=SPEED,
+    ),
+]
+Backend = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME", help="Neighbour search: auto, torch or faiss.", rich_help_panel=SPEED
+    ),
+]
 Network = Annotated[
     str | None,
     typer.Option(
-        help="Which network of the checkpoint: student, teacher, base, momentum, model or ema."
+        metavar="NAME",
+        help="student, teacher, base, momentum, model or ema.",
+        show_default="what its authors evaluate",
+        rich_help_panel=ENCODER,
     ),
 ]
-Arch = Annotated[str | None, typer.Option(help="Architecture, where it cannot be inferred.")]
-Heads = Annotated[int | None, typer.Option(help="Attention heads, where they cannot be inferred.")]
-PatchSize = Annotated[int | None, typer.Option(help="Patch size in pixels.")]
-ImgSize = Annotated[int | None, typer.Option(help="Side of the evaluated images in pixels.")]
+Arch = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME",
+        help="Architecture.",
+        show_default="inferred",
+        rich_help_panel=ENCODER,
+    ),
+]
+Heads = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INT", help="Attention heads.", show_default="inferred", rich_help_panel=ENCODER
+    ),
+]
+PatchSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INT",
+        help="Patch size in pixels.",
+        show_default="inferred",
+        rich_help_panel=ENCODER,
+    ),
+]
+ImgSize = Annotated[
+    int | None,
+    typer.Option(
+        metavar="INT",
+        help="Side of the images in pixels.",
+        show_default="its own",
+        rich_help_panel=ENCODER,
+    ),
+]
 Norm = Annotated[
     str | None,
-    typer.Option(help="Norm of layers before the last: shared, none, identity or per-layer."),
+    typer.Option(
+        metavar="NAME",
+        help="Norm of layers before the last: shared, none, identity or per-layer.",
+        show_default="the format's own",
+        rich_help_panel=ENCODER,
+    ),
 ]
-Wide = Annotated[bool, typer.Option("--wide", help="All columns, however wide the terminal is.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON value and nothing else.")]
+Wide = Annotated[
+    bool,
+    typer.Option(
+        "--wide", help="All columns, however wide the terminal is.", rich_help_panel=OUTPUT
+    ),
+]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print one JSON value and nothing else.", rich_help_panel=OUTPUT),
+]
 
 
-def comma_list(values: Iterable[str]) -> list[str]:
+def comma_list(option: str, values: Iterable[str] | None) -> list[str]:
     """The items of a repeatable option whose values may be comma lists, in order, once each.
 
-    >>> comma_list(["a,b", "c", "a"])
+    Raises:
+        UsageError: if an item is an empty text.
+
+    >>> comma_list("--task", ["a,b", "c", "a"])
     ['a', 'b', 'c']
     """
-    items = [part.strip() for value in values for part in value.split(",")]
-    return list(dict.fromkeys(part for part in items if part))
+    items = [part.strip() for value in values or () for part in value.split(",")]
+    if not all(items):
+        raise UsageError(f"{option} takes names, found an empty one in '{','.join(values or ())}'.")
+    return list(dict.fromkeys(items))
 
 
-def assignments(values: Iterable[str]) -> dict[str, str]:
+def assignments(option: str, values: Iterable[str] | None) -> dict[str, str]:
     """{"k": "10"} from ["k=10"].
 
     Raises:
-        UsageError: if one has no "=".
+        UsageError: if one has no "=", or a name is given twice.
     """
-    pairs = {}
-    for value in values:
+    pairs: dict[str, str] = {}
+    for value in values or ():
         key, equals, text = value.partition("=")
+        key = key.strip().replace("-", "_")
         if not equals or not key:
-            raise UsageError(f"--set takes NAME=VALUE, found '{value}'.")
-        pairs[key.strip().replace("-", "_")] = text.strip()
+            raise UsageError(f"{option} takes NAME=VALUE, found '{value}'.")
+        if key in pairs:
+            raise UsageError(f"{option} {key} is given twice: {pairs[key]} and {text.strip()}.")
+        pairs[key] = text.strip()
     return pairs
 
 

@@ -47,9 +47,9 @@ def report(
 
     records = select(
         read_all(opt.result_folders(results)),
-        tasks=opt.comma_list(task or []),
-        datasets=opt.comma_list(dataset or []),
-        models=opt.comma_list(model or []),
+        tasks=opt.comma_list("--task", task),
+        datasets=opt.comma_list("--dataset", dataset),
+        models=opt.comma_list("--model", model),
     )
     data = collect(records)
     heading = title or page.TITLE

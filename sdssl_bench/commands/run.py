@@ -6,188 +6,195 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sdssl_bench.commands import options as opt
+from sdssl_bench.commands.help import Command, Rows
 
 if TYPE_CHECKING:
     from sdssl_bench.encoder import Encoder
-    from sdssl_bench.task import Task
+
+WHAT, PROTOCOL = "What to run", "Protocol"
+
+
+class RunCommand(Command):
+    """`run`, with the options that the tasks declare; they are read when first needed."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """Its own options, then those of tasks, then --help."""
+        *own, last = super().get_params(ctx)
+        return [*own, *self._of_tasks(), last]
+
+    def _of_tasks(self) -> list[Any]:
+        if not hasattr(self, "_found"):
+            from sdssl_bench.commands import task_options
+
+            self._found = task_options.parameters()
+        return self._found
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call `run`, the options of tasks in `ctx.obj`."""
+        ctx.obj = {param.name: ctx.params.pop(param.name) for param in self._of_tasks()}
+        return super().invoke(ctx)
+
+    def panels(self, ctx: Any) -> dict[str, Rows]:
+        """What to run, what there is to run, then the other options."""
+        from sdssl_bench.listing import tasks_and_datasets
+
+        first, *others = super().panels(ctx).items()
+        return dict([first, *tasks_and_datasets().items(), *others])
 
 
 def run(
+    ctx: typer.Context,
     task: Annotated[
-        list[str], typer.Option("--task", "-t", help="Task(s): repeat or separate by commas.")
+        list[str],
+        typer.Option(
+            "--task",
+            "-t",
+            metavar="LIST",
+            help="Task(s), or all: each that lacks no option it needs.",
+            rich_help_panel=WHAT,
+        ),
     ],
     ckpt: opt.Ckpt,
     dataset: Annotated[
         list[str] | None,
         typer.Option(
-            "--dataset", "-d", help="Dataset(s), 'all', or folder:PATH: repeat or use commas."
+            "--dataset",
+            "-d",
+            metavar="LIST",
+            help="Dataset(s), folder:PATH, or all. A task runs on those that it takes; if it takes "
+            "none, on its default.",
+            show_default="see Tasks",
+            rich_help_panel=WHAT,
         ),
     ] = None,
-    all_layers: Annotated[bool, typer.Option("--all-layers", help="Every layer 1..L.")] = False,
     layers: Annotated[
-        str | None, typer.Option(help="Layers such as 1,6-12; default: the last.")
+        str | None,
+        typer.Option(
+            metavar="LIST",
+            help="Such as 1,6-12.",
+            show_default="the last",
+            rich_help_panel=WHAT,
+        ),
     ] = None,
+    all_layers: Annotated[
+        bool, typer.Option("--all-layers", help="Every layer 1..L.", rich_help_panel=WHAT)
+    ] = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option("--dry-run", help="Show what would run and stop.", rich_help_panel=WHAT),
+    ] = False,
     data_root: opt.DataRoot = None,
-    out: opt.Out = Path("results"),
-    protocol: Annotated[
-        str | None, typer.Option(help="Protocol preset of the task; default: its first.")
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            "--limit",
+            "-L",
+            metavar="INT",
+            min=1,
+            help="A trial on so many items per split.",
+            show_default="none",
+            rich_help_panel=opt.DATA,
+        ),
     ] = None,
-    changes: Annotated[
-        list[str] | None, typer.Option("--set", help="One protocol parameter, NAME=VALUE.")
-    ] = None,
-    norm: opt.Norm = None,
+    allow_partial: Annotated[
+        bool,
+        typer.Option(
+            "--allow-partial",
+            help="Score an incomplete dataset; recorded.",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = False,
+    on_bad_image: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME", help="error, or skip and count them.", rich_help_panel=opt.DATA
+        ),
+    ] = "error",
     network: opt.Network = None,
+    norm: opt.Norm = None,
     arch: opt.Arch = None,
     heads: opt.Heads = None,
     patch_size: opt.PatchSize = None,
     img_size: opt.ImgSize = None,
+    protocol: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Preset of the task.",
+            show_default="its first",
+            rich_help_panel=PROTOCOL,
+        ),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="One parameter; may be repeated.",
+            show_default="none",
+            rich_help_panel=PROTOCOL,
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(metavar="INT", min=0, help="Of everything random.", rich_help_panel=PROTOCOL),
+    ] = 0,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     bank_dtype: Annotated[
-        str, typer.Option(help="Stored features: float32, or float16 at half the disk.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Stored features; or float16.",
+            rich_help_panel=opt.SPEED,
+        ),
     ] = "float32",
     batch_size: opt.BatchSize = "auto",
-    num_workers: Annotated[
-        int | None, typer.Option("--num-workers", "-j", min=0, help="Image-loading processes.")
-    ] = None,
-    backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    limit: Annotated[
-        int | None,
-        typer.Option("--limit", "-L", min=1, help="N images per split; never in a leaderboard."),
-    ] = None,
-    allow_partial: Annotated[
-        bool, typer.Option("--allow-partial", help="Score an incomplete dataset; recorded.")
-    ] = False,
-    on_bad_image: Annotated[
-        str, typer.Option(help="error, or skip unreadable images and count them.")
-    ] = "error",
-    overwrite: Annotated[
-        str, typer.Option(help="Stored layers: missing (keep), always (redo), never (touch).")
-    ] = "missing",
-    imsize: Annotated[
-        str | None, typer.Option(help="Longest side, or side, in pixels (retrieval, copydays).")
-    ] = None,
-    scales: Annotated[
-        str | None, typer.Option(help="Scales to average over, such as 1,0.7071,0.5 (retrieval).")
-    ] = None,
-    pool: Annotated[
-        str | None, typer.Option(help="cls, gem, mean; copydays: cls+gem (retrieval, copydays).")
-    ] = None,
-    query_crop: Annotated[
-        bool | None,
-        typer.Option(
-            "--query-crop/--no-query-crop", help="Crop queries to their landmark (retrieval)."
-        ),
-    ] = None,
-    distractors: Annotated[
-        Path | None,
-        typer.Option(help="Folder of distractor images (retrieval, copydays).", show_default=False),
-    ] = None,
-    whitening: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of images to learn whitening from (copydays).", show_default=False
-        ),
-    ] = None,
-    gallery: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write pictures of the worst queries here (retrieval, copydays).",
-            show_default=False,
-        ),
-    ] = None,
-    save_masks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Write predicted masks here: DIR/layer12/SEQUENCE/00000.png (davis).",
-            show_default=False,
-        ),
-    ] = None,
-    strips: Annotated[
-        Path | None,
-        typer.Option(help="Write pictures of frames x layers here (davis).", show_default=False),
-    ] = None,
-    csv_dir: Annotated[
-        Path | None,
-        typer.Option(help="Write the official CSV files here (davis).", show_default=False),
-    ] = None,
-    panels: Annotated[
-        Path | None,
-        typer.Option(help="Write t-SNE maps of the layers here (analysis).", show_default=False),
-    ] = None,
-    against: Annotated[
-        str | None,
-        typer.Option(help="Second checkpoint, named as --ckpt is (cka).", show_default=False),
-    ] = None,
-    against_set: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--against-set",
-            help="Option of the second checkpoint, such as heads=12 or network=teacher (cka).",
-        ),
-    ] = None,
+    num_workers: opt.NumWorkers = None,
+    backend: opt.Backend = "auto",
     cache_dir: opt.CacheDir = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would run and stop.")
-    ] = False,
+    out: opt.Out = Path("results"),
+    overwrite: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Layers to score: missing ones, always all, or never in a stored record.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = "missing",
     wide: opt.Wide = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=opt.OUTPUT)
+    ] = False,
 ) -> None:
-    """Score layers of a checkpoint on frozen features, one forward pass for all of them.
+    """Score layers of a checkpoint, one forward pass for all of them.
 
-    sdssl-bench run --task knn --dataset cifar10,flowers --ckpt encoder.safetensors --all-layers
+    sdssl-bench run -t knn -d cifar10,flowers -c encoder.safetensors --all-layers
     """
     from sdssl_bench import checkpoints, tasks
-    from sdssl_bench.commands.running import (
-        artifact_folders,
-        check_device,
-        dataset_names,
-        input_folders,
-        print_plan,
-        run_all,
-        second_encoder,
-        wanted_layers,
-    )
+    from sdssl_bench.commands import running
+    from sdssl_bench.commands import task_options as own
     from sdssl_bench.distributed import is_main_process, join
     from sdssl_bench.paths import default_cache
     from sdssl_bench.progress import Progress
     from sdssl_bench.task import RunContext
 
-    flags = {
-        "imsize": imsize,
-        "scales": scales,
-        "pool": pool,
-        "query-crop": None if query_crop is None else str(query_crop),
-    }
-    chosen: list[Task] = [
-        tasks.load(
-            name, protocol, {**tasks.shorthand(name, flags), **opt.assignments(changes or [])}
-        )
-        for name in opt.comma_list(task)
+    values = own.given(ctx.obj)
+    names, left_out = own.chosen_tasks(task, values)
+    assigned = opt.assignments("--set", changes)
+    chosen = [
+        tasks.load(name, protocol, own.changes(name, values, assigned=assigned)) for name in names
     ]
-    floats = ("float32", "bfloat16", "float16")
-    pairs: list[tuple[Any, str]] = [
-        (one, name) for one in chosen for name in dataset_names(one, opt.comma_list(dataset or []))
-    ]
-    artifacts = artifact_folders(
-        {
-            "masks": save_masks,
-            "strips": strips,
-            "csv": csv_dir,
-            "gallery": gallery,
-            "panels": panels,
-        },
-        pairs,
-        overwrite=overwrite,
-    )
+    every = "all" in opt.comma_list("--task", task)
+    pairs = running.task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)
+    artifacts = own.artifact_folders(values, pairs, overwrite=overwrite)
     join()
     progress = Progress(quiet=quiet or not is_main_process())
-    ctx: RunContext = RunContext(
+    context = RunContext(
         data_root=data_root.expanduser() if data_root else None,
         cache_dir=cache_dir.expanduser() if cache_dir else default_cache(),
-        device=check_device(device),
-        dtype=opt.choice("--dtype", dtype, floats),
+        device=running.check_device(device),
+        dtype=opt.choice("--dtype", dtype, ("float32", "bfloat16", "float16")),
         bank_dtype=opt.choice("--bank-dtype", bank_dtype, ("float32", "float16")),
         batch_size=opt.batch_size(batch_size),
         num_workers=num_workers,
@@ -197,8 +204,8 @@ def run(
         on_bad_image=opt.choice("--on-bad-image", on_bad_image, ("error", "skip")),
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
         artifacts=artifacts,
-        inputs=input_folders({"distractors": distractors, "whitening": whitening}, pairs),
-        against=second_encoder(against, opt.assignments(against_set or []), pairs, norm=norm),
+        inputs=own.input_folders(values),
+        against=own.second_encoder(values, norm=norm),
         progress=progress,
     )
     opt.choice("--overwrite", overwrite, ("missing", "always", "never"))
@@ -211,13 +218,23 @@ def run(
         img_size=img_size,
         norm=norm,
     )
-    asked = wanted_layers(encoder, layers, all_layers=all_layers)
+    asked = running.wanted_layers(encoder, layers, all_layers=all_layers)
+    idle = [one.name for one in chosen if one.name not in {kind.name for kind, _ in pairs}]
+    left_out += [f"{name} (takes none of the datasets given)" for name in idle]
+    if left_out and is_main_process():
+        typer.echo(f"left out: {', '.join(left_out)}", err=True)
     if dry_run:
-        print_plan(encoder, pairs, asked, ctx=ctx, out=out)
-        return
-    with progress:
-        code = run_all(
-            encoder, pairs, asked, ctx=ctx, out=out.expanduser(), overwrite=overwrite, wide=wide
-        )
+        code = running.print_plan(encoder, pairs, asked, ctx=context, out=out)
+    else:
+        with progress:
+            code = running.run_all(
+                encoder,
+                pairs,
+                asked,
+                ctx=context,
+                out=out.expanduser(),
+                overwrite=overwrite,
+                wide=wide,
+            )
     if code:
         raise typer.Exit(code)

@@ -1,16 +1,13 @@
 """What `run` does once its options are read: plan, run every pair, show the layers, sum up."""
 
-import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from sdssl_bench.distributed import is_main_process
 from sdssl_bench.encoder import Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
-from sdssl_bench.parameters import parse_value
 from sdssl_bench.results import ResultStore
 from sdssl_bench.runner import Outcome, record_head, run
 from sdssl_bench.tables import layer_table, result_line
@@ -39,25 +36,59 @@ def check_device(device: str) -> str:
     return device
 
 
-def dataset_names(task: Task, names: Sequence[str]) -> list[str]:
-    """The datasets asked for, "all" expanded, each known to the task.
+def task_runs(
+    chosen: Sequence[Task], names: Sequence[str], *, every: bool
+) -> list[tuple[Task, str]]:
+    """Which task runs on which dataset.
+
+    A task runs on those of the datasets given that it accepts ("all": all of its own), and on its
+    default ones if it accepts none of them.
+
+    Args:
+        chosen: the tasks.
+        names: datasets as given; none means every task's default ones.
+        every: whether the tasks were asked for as "all": those left without a dataset stay out.
 
     Raises:
-        UsageError: if none is given or one is unknown.
+        UsageError: if no task accepts a dataset, or a task is left without one.
     """
-    known = list(task.datasets)
-    if not names and not task.default_datasets:
-        folder = ", folder:PATH" if task.accepts_folder else ""
-        raise UsageError(
-            f"Task {task.name} needs --dataset: {', '.join(known)}{folder}, or all of them: all."
-        )
-    chosen = names or task.default_datasets
-    expanded = [one for name in chosen for one in (known if name == "all" else [name])]
-    for name in expanded:
-        folder_ok = name.startswith("folder:") and task.accepts_folder
-        if name not in known and not folder_ok:
-            raise UsageError(did_you_mean(f"dataset of {task.name}", name, [*known, "all"]))
-    return list(dict.fromkeys(expanded))
+    alone = len(chosen) == 1
+    for name in names:
+        if not any(_accepted(task, name, alone=alone) for task in chosen):
+            raise UsageError(_unknown_dataset(name, chosen))
+    pairs: list[tuple[Task, str]] = []
+    for task in chosen:
+        own = [one for name in names for one in _accepted(task, name, alone=alone)]
+        own = own or list(task.default_datasets)
+        if not own and not (names and every):
+            folder = ", folder:PATH" if task.folder_has else ""
+            raise UsageError(
+                f"Task {task.name} needs --dataset: {', '.join(task.datasets)}{folder}, or all of "
+                "them: all."
+            )
+        pairs += [(task, name) for name in dict.fromkeys(own)]
+    return pairs
+
+
+def _accepted(task: Task, name: str, *, alone: bool) -> Sequence[str]:
+    """The datasets of a task that a name stands for."""
+    if name == "all":
+        return task.datasets
+    folder = Path(name.removeprefix("folder:")).expanduser()
+    if name.startswith("folder:") and task.folder_has:
+        # One task alone says itself, and better, what a folder lacks.
+        return [name] if alone or (folder / task.folder_has).is_dir() else []
+    return [name] if name in task.datasets else []
+
+
+def _unknown_dataset(name: str, chosen: Sequence[Task]) -> str:
+    takers = [task for task in chosen if task.folder_has]
+    if name.startswith("folder:") and takers:
+        wanted = ", ".join(f"{task.folder_has}/ ({task.name})" for task in takers)
+        return f"Expected one of {wanted} in {name.removeprefix('folder:')}, found none of them."
+    known = dict.fromkeys(one for task in chosen for one in task.datasets)
+    kind = f"dataset of {', '.join(task.name for task in chosen)}"
+    return did_you_mean(kind, name, [*known, "all"])
 
 
 def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> list[int]:
@@ -66,114 +97,13 @@ def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> li
     Raises:
         UsageError: if both are given or a layer does not exist.
     """
-    if all_layers and text:
+    if all_layers and text is not None:
         raise UsageError("--all-layers and --layers exclude each other.")
     if all_layers:
         return list(range(1, encoder.depth + 1))
-    if text:
+    if text is not None:
         return parse_layers(text, encoder.depth)
     return check_layers([encoder.depth], encoder.depth)
-
-
-_ARTIFACT_OPTIONS = {
-    "masks": "--save-masks",
-    "strips": "--strips",
-    "csv": "--csv-dir",
-    "gallery": "--gallery",
-    "panels": "--panels",
-}
-
-
-def artifact_folders(
-    asked: Mapping[str, Path | None], pairs: Sequence[tuple[Task, str]], *, overwrite: str
-) -> dict[str, Path]:
-    """The folders to write masks, strips and tables to, each made and proven to be writable.
-
-    Raises:
-        UsageError: if the task writes no such thing, several runs would share a folder, stored
-            layers may not be run again, or a folder cannot be written to.
-    """
-    folders: dict[str, Path] = {}
-    for kind, folder in asked.items():
-        if folder is None:
-            continue
-        option = _ARTIFACT_OPTIONS[kind]
-        if len(pairs) != 1 or kind not in getattr(pairs[0][0], "artifacts", ()):
-            named = ", ".join(f"{task.name} on {name}" for task, name in pairs)
-            raise UsageError(
-                f"{option} goes with one task that writes {kind}, on one dataset; asked "
-                f"for: {named}."
-            )
-        if overwrite == "never":
-            raise UsageError(f"{option} runs the layers again; --overwrite never forbids that.")
-        folders[kind] = folder.expanduser()
-        try:
-            folders[kind].mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folders[kind]):
-                pass
-        except OSError as error:
-            raise UsageError(f"{option} takes a folder to write to, found: {error}.") from error
-    return folders
-
-
-def input_folders(
-    asked: Mapping[str, Path | None], pairs: Sequence[tuple[Task, str]]
-) -> dict[str, Path]:
-    """The folders of further images, each proven to be one that all tasks take.
-
-    Raises:
-        UsageError: if a task would ignore one.
-        DataError: if one is no folder.
-    """
-    folders: dict[str, Path] = {}
-    for kind, folder in asked.items():
-        if folder is None:
-            continue
-        for task, _ in pairs:
-            if kind not in getattr(task, "inputs", ()):
-                raise UsageError(f"--{kind} has no effect on task {task.name}. Leave it out.")
-        folders[kind] = folder.expanduser()
-        if not folders[kind].is_dir():
-            raise DataError(f"--{kind} takes a folder of images, found none at {folder}.")
-    return folders
-
-
-def second_encoder(
-    uri: str | None,
-    options: Mapping[str, str],
-    pairs: Sequence[tuple[Task, str]],
-    *,
-    norm: str | None,
-) -> Encoder | None:
-    """The encoder of --against; None if the option was not given.
-
-    Args:
-        uri: as --ckpt.
-        options: of --against-set: network, arch, heads, patch_size, img_size, norm.
-        pairs: tasks and datasets, all of which must compare two encoders.
-        norm: of --norm, unless `options` has one: layers of two encoders are compared alike.
-
-    Raises:
-        UsageError: if a task would ignore it, or an option does not exist.
-    """
-    if uri is None:
-        if options:
-            raise UsageError("--against-set has no effect without --against.")
-        return None
-    for task, _ in pairs:
-        if "against" not in getattr(task, "inputs", ()):
-            raise UsageError(f"--against has no effect on task {task.name}. Leave it out.")
-    from sdssl_bench import checkpoints
-
-    kinds: dict[str, Any] = {
-        "network": str, "arch": str, "heads": int, "patch_size": int, "img_size": int, "norm": str,
-    }  # fmt: skip
-    values: dict[str, Any] = {"norm": norm}
-    for key, text in options.items():
-        if key not in kinds:
-            raise UsageError(did_you_mean("option of --against-set", key, kinds))
-        values[key] = parse_value(f"--against-set {key}", text, kinds[key])
-    return checkpoints.load(uri, **values)
 
 
 def print_plan(
@@ -183,10 +113,15 @@ def print_plan(
     *,
     ctx: RunContext,
     out: Path,
-) -> None:
-    """Print per task and dataset: images, layers to score, layers stored, where the record lies."""
+) -> int:
+    """Print per task and dataset: images, layers to score, layers stored, where the record lies.
+
+    Returns:
+        An exit code, as `run_all`.
+    """
     store = ResultStore(out.expanduser())
-    for task, name in pairs:
+
+    def plan(task: Task, name: str) -> None:
         data = task.load_data(name, ctx)
         head = record_head(encoder, task, data, ctx=ctx)
         stored = (store.find(head) or {"layers": {}})["layers"]
@@ -197,6 +132,8 @@ def print_plan(
             f"({head['dataset']['variant']}, {images:,} images): {len(todo)} layers to score, "
             f"{len(layers) - len(todo)} stored -> {store.path(head)}"
         )
+
+    return _each(pairs, plan)
 
 
 def run_all(
@@ -217,34 +154,41 @@ def run_all(
         0, or 1 if a task failed, or 3 if only data were missing. A single pair raises its error.
     """
     store = ResultStore(out)
+
+    def score(task: Task, name: str) -> None:
+        outcome = run(encoder, task, name, layers=layers, ctx=ctx, store=store, overwrite=overwrite)
+        if is_main_process():
+            path = store.path(outcome.record)
+            # Drawn from the stored items, so they also prove the numbers that are shown.
+            intervals = record_intervals(outcome.record, path)
+            if wide or len(pairs) == 1:
+                show_result(task, outcome, layers, path, intervals=intervals, wide=wide)
+            else:
+                typer.echo(result_line(outcome.record))
+
+    code = _each(pairs, score)
+    if is_main_process() and len(pairs) > 1:
+        typer.echo(
+            f"last layer (best at), curve over layers; records: {store.root}; --wide: tables"
+        )
+    return code
+
+
+def _each(pairs: Sequence[tuple[Task, str]], action: Callable[[Task, str], None]) -> int:
     failures: list[UserError] = []
     for task, name in pairs:
         try:
-            outcome = run(
-                encoder, task, name, layers=layers, ctx=ctx, store=store, overwrite=overwrite
-            )
-            if is_main_process():
-                path = store.path(outcome.record)
-                # Drawn from the stored items, so they also prove the numbers that are shown.
-                intervals = record_intervals(outcome.record, path)
-                if wide or len(pairs) == 1:
-                    show_result(task, outcome, layers, path, intervals=intervals, wide=wide)
-                else:
-                    typer.echo(result_line(outcome.record))
+            action(task, name)
         except UserError as error:
             if len(pairs) == 1:
                 raise
             failures.append(error)
             if is_main_process():
                 typer.echo(f"error: {task.name} on {name}: {error}", err=True)
-    if is_main_process() and len(pairs) > 1:
-        typer.echo(
-            f"last layer (best at), curve over layers; records: {store.root}; --wide: tables"
-        )
     if not failures:
         return 0
     if is_main_process():
-        typer.echo(f"{len(failures)} of {len(pairs)} failed, the others are stored.", err=True)
+        typer.echo(f"{len(failures)} of {len(pairs)} failed, the others are done.", err=True)
     return DataError.exit_code if all(isinstance(e, DataError) for e in failures) else 1
 
 
@@ -260,8 +204,6 @@ def show_result(
     """Print a result: the layers with their intervals, what else the task shows, and its file."""
     table = layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals)
     show(table, wide=wide)
-    # A task with more to show than its layers has a method `tables`.
-    more = getattr(task, "tables", lambda record, path: ())
-    for one in more(outcome.record, path):
+    for one in task.tables(outcome.record, path):
         show(one, wide=wide)
     typer.echo(f"record: {path}")

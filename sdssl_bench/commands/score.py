@@ -6,10 +6,11 @@ from typing import Annotated
 import typer
 
 from sdssl_bench.commands import options as opt
+from sdssl_bench.commands.help import App
 from sdssl_bench.commands.score_davis import davis
 from sdssl_bench.commands.score_retrieval import copydays, retrieval
 
-app = typer.Typer(no_args_is_help=True)
+app = App()
 
 
 @app.callback()

@@ -1,0 +1,210 @@
+"""Laws of the declarations: light to read, complete, and enough for a task of another package."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+import sdssl_bench
+from sdssl_bench import tasks
+from sdssl_bench.cli import app
+from sdssl_bench.commands import running, task_options
+from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.errors import UsageError
+from sdssl_bench.task import Option, Task
+
+PACKAGE = Path(sdssl_bench.__file__).parent
+CKPT = f"custom:{Path(__file__).parent / 'tiny_model.py'}:build"
+HEAVY = ("torch", "numpy", "pandas", "sklearn", "scipy", "PIL", "rich", "matplotlib")
+
+
+def test_declarations_import_nothing_heavy() -> None:
+    code = (
+        "import sys\n"
+        "from sdssl_bench import tasks\n"
+        "from sdssl_bench.commands import task_options\n"
+        "for name in tasks.task_names(): assert tasks.task_class(name).name == name\n"
+        "assert task_options.parameters()\n"
+        f"heavy = set({HEAVY!r}) & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_command_line_names_no_task_and_no_option_of_one() -> None:
+    own = {*tasks.task_names(), *task_options.declared()}
+    own |= {
+        key
+        for owners in task_options.declared().values()
+        for o in owners.values()
+        for key in o.keys
+    }
+    for file in ("run", "running", "task_options", "help", "options"):
+        tree = ast.parse((PACKAGE / "commands" / f"{file}.py").read_text())
+        texts = {n.value.strip("-") for n in ast.walk(tree)
+                 if isinstance(n, ast.Constant) and isinstance(n.value, str)}  # fmt: skip
+        assert not texts & own, file
+
+
+@pytest.mark.parametrize("name", tasks.task_names())
+def test_options_are_of_fields_that_exist(name: str) -> None:
+    kind = tasks.task_class(name)
+    types = tasks.parameter_types(kind)
+    for option in kind.options:
+        if option.kind == "parameter":
+            assert set(option.keys) <= set(types)
+        assert option.help.endswith(".")
+    assert len(kind.title) <= 60
+    assert set(kind.default_datasets) <= set(kind.datasets)
+    for preset, changes in kind.presets.items():
+        assert set(changes) <= set(types), preset
+
+
+def test_an_option_of_two_tasks_is_one_and_says_whose_it_is() -> None:
+    shown = CliRunner().invoke(app, ["run", "--help"], env={"COLUMNS": "80"}).output
+    for name, owners in task_options.declared().items():
+        assert shown.count(f"--{name} ") + shown.count(f"--{name}\n") >= 1
+        panel = f"Only for task{'s' if len(owners) > 1 else ''} {' and '.join(owners)}\n"
+        below = shown.partition(panel)[2].partition("\n\n")[0]
+        assert f"--{name} " in below, (name, panel)
+
+
+def test_an_option_that_two_tasks_mean_differently_is_an_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    owner = next(iter(task_options.declared()["strips"]))
+    monkeypatch.setattr(
+        tasks.task_class("knn"), "options", (Option("strips", "input", "Images."),), raising=True
+    )
+    task_options.declared.cache_clear()
+    with pytest.raises(UsageError, match=f"{owner} and knn mean different things by --strips"):
+        task_options.declared()
+    monkeypatch.undo()
+    task_options.declared.cache_clear()
+
+
+def loaded(*names: str) -> list[Task]:
+    return [tasks.load(name) for name in names]
+
+
+def runs(*names: str, on: list[str], every: bool = False) -> list[str]:
+    found = running.task_runs(loaded(*names), on, every=every)
+    return [f"{task.name} {name}" for task, name in found]
+
+
+def test_a_task_runs_on_the_datasets_it_takes_or_on_its_own(tmp_path: Path) -> None:
+    assert runs("knn", "davis", on=["pets"]) == ["knn pets", "davis davis"]
+    assert runs("davis", on=[]) == ["davis davis"]
+    assert runs("knn", "retrieval", on=["pets", "rparis6k", "pets"]) == [
+        "knn pets", "retrieval rparis6k",
+    ]  # fmt: skip
+    assert len(runs("knn", "davis", on=["all"])) == len(tasks.load("knn").datasets) + 1
+    (tmp_path / "train").mkdir()
+    folder = f"folder:{tmp_path}"
+    assert runs("knn", "davis", on=[folder]) == [f"knn {folder}", "davis davis"]
+    assert runs("knn", "davis", on=["davis"], every=True) == ["davis davis"]
+    for names, on, message in (
+        (("knn",), [], "knn needs --dataset"),
+        (("knn", "davis"), [], "knn needs --dataset"),
+        (("knn", "davis"), ["davis"], "knn needs --dataset"),
+        (("knn",), ["davis"], "Unknown dataset of knn 'davis'"),
+        (("davis", "knn"), ["cifar11"], "Unknown dataset of davis, knn 'cifar11'. Did you mean"),
+        (("davis", "knn"), [f"{folder}/train"], r"one of JPEGImages/ \(davis\), train/ \(knn\)"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            runs(*names, on=on)
+
+
+def test_all_leaves_out_what_lacks_an_option_and_says_so() -> None:
+    chosen, left_out = task_options.chosen_tasks(["all"], {})
+    assert set(chosen) == set(tasks.task_names()) - {"cka"}
+    assert left_out == ["cka (needs --against)"]
+    assert "cka" in task_options.chosen_tasks(["all"], {"against": "x"})[0]
+    assert task_options.chosen_tasks(["knn,all"], {})[0][0] == "knn"
+    with pytest.raises(UsageError, match="cka needs --against"):
+        task_options.chosen_tasks(["cka"], {})
+
+
+def test_an_option_with_an_effect_on_none_of_the_tasks_is_an_error() -> None:
+    assert task_options.chosen_tasks(["knn,copydays"], {"imsize": "96"})
+    with pytest.raises(
+        UsageError, match="--imsize has no effect on task knn, davis: it belongs to"
+    ):
+        task_options.chosen_tasks(["knn,davis"], {"imsize": "96"})
+    assert task_options.changes("retrieval", {"imsize": "96"}, {"gem_p": "2"}) == {
+        "gem_p": "2", "imsize_oxford": "96", "imsize_paris": "96",
+    }  # fmt: skip
+    assert task_options.changes("knn", {"imsize": "96"}, {}) == {}
+    with pytest.raises(UsageError, match="--imsize and --set imsize_paris set the same"):
+        task_options.changes("retrieval", {"imsize": "96"}, {"imsize_paris": "64"})
+
+
+def entry_point(folder: Path, line: str) -> None:
+    name = f"package_{folder.name}"
+    info = folder / f"{name}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{tasks.GROUP}]\n{line}\n")
+
+
+def test_a_task_of_another_package_is_a_task(tmp_path: Path) -> None:
+    """From its file alone: listed, explained, run with its options, ranked, on the page."""
+    source = Path(__file__).parent / "task_of_another_package.py"
+    (tmp_path / "plugin").mkdir()
+    (tmp_path / "plugin" / "their_task.py").write_text(source.read_text())
+    entry_point(tmp_path / "plugin", "class-mean = their_task")
+    make_mini(tmp_path / "data", names=["cifar10"])
+    run = ["run", "-t", "class-mean", "-d", "cifar10", "-c", CKPT, "-j", "0", "--all-layers"]
+    commands = [
+        ["ls", "tasks"],
+        ["show", "class-mean"],
+        ["run", "--help"],
+        [*run, "--data-root", "data", "--first-classes", "7", "--means", "means"],
+        ["leaderboard", "--csv", "board.csv"],
+        ["report", "--out", "page"],
+    ]
+    code = (
+        f"import sys; sys.path.insert(0, {str(tmp_path / 'plugin')!r})\n"
+        "from sdssl_bench.cli import app\n"
+        f"for one in {commands!r}:\n"
+        "    print('$', *one, flush=True)\n"
+        "    app(one, standalone_mode=False)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    listed, shown, helped, ran, ranked, _ = done.stdout.split("$ ")[1:]
+    assert "Nearest class mean of frozen features." in shown
+    assert "classes = 10" in shown
+    assert "--first-classes  Classes that count." in shown
+    assert "class-mean" in listed
+    assert "Only for task class-mean" in helped
+    assert "--means DIR" in helped
+    assert "a table of class-mean" in ran
+    assert len(list((tmp_path / "means").glob("*.npy"))) == 3
+    assert "class-mean cifar10" in ranked
+    assert "class-mean/plain" in (tmp_path / "board.csv").read_text()
+    assert "class-mean cifar10" in (tmp_path / "page" / "index.html").read_text()
+
+
+@pytest.mark.parametrize("names", [("knn",), ("theirs", "theirs")])
+def test_two_tasks_of_one_name_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+) -> None:
+    for place, name in enumerate(names):
+        entry_point(tmp_path / str(place), f"{name} = module_{place}")
+        monkeypatch.syspath_prepend(str(tmp_path / str(place)))
+    with pytest.raises(UsageError, match=f"Two tasks are called '{names[0]}'"):
+        tasks.task_names()
+
+
+def test_a_broken_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entry_point(tmp_path, "theirs = no_such_module")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(UsageError, match=r"'theirs' of another package \(no_such_module\)"):
+        tasks.task_class("theirs")
