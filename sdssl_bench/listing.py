@@ -6,6 +6,7 @@ from dataclasses import fields
 from typing import Any, cast
 
 from sdssl_bench import datasets, tasks
+from sdssl_bench.commands.help import columns, definitions
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.task import Task
 
@@ -79,14 +80,13 @@ def _describe_task(task: type[Task], preset: str) -> str:
     changes = task.presets.get(preset, {})
     heading = f"{task.name}{'/' + preset if preset else ''}@{task.version}"
     lines = [heading, "", _doc(task.name), "", "Parameters:"]
-    docs = _parameter_docs(task)
-    for one in fields(cast(Any, task)):
-        if one.name != "protocol":
-            value = repr(changes.get(one.name, one.default))
-            lines.append(f"  {one.name} = {value:<22} {docs.get(one.name, '')}".rstrip())
+    docs, width = _parameter_docs(task), columns()
+    values = {f.name: changes.get(f.name, f.default) for f in fields(cast(Any, task))}
+    rows = [(f"{k} = {v!r}", docs.get(k, "")) for k, v in values.items() if k != "protocol"]
+    lines += definitions(rows, width)
     if task.options:
         lines += ["", "Options of 'sdssl-bench run':"]
-        lines += [f"  {'--' + one.name:<16} {one.help}" for one in task.options]
+        lines += definitions([(f"--{one.name}", one.help) for one in task.options], width)
     if not preset:
         lines += ["", "Protocols:", *(f"  {task.name}/{p}" for p in task.presets)]
     return "\n".join(lines)

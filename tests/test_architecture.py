@@ -18,8 +18,10 @@ TORCH_FREE = {
     "cli.py", "errors.py", "leaderboard.py", "results.py", "listing.py", "parameters.py", "units.py",
     "uncertainty.py", "significance.py", "comparison.py", "explanation.py", "standings.py", "reported.py",
 }  # fmt: skip
-ENTRY_POINTS = {"api.py", "commands/run.py", "commands/quickstart.py"}
-"""They take a task's name from the user and load it by name."""
+ENTRY_POINTS = {
+    "api.py", "listing.py", "commands/run.py", "commands/task_options.py", "commands/quickstart.py",
+}  # fmt: skip
+"""They take a task's name from the user and load it by name, or list all tasks."""
 PRETRAINS = {"commands/pretrain.py"}
 
 

@@ -180,7 +180,7 @@ def test_a_task_of_another_package_is_a_task(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     listed, shown, helped, ran, ranked, _ = done.stdout.split("$ ")[1:]
     assert "Nearest class mean of frozen features." in shown
-    assert "classes = 10" in shown
+    assert "classes = 10  How many classes count." in shown
     assert "--first-classes  Classes that count." in shown
     assert "class-mean" in listed
     assert "Only for task class-mean" in helped

@@ -128,20 +128,26 @@ def _default(param: Any) -> str:
 
 
 def _page(command: Any, ctx: Any, panels: dict[str, Rows]) -> str:
-    width = min(shutil.get_terminal_size().columns, WIDEST)
+    width = columns()
     paragraphs = [
         "\n".join(_wrap(" ".join(paragraph.split()), width))
         for paragraph in inspect.cleandoc(command.help or "").split("\n\n")
     ]
     blocks = [*command.get_usage(ctx).splitlines(), "", "\n\n".join(paragraphs)]
     for heading, rows in panels.items():
-        blocks += ["", typer.style(heading, bold=True), *_lines(rows, width)]
+        blocks += ["", typer.style(heading, bold=True), *definitions(rows, width)]
     if command.epilog:
         blocks += ["", *_wrap(command.epilog, width)]
     return "\n".join(blocks) + "\n"
 
 
-def _lines(rows: Rows, width: int) -> Iterator[str]:
+def columns() -> int:
+    """How wide text may be here."""
+    return min(shutil.get_terminal_size().columns, WIDEST)
+
+
+def definitions(rows: Rows, width: int) -> Iterator[str]:
+    """Lines with names on the left, whole, and their texts beside them, wrapped."""
     column = min(NAMES, max(len(name) for name, _ in rows)) + 4
     for name, text in rows:
         first = f"  {name}"
