@@ -84,19 +84,35 @@ def _main(
     launching.join()
 
 
-app.command("run", cls=run.RunCommand)(run.run)
-app.add_typer(score.app, name="score", help="Score features that come from anywhere.")
-app.command("leaderboard")(leaderboard.leaderboard)
-app.command("compare")(compare.compare)
-app.command("explain")(compare.explain)
-app.command("reproduce")(reproduce.reproduce)
-app.command("multi-exit")(multi_exit.multi_exit)
-app.command("report")(report.report)
-app.command("pretrain")(pretrain.pretrain)
-app.command("watch")(watch.watch)
-app.command("doctor")(doctor.doctor)
-app.add_typer(data.app, name="data", help="Check datasets, show their layout, make miniatures.")
-app.command("ls")(listing.ls)
-app.command("show")(listing.show)
-app.add_typer(cache.app, name="cache", help="The feature cache: list, measure, remove.")
-app.command("quickstart")(quickstart.quickstart)
+BEGIN, SCORE, RESULTS = "Begin", "Score", "Results"
+app.command("quickstart", rich_help_panel=BEGIN)(quickstart.quickstart)
+app.command("doctor", rich_help_panel=BEGIN)(doctor.doctor)
+app.add_typer(
+    data.app,
+    name="data",
+    help="Check datasets, show their layout, make miniatures.",
+    rich_help_panel=BEGIN,
+)
+app.command("ls", rich_help_panel=BEGIN)(listing.ls)
+app.command("show", rich_help_panel=BEGIN)(listing.show)
+app.command("run", cls=run.RunCommand, rich_help_panel=SCORE)(run.run)
+app.add_typer(
+    score.app,
+    name="score",
+    help="Score features or masks that come from anywhere.",
+    rich_help_panel=SCORE,
+)
+app.command("pretrain", rich_help_panel=BEGIN)(pretrain.pretrain)
+app.command("watch", rich_help_panel=SCORE)(watch.watch)
+app.command("leaderboard", rich_help_panel=RESULTS)(leaderboard.leaderboard)
+app.command("report", rich_help_panel=RESULTS)(report.report)
+app.command("compare", rich_help_panel=RESULTS)(compare.compare)
+app.command("explain", rich_help_panel=RESULTS)(compare.explain)
+app.command("multi-exit", rich_help_panel=RESULTS)(multi_exit.multi_exit)
+app.command("reproduce", rich_help_panel=RESULTS)(reproduce.reproduce)
+app.add_typer(
+    cache.app,
+    name="cache",
+    help="The feature cache: list, measure, remove.",
+    rich_help_panel=RESULTS,
+)

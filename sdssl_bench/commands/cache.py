@@ -42,11 +42,16 @@ def du(cache_dir: opt.CacheDir = None) -> None:
 def rm(
     keys: Annotated[
         list[str] | None,
-        typer.Argument(help="Keys (or their beginnings) from 'cache ls'.", show_default=False),
+        typer.Argument(
+            metavar="KEY", help="Keys (or their beginnings) from 'cache ls'.", show_default="none"
+        ),
     ] = None,
     all_entries: Annotated[bool, typer.Option("--all", help="Everything.")] = False,
     older_than_days: Annotated[
-        float | None, typer.Option(min=0, help="Only banks not used for so many days.")
+        float | None,
+        typer.Option(
+            metavar="DAYS", min=0, help="Only banks not used for so long.", show_default="any"
+        ),
     ] = None,
     cache_dir: opt.CacheDir = None,
 ) -> None:

@@ -12,8 +12,12 @@ WORSE = 4
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="Record, folder of records, or name of a model.")],
-    b: Annotated[str, typer.Argument(help="Likewise; the sentences speak of B against A.")],
+    a: Annotated[
+        str, typer.Argument(metavar="A", help="Record, folder of records, or name of a model.")
+    ],
+    b: Annotated[
+        str, typer.Argument(metavar="B", help="Likewise; the sentences speak of B against A.")
+    ],
     results: opt.ResultFolders = None,
     at: Annotated[
         str,
@@ -91,13 +95,13 @@ def compare(
 
 
 def explain(
-    a: Annotated[Path, typer.Argument(help="A result record (JSON).")],
-    b: Annotated[Path, typer.Argument(help="Another one.")],
+    a: Annotated[Path, typer.Argument(metavar="A", help="A result record (JSON).")],
+    b: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
     json: opt.Json = False,
 ) -> None:
     """Every recorded setting in which two results differ.
 
-    sdssl-bench explain results/runs/x/knn-cifar10-official-0123456789abcdef.json other.json
+    sdssl-bench explain results/runs/x/knn-cifar10-official-0123.json other.json
     """
     from json import dumps
 

@@ -14,13 +14,15 @@ app = App()
 @app.command("check")
 def check(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Datasets; default: all.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Datasets, or folder:PATH.", show_default="all"),
     ] = None,
     data_root: opt.DataRoot = None,
-    decode: Annotated[bool, typer.Option("--decode", help="Also decode every image.")] = False,
-    num_workers: Annotated[
-        int | None, typer.Option("--num-workers", "-j", min=0, help="Decoding processes.")
-    ] = None,
+    decode: Annotated[
+        bool,
+        typer.Option("--decode", help="Also decode every image.", rich_help_panel=opt.DATA),
+    ] = False,
+    num_workers: opt.NumWorkers = None,
     json: opt.Json = False,
 ) -> None:
     """Verify counts, classes, labels and splits; say what is missing and how to get it.
@@ -52,7 +54,7 @@ def check(
 
 
 @app.command("layout")
-def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
+def layout(name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset.")]) -> None:
     """Show the files a dataset is expected to have, and how it is officially obtained."""
     from sdssl_bench import datasets
 
@@ -61,12 +63,14 @@ def layout(name: Annotated[str, typer.Argument(help="A dataset.")]) -> None:
 
 @app.command("mini")
 def mini(
-    root: Annotated[Path, typer.Argument(help="Folder to write into.")],
+    root: Annotated[Path, typer.Argument(metavar="FOLDER", help="Where to write them.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of crops and noise.")] = 0,
 ) -> None:
     """Write miniatures of all datasets in their official layouts, from bundled photographs.
 
-    sdssl-bench data mini data && sdssl-bench run --task knn -d all --data-root data --ckpt ...
+    sdssl-bench data mini data
+
+    sdssl-bench run -t knn -d all --data-root data -c ...
     """
     from sdssl_bench.datasets.mini import make_mini
 
@@ -76,9 +80,12 @@ def mini(
 
 @app.command("convert-gnd")
 def convert_gnd(
-    source: Annotated[Path, typer.Argument(help="gnd_roxford5k.pkl or gnd_rparis6k.pkl.")],
+    source: Annotated[
+        Path, typer.Argument(metavar="SOURCE", help="gnd_roxford5k.pkl or gnd_rparis6k.pkl.")
+    ],
     target: Annotated[
-        Path | None, typer.Argument(help="JSON file to write; default: beside it.")
+        Path | None,
+        typer.Argument(metavar="TARGET", help="JSON file to write.", show_default="beside it"),
     ] = None,
 ) -> None:
     """Convert a ground truth of revisited Oxford/Paris from pickle to JSON, executing nothing.
@@ -110,7 +117,9 @@ def copydays(
 ) -> None:
     """Make a copy-detection set in Copydays' layout: JPEG copies, crops and strong attacks.
 
-    sdssl-bench data copydays photographs attacks && sdssl-bench run -t copydays --data-root attacks ...
+    sdssl-bench data copydays photographs attacks
+
+    sdssl-bench run -t copydays --data-root attacks ...
     """
     from sdssl_bench.datasets.copy_attacks import make_attacks
 

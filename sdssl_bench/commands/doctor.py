@@ -3,10 +3,12 @@
 import typer
 
 from sdssl_bench.commands import options as opt
+from sdssl_bench.errors import UsageError
 
 
 def doctor(
-    ckpt: opt.Ckpt,
+    checkpoint: opt.PlacedCkpt = None,
+    ckpt: opt.NamedCkpt = None,
     network: opt.Network = None,
     arch: opt.Arch = None,
     heads: opt.Heads = None,
@@ -17,15 +19,18 @@ def doctor(
 ) -> None:
     """Examine a checkpoint: format, network, architecture, keys, weights, features per layer.
 
-    sdssl-bench doctor --ckpt encoder.pth
+    sdssl-bench doctor encoder.pth
     """
     from json import dumps
 
     from sdssl_bench.doctor import diagnose, render
     from sdssl_bench.terminal import show
 
+    if (checkpoint is None) == (ckpt is None):
+        found = "none" if ckpt is None else f"{checkpoint} and {ckpt}"
+        raise UsageError(f"doctor examines one checkpoint, found {found}: sdssl-bench doctor CKPT.")
     diagnosis = diagnose(
-        ckpt,
+        checkpoint or ckpt or "",
         network=network,
         arch=arch,
         heads=heads,

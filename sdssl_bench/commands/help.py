@@ -51,10 +51,12 @@ class Group(TyperGroup):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Write the whole help."""
-        commands = [(name, self.commands[name]) for name in self.list_commands(ctx)]
-        rows = [(name, _first_sentence(one.help or "")) for name, one in commands]
-        panels = {"Commands": rows, **option_panels(self.get_params(ctx))}
-        formatter.write(_page(self, ctx, panels))
+        panels: dict[str, Rows] = {}
+        for name in self.list_commands(ctx):
+            one: Any = self.commands[name]
+            rows = panels.setdefault(one.rich_help_panel or "Commands", [])
+            rows.append((name, _first_paragraph(one.help or "")))
+        formatter.write(_page(self, ctx, {**panels, **option_panels(self.get_params(ctx))}))
 
     def list_commands(self, ctx: Any) -> list[str]:
         """In the order in which they were added."""
@@ -88,8 +90,8 @@ def option_panels(params: list[Any]) -> dict[str, Rows]:
             continue
         argument = param.param_type_name == "argument"
         heading = param.rich_help_panel or ("Arguments" if argument else "Options")
-        if param.name == "help" and "Output" in found:
-            heading = "Output"
+        if param.name == "help" and (panels := [one for one in found if one != "Arguments"]):
+            heading = "Output" if "Output" in panels else panels[-1]
         found.setdefault(heading, []).append((_names(param), _text(param)))
     return found
 
@@ -101,7 +103,8 @@ def _names(param: Any) -> str:
     text = ", ".join(names) if len(names[0]) == 2 else f"    {', '.join(names)}"
     if param.is_flag:
         return text + (f" / {param.secondary_opts[0]}" if param.secondary_opts else "")
-    return f"{text} {param.metavar or 'VALUE'}"
+    kinds = {int: "INT", float: "FLOAT", str: "NAME"}
+    return f"{text} {param.metavar or kinds.get(type(param.default), 'PATH')}"
 
 
 def _text(param: Any) -> str:
@@ -165,5 +168,5 @@ def _wrap(text: str, width: int) -> list[str]:
     return textwrap.wrap(text, width, break_long_words=False, break_on_hyphens=False)
 
 
-def _first_sentence(text: str) -> str:
+def _first_paragraph(text: str) -> str:
     return " ".join(inspect.cleandoc(text).split("\n\n")[0].split())

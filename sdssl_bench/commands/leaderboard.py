@@ -7,6 +7,7 @@ import typer
 
 from sdssl_bench.commands import options as opt
 
+SHOWN = "What to show"
 TITLES = {
     "last": "Last layer: score ± half its 95 % interval (ranks it may have, tie group)",
     "best": "Best layer, selected on test (as in the SDSSL paper's Table 3); last layer beside it",
@@ -16,41 +17,69 @@ TITLES = {
 
 
 def leaderboard(
+    folders: opt.Folders = None,
     results: opt.ResultFolders = None,
-    csv: Annotated[
-        Path | None, typer.Option(help="Write the tidy CSV here: one row per layer and metric.")
-    ] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(help="Write all views and the reported numbers here.")
-    ] = None,
-    latex: Annotated[
-        Path | None, typer.Option(help="Write the paper's Tables 1 to 4 into this folder.")
-    ] = None,
+    task: opt.OnlyTasks = None,
+    dataset: opt.OnlyDatasets = None,
     view: Annotated[
         str,
         typer.Option(
-            help="last: layer L; best: best layer on test; val: best on validation; layers: all."
+            metavar="NAME",
+            help="last: layer L; best: best layer on test; val: best on validation; layers: all.",
+            rich_help_panel=SHOWN,
         ),
     ] = "last",
     select_on_val: Annotated[
-        bool, typer.Option("--select-on-val", help="The same as --view val.")
+        bool,
+        typer.Option("--select-on-val", help="The same as --view val.", rich_help_panel=SHOWN),
     ] = False,
-    task: opt.OnlyTasks = None,
-    dataset: opt.OnlyDatasets = None,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            help="Recompute intervals and ranks from the per-item scores.", rich_help_panel=SHOWN
+        ),
+    ] = True,
+    csv: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Tidy CSV: one row per layer and metric.",
+            show_default="none",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
+    markdown: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="All views and the reported numbers.",
+            show_default="none",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
+    latex: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="The paper's Tables 1 to 4.",
+            show_default="none",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
     pair: Annotated[
         list[str] | None,
         typer.Option(
-            help="[LABEL=]BASELINE:SD, rows of --latex; NAME and sd_NAME pair by themselves."
+            metavar="[LABEL=]BASELINE:SD",
+            help="Rows of --latex; may be repeated.",
+            show_default="NAME and sd_NAME",
+            rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
     wide: opt.Wide = False,
-    uncertainty: Annotated[
-        bool, typer.Option(help="Recompute intervals and ranks from the per-item scores.")
-    ] = True,
 ) -> None:
     """Show the stored results as a table and write them as CSV, Markdown and LaTeX.
 
-    sdssl-bench leaderboard --csv leaderboard.csv --markdown leaderboard.md --latex tables/
+    sdssl-bench leaderboard results --csv all.csv --markdown all.md --latex tables
     """
     from sdssl_bench.errors import DataError, UsageError
     from sdssl_bench.leaderboard import VIEWS, coverage, tidy
@@ -64,15 +93,15 @@ def leaderboard(
     view = "val" if select_on_val else view
     if not uncertainty and (markdown or latex):
         raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
-    folders = opt.result_folders(results)
-    stored = read_all(folders)
+    read = opt.result_folders(folders, results)
+    stored = read_all(read)
     wanted = select(
         stored, tasks=opt.comma_list("--task", task), datasets=opt.comma_list("--dataset", dataset)
     )
     records = [(path, record) for path, record in wanted if record["limited"] is None]
     if not records:
         raise DataError(
-            f"Expected result records in {', '.join(map(str, folders))}, found none that may enter a "
+            f"Expected result records in {', '.join(map(str, read))}, found none that may enter a "
             "leaderboard. "
             "Run an evaluation first (without --limit), or name another folder with --results."
         )

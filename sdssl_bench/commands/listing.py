@@ -17,7 +17,9 @@ MODELS = (
 
 
 def ls(
-    kind: Annotated[str, typer.Argument(help="tasks, datasets, protocols or models.")] = "tasks",
+    kind: Annotated[
+        str, typer.Argument(metavar="KIND", help="tasks, datasets, protocols or models.")
+    ] = "tasks",
 ) -> None:
     """List tasks, datasets, protocols, or the ways to name a model."""
     from sdssl_bench.commands.options import choice
@@ -34,7 +36,9 @@ def ls(
         typer.echo(line)
 
 
-def show(name: Annotated[str, typer.Argument(help="A task, dataset, or protocol id.")]) -> None:
+def show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A task, dataset, or protocol id.")],
+) -> None:
     """Everything about one task, dataset or protocol (such as knn/dino)."""
     from sdssl_bench.listing import describe
 

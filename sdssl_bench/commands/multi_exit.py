@@ -16,16 +16,29 @@ if TYPE_CHECKING:
 
 def multi_exit(
     record: Annotated[
-        list[Path], typer.Argument(help="Records that hold all layers (results/runs/.../*.json).")
+        list[Path],
+        typer.Argument(
+            metavar="RECORD", help="Records that hold all layers (results/runs/.../*.json)."
+        ),
     ],
     ckpt: Annotated[
         str | None,
         typer.Option(
-            "--ckpt", "-c", help="Measure images/s of this checkpoint, cut at each layer."
+            "--ckpt",
+            "-c",
+            metavar="CKPT",
+            help="Measure images/s of this checkpoint, cut at each layer.",
+            show_default="none",
+            rich_help_panel=opt.ENCODER,
         ),
     ] = None,
     within: Annotated[
-        float, typer.Option(help="Points below the last layer that count as none.")
+        float,
+        typer.Option(
+            metavar="POINTS",
+            help="Below the last layer that count as none.",
+            rich_help_panel="What to show",
+        ),
     ] = 1.0,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
@@ -40,7 +53,7 @@ def multi_exit(
 ) -> None:
     """Best layer, area under the layer curve, the earliest layer that is as good as the last.
 
-    sdssl-bench multi-exit results/runs/x/linear-cifar100-official-*.json --ckpt x.pth
+    sdssl-bench multi-exit results/runs/x/linear-cifar100-*.json --ckpt x.pth
     """
     from json import dumps
 

@@ -10,15 +10,18 @@ import typer
 from sdssl_bench.errors import UsageError
 
 
-def _can_be_had(ckpt: str) -> str:
+def _can_be_had(ckpt: str | None) -> str | None:
     from sdssl_bench.hub import check_before_imports
 
-    check_before_imports(ckpt)
+    if ckpt is not None:
+        check_before_imports(ckpt)
     return ckpt
 
 
-DATA, ENCODER, SPEED, OUTPUT = "Data", "Encoder", "Speed", "Output"
+DATA, ENCODER, PROTOCOL, SPEED, OUTPUT = "Data", "Encoder", "Protocol", "Speed", "Output"
 """Panels that several commands have."""
+
+CHECKPOINT = "File, timm:NAME[?pretrained=false&seed=0] or custom:FILE.py:FUNCTION."
 
 Ckpt = Annotated[
     str,
@@ -27,8 +30,26 @@ Ckpt = Annotated[
         "-c",
         metavar="CKPT",
         callback=_can_be_had,
-        help="File, timm:NAME[?pretrained=false&seed=0] or custom:FILE.py:FUNCTION.",
+        help=CHECKPOINT,
         rich_help_panel="What to run",
+    ),
+]
+PlacedCkpt = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="CKPT", callback=_can_be_had, help=CHECKPOINT, show_default="that of --ckpt"
+    ),
+]
+NamedCkpt = Annotated[
+    str | None,
+    typer.Option(
+        "--ckpt",
+        "-c",
+        metavar="CKPT",
+        callback=_can_be_had,
+        help="The same, by name.",
+        show_default="none",
+        rich_help_panel=ENCODER,
     ),
 ]
 DataRoot = Annotated[
@@ -58,9 +79,7 @@ Out = Annotated[
 Folders = Annotated[
     list[Path] | None,
     typer.Argument(
-        metavar="[FOLDER]...",
-        help="Folders of stored results.",
-        show_default="$SDSSL_BENCH_RESULTS, then results",
+        metavar="FOLDER", help="Folders of stored results.", show_default="see --results"
     ),
 ]
 ResultFolders = Annotated[
@@ -113,7 +132,7 @@ CacheDir = Annotated[
         envvar="SDSSL_BENCH_CACHE",
         show_envvar=True,
         show_default="sdssl-bench in the user's cache folder",
-        rich_help_panel=SPEED,
+        rich_help_panel=OUTPUT,
     ),
 ]
 Device = Annotated[
@@ -205,6 +224,14 @@ Norm = Annotated[
         rich_help_panel=ENCODER,
     ),
 ]
+Files = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="FILE",
+        help="What the options below name, in their order.",
+        show_default="those of the options",
+    ),
+]
 Wide = Annotated[
     bool,
     typer.Option(
@@ -275,6 +302,25 @@ def choice(option: str, text: str, choices: Iterable[str]) -> str:
     return text
 
 
-def result_folders(named: list[Path] | None) -> list[Path]:
+def result_folders(*named: list[Path] | None) -> list[Path]:
     """The results folders to read: those named, or $SDSSL_BENCH_RESULTS, or ./results."""
-    return named or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]
+    folders = [folder for one in named for folder in one or ()]
+    return folders or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]
+
+
+def placed(files: list[Path] | None, options: dict[str, Path | None]) -> list[Path]:
+    """What a command reads: each given by its option, or by its place in the order of `options`.
+
+    Raises:
+        UsageError: if one is missing, or there are more than are read.
+    """
+    rest = list(files or ())
+    found = [rest.pop(0) if one is None and rest else one for one in options.values()]
+    missing = [name for name, one in zip(options, found, strict=True) if one is None]
+    if missing:
+        raise UsageError(
+            f"{' and '.join(missing)} missing: give the file, with or without that name."
+        )
+    if rest:
+        raise UsageError(f"Expected {len(options)} files, found one more: {rest[0]}.")
+    return [one for one in found if one is not None]

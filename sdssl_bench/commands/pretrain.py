@@ -19,14 +19,21 @@ from sdssl_bench.pretrain import presets
 from sdssl_bench.pretrain.config import CHOICES, PANELS, PretrainConfig, documentation, flag
 
 INTERRUPTED = 130
+METAVARS: dict[Any, str] = {int: "INT", float: "FLOAT", str: "NAME", Path: "PATH"}
 RUN = PANELS["seed"]
 
-Out = Annotated[Path | None, typer.Option(help="Folder of the run.", rich_help_panel=RUN)]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="DIR", help="Folder of the run.", show_default="none", rich_help_panel=RUN
+    ),
+]
 Resume = Annotated[
     str | None,
     typer.Option(
         metavar="auto|FILE",
         help="Go on from the newest snapshot in --out, or from this one.",
+        show_default="none",
         rich_help_panel=RUN,
     ),
 ]
@@ -54,7 +61,8 @@ def with_settings(function: Callable[..., None]) -> Callable[..., None]:
 
 def _options() -> dict[str, Any]:
     """Field -> annotated option, in the configuration's order."""
-    texts, hints, usual = documentation(), get_type_hints(PretrainConfig), presets.usual()
+    texts, hints = documentation(), get_type_hints(PretrainConfig)
+    usual = {**presets.usual(), "preset": None}
     options: dict[str, Any] = {}
     panel = ""
     for name in (field.name for field in fields(PretrainConfig)):
@@ -62,23 +70,22 @@ def _options() -> dict[str, Any]:
         kind: Any = hints[name]
         if isinstance(kind, UnionType):
             kind = next(k for k in get_args(kind) if k is not type(None))
-        text = texts[name]
-        if usual.get(name) is not None:
-            text += f" [default: {_shown(usual[name])}]"
         on = flag(name)
         declared = f"{on}/--no-{on.removeprefix('--')}" if kind is bool else on
         option = typer.Option(
             declared,
-            metavar="|".join(CHOICES[name]) if name in CHOICES else None,
-            help=text,
+            metavar="|".join(CHOICES[name]) if name in CHOICES else METAVARS.get(kind),
+            help=texts[name],
             rich_help_panel=panel,
-            show_default=False,
+            show_default=_shown(usual[name]) if name in usual else "by preset",
         )
         options[name] = Annotated[kind | None, option]
     return options
 
 
 def _shown(value: Any) -> str:
+    if value is None:
+        return "none"
     return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 

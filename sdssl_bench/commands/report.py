@@ -12,32 +12,71 @@ MARGIN = 2000
 
 
 def report(
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder of the page, index.html.")
-    ] = Path("report"),
+    folders: opt.Folders = None,
     results: opt.ResultFolders = None,
     task: opt.OnlyTasks = None,
     dataset: opt.OnlyDatasets = None,
     model: Annotated[
-        list[str] | None, typer.Option("--model", "-m", help="Only these models, by name.")
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="LIST",
+            help="Only these models, by name.",
+            show_default="all",
+            rich_help_panel="What to read",
+        ),
     ] = None,
     strips: Annotated[
         list[Path] | None,
-        typer.Option(help="Show the DAVIS strips in this folder (of run --strips)."),
+        typer.Option(
+            metavar="DIR",
+            help="Show the DAVIS strips in this folder (of run --strips).",
+            show_default="none",
+            rich_help_panel="What to read",
+        ),
     ] = None,
     galleries: Annotated[
         list[Path] | None,
-        typer.Option(help="Show the retrieval galleries in this folder (of run --gallery)."),
+        typer.Option(
+            metavar="DIR",
+            help="Show the retrieval galleries in this folder (of run --gallery).",
+            show_default="none",
+            rich_help_panel="What to read",
+        ),
     ] = None,
+    out: Annotated[
+        Path,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder of the page, index.html.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = Path("report"),
     figures: Annotated[
         Path | None,
-        typer.Option(help="Also write the figures here, each as PDF and SVG.", show_default=False),
+        typer.Option(
+            metavar="DIR",
+            help="Also write the figures here, each as PDF and SVG.",
+            show_default="none",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = None,
-    title: Annotated[str | None, typer.Option(help="Title of the page.")] = None,
+    title: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TEXT",
+            help="Title of the page.",
+            show_default="the page's own",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
 ) -> None:
     """Write the stored results as one HTML file that needs no network.
 
-    sdssl-bench report --out report/ --figures figures/
+    sdssl-bench report results --out report/ --figures figures/
     """
     from sdssl_bench.report import page
     from sdssl_bench.report.collect import collect
@@ -46,7 +85,7 @@ def report(
     from sdssl_bench.tables import size
 
     records = select(
-        read_all(opt.result_folders(results)),
+        read_all(opt.result_folders(folders, results)),
         tasks=opt.comma_list("--task", task),
         datasets=opt.comma_list("--dataset", dataset),
         models=opt.comma_list("--model", model),

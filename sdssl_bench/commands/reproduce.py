@@ -13,12 +13,22 @@ if TYPE_CHECKING:
 
 
 def reproduce(
-    table: Annotated[int | None, typer.Option(help="Table of the SDSSL paper, 1 to 7.")] = None,
-    figure: Annotated[int | None, typer.Option(help="Figure of the paper, 3 to 9.")] = None,
+    table: Annotated[
+        int | None,
+        typer.Option(metavar="INT", help="Table of the SDSSL paper, 1 to 7.", show_default="none"),
+    ] = None,
+    figure: Annotated[
+        int | None,
+        typer.Option(metavar="INT", help="Figure of the paper, 3 to 9.", show_default="none"),
+    ] = None,
     results: opt.ResultFolders = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(help="RUN=NAME: the model that a run of the table has in the results."),
+        typer.Option(
+            metavar="RUN=NAME",
+            help="The model that a run of the table has in the results.",
+            show_default="RUN itself",
+        ),
     ] = None,
     wide: opt.Wide = False,
     json: opt.Json = False,

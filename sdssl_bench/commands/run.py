@@ -11,7 +11,7 @@ from sdssl_bench.commands.help import Command, Rows
 if TYPE_CHECKING:
     from sdssl_bench.encoder import Encoder
 
-WHAT, PROTOCOL = "What to run", "Protocol"
+WHAT = "What to run"
 
 
 class RunCommand(Command):
@@ -122,7 +122,7 @@ def run(
             metavar="NAME",
             help="Preset of the task.",
             show_default="its first",
-            rich_help_panel=PROTOCOL,
+            rich_help_panel=opt.PROTOCOL,
         ),
     ] = None,
     changes: Annotated[
@@ -132,12 +132,14 @@ def run(
             metavar="NAME=VALUE",
             help="One parameter; may be repeated.",
             show_default="none",
-            rich_help_panel=PROTOCOL,
+            rich_help_panel=opt.PROTOCOL,
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(metavar="INT", min=0, help="Of everything random.", rich_help_panel=PROTOCOL),
+        typer.Option(
+            metavar="INT", min=0, help="Of everything random.", rich_help_panel=opt.PROTOCOL
+        ),
     ] = 0,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
@@ -152,8 +154,8 @@ def run(
     batch_size: opt.BatchSize = "auto",
     num_workers: opt.NumWorkers = None,
     backend: opt.Backend = "auto",
-    cache_dir: opt.CacheDir = None,
     out: opt.Out = Path("results"),
+    cache_dir: opt.CacheDir = None,
     overwrite: Annotated[
         str,
         typer.Option(

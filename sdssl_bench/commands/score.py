@@ -20,26 +20,45 @@ def _score() -> None:
 
 @app.command("knn")
 def knn(
+    files: opt.Files = None,
     train: Annotated[
-        Path, typer.Option(help="npz with features [N, D] or [L, N, D] and labels [N].")
-    ],
-    test: Annotated[Path, typer.Option(help="npz of the same form.")],
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="npz with features [N, D] or [L, N, D] and labels [N].",
+            show_default="the first FILE",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
+    test: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="npz of the same form.",
+            show_default="the second FILE",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
     k: Annotated[
         str | None,
         typer.Option(
             "--k",
-            help="Numbers of neighbours, all from one search; default those of 10,20,100,200 that "
-            "the training file has items for.",
+            metavar="LIST",
+            help="Numbers of neighbours, all from one search.",
+            show_default="10,20,100,200 as far as there are items",
+            rich_help_panel=opt.PROTOCOL,
         ),
     ] = None,
-    temperature: Annotated[float, typer.Option(help="Similarity scale of the vote.")] = 0.07,
-    backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+    temperature: Annotated[
+        float, typer.Option(help="Similarity scale of the vote.", rich_help_panel=opt.PROTOCOL)
+    ] = 0.07,
+    backend: opt.Backend = "auto",
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Weighted k-NN accuracy of features in npz files, for every k and layer.
 
-    sdssl-bench score knn --train train.npz --test test.npz --json
+    sdssl-bench score knn train.npz test.npz --json
     """
     from json import dumps
 
@@ -48,6 +67,7 @@ def knn(
     from sdssl_bench.tables import score_table
     from sdssl_bench.terminal import show
 
+    train, test = opt.placed(files, {"--train": train, "--test": test})
     scores = score_knn(
         train,
         test,

@@ -15,31 +15,61 @@ if TYPE_CHECKING:
 
 
 def davis(
+    folders: opt.Files = None,
     predictions: Annotated[
-        Path, typer.Option(help="Folder of sequence folders with predicted palette PNGs.")
-    ],
-    annotations: Annotated[Path, typer.Option(help="DAVIS/Annotations/480p, or likewise.")],
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Sequence folders with predicted palette PNGs.",
+            show_default="the first FILE",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="DAVIS/Annotations/480p, or likewise.",
+            show_default="the second FILE",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
     sequences: Annotated[
         Path | None,
         typer.Option(
-            help="List of sequences, e.g. ImageSets/2017/val.txt; default: all annotated ones.",
-            show_default=False,
+            metavar="FILE",
+            help="List of sequences, e.g. ImageSets/2017/val.txt.",
+            show_default="all annotated ones",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
+    num_workers: Annotated[
+        int | None,
+        typer.Option(
+            "--num-workers",
+            "-j",
+            metavar="INT",
+            min=0,
+            help="Processes.",
+            show_default="one per core",
+            rich_help_panel=opt.SPEED,
         ),
     ] = None,
     csv_dir: Annotated[
         Path | None,
-        typer.Option(help="Also write the two official CSV files here.", show_default=False),
-    ] = None,
-    num_workers: Annotated[
-        int | None,
-        typer.Option("--num-workers", "-j", min=0, help="Processes; default: one per core."),
+        typer.Option(
+            metavar="DIR",
+            help="Also write the two official CSV files here.",
+            show_default="none",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = None,
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """J, F and J&F of DAVIS-2017 masks (semi-supervised), equal to the public toolkit's.
 
-    sdssl-bench score davis --predictions masks --annotations DAVIS/Annotations/480p --json
+    sdssl-bench score davis masks DAVIS/Annotations/480p --json
     """
     from json import dumps
 
@@ -50,6 +80,9 @@ def davis(
     from sdssl_bench.threads import available_cpus
     from sdssl_bench.video_files import read_sequences
 
+    predictions, annotations = opt.placed(
+        folders, {"--predictions": predictions, "--annotations": annotations}
+    )
     if sequences:
         names = read_sequences(sequences)
     else:

@@ -12,22 +12,38 @@ if TYPE_CHECKING:
 
 
 def retrieval(
+    files: opt.Files = None,
     features: Annotated[
-        Path, typer.Option(help="npz with queries [Q, D] and database [N, D], or [L, ., D].")
-    ],
-    gnd: Annotated[Path, typer.Option(help="gnd_roxford5k.pkl, gnd_rparis6k.pkl, or JSON.")],
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="npz with queries [Q, D] and database [N, D], or [L, ., D].",
+            show_default="the first FILE",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
+    gnd: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="gnd_roxford5k.pkl, gnd_rparis6k.pkl, or JSON.",
+            show_default="the second FILE",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Easy, Medium and Hard mAP and mP@k on revisited Oxford/Paris, for every layer.
 
-    sdssl-bench score retrieval --features f.npz --gnd gnd_roxford5k.pkl --json
+    sdssl-bench score retrieval f.npz gnd_roxford5k.pkl --json
     """
     from json import dumps
 
     from sdssl_bench.scoring_retrieval import score_retrieval
     from sdssl_bench.terminal import show
 
+    features, gnd = opt.placed(files, {"--features": features, "--gnd": gnd})
     scores = score_retrieval(features, gnd)
     if json:
         typer.echo(dumps(scores))
@@ -36,24 +52,36 @@ def retrieval(
 
 
 def copydays(
+    files: opt.Files = None,
     features: Annotated[
-        Path, typer.Option(help="npz with original, strong, ..., distractors, whitening, *_names.")
-    ],
-    whitening: Annotated[str, typer.Option(help="dino or centred.")] = "dino",
-    top_k: Annotated[int, typer.Option("--top-k", min=1, help="Length of each list.")] = 20,
-    backend: Annotated[str, typer.Option(help="Search by auto, torch or faiss.")] = "auto",
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="npz with original, strong, ..., distractors, whitening, *_names.",
+            show_default="the FILE",
+            rich_help_panel=opt.DATA,
+        ),
+    ] = None,
+    whitening: Annotated[
+        str, typer.Option(help="dino or centred.", rich_help_panel=opt.PROTOCOL)
+    ] = "dino",
+    top_k: Annotated[
+        int, typer.Option(min=1, help="Length of each list.", rich_help_panel=opt.PROTOCOL)
+    ] = 20,
+    backend: opt.Backend = "auto",
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
     """Copy-detection mAP (first 20, whole ranking) and micro-AP per block, for every layer.
 
-    sdssl-bench score copydays --features f.npz --json
+    sdssl-bench score copydays f.npz --json
     """
     from json import dumps
 
     from sdssl_bench.scoring_retrieval import score_copydays
     from sdssl_bench.terminal import show
 
+    (features,) = opt.placed(files, {"--features": features})
     scores = score_copydays(
         features,
         preset=whitening,

@@ -9,33 +9,52 @@ import typer
 
 from sdssl_bench.commands import options as opt
 
+WHAT = "What to score"
 FINAL = "encoder.safetensors"
 """Written last: when it is there and scored, the run is over."""
 
 
 def watch(
-    run_dir: Annotated[Path, typer.Argument(help="Folder of the run (--out of pretraining).")],
+    run_dir: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="Folder of the run (--out of pretraining).")
+    ],
     dataset: Annotated[
         list[str] | None,
         typer.Option(
             "--dataset",
             "-d",
-            help="Name or folder:PATH; several allowed. Default: the run's --knn.",
-            show_default=False,
+            metavar="LIST",
+            help="Dataset(s), or folder:PATH.",
+            show_default="the run's --knn",
+            rich_help_panel=WHAT,
         ),
     ] = None,
-    task: Annotated[str, typer.Option("--task", "-t", help="Task to score.")] = "knn",
-    data_root: Annotated[
-        Path | None, typer.Option("--data-root", help="Folder that holds the datasets.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Records; default RUN_DIR/results.")
-    ] = None,
-    device: opt.Device = "auto",
-    every: Annotated[float, typer.Option("--every", help="Seconds between looks.")] = 30.0,
+    task: Annotated[
+        str, typer.Option("--task", "-t", help="Task to score.", rich_help_panel=WHAT)
+    ] = "knn",
+    every: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", help="Time between looks.", rich_help_panel=WHAT),
+    ] = 30.0,
     once: Annotated[
-        bool, typer.Option("--once", help="Score what is there and stop, do not wait.")
+        bool,
+        typer.Option(
+            "--once", help="Score what is there and stop, do not wait.", rich_help_panel=WHAT
+        ),
     ] = False,
+    data_root: opt.DataRoot = None,
+    device: opt.Device = "auto",
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Records.",
+            show_default="RUN_DIR/results",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
 ) -> None:
     """Score each new checkpoint of a run on all layers; stop and start again at will.
 
@@ -45,13 +64,12 @@ def watch(
     from sdssl_bench import api
     from sdssl_bench.commands.running import check_device
     from sdssl_bench.errors import DataError
-    from sdssl_bench.paths import default_data_root
     from sdssl_bench.rounding import percent
 
     run_dir = run_dir.expanduser()
     if not run_dir.is_dir():
         raise DataError(f"Expected the folder of a pretraining run at {run_dir}, found none.")
-    datasets = dataset or _of_run(run_dir)
+    datasets = opt.comma_list("--dataset", dataset) or _of_run(run_dir)
     seen: set[Path] = set()
     while True:
         finished = (run_dir / FINAL).exists()
@@ -63,7 +81,7 @@ def watch(
                 task,
                 datasets,
                 results=out or run_dir / "results",
-                data_root=data_root or default_data_root(),
+                data_root=data_root,
                 device=check_device(device),
             )
             seen.add(path)
