@@ -1,7 +1,8 @@
 """The leaderboard, a pure function of the stored records: a tidy CSV and wide tables.
 
 Rows that must not be compared never share a column: another protocol version, other parameters,
-another set of images or a partial copy each get their own. Holes stay holes, `--limit` runs stay out.
+another set of images or a partial copy each get their own. Holes stay holes. Trials made under `--limit`
+stay out, or have rows and columns of their own that say so.
 Numbers come with the 95 % intervals of `uncertainty`, recomputed from the per-item scores.
 """
 
@@ -13,7 +14,7 @@ import pandas as pd
 
 from sdssl_bench.results import Record, Stored
 from sdssl_bench.rounding import percent
-from sdssl_bench.titles import variant_mark
+from sdssl_bench.titles import limit_mark, variant_mark
 from sdssl_bench.uncertainty import layer_interval
 
 COLUMNS = (
@@ -21,7 +22,7 @@ COLUMNS = (
     "protocol_digest", "dataset", "variant", "layer", "depth", "metric", "headline", "value", "n",
     "skipped_images", "seed", "dtype", "bank_dtype", "weights_sha256", "dataset_fingerprint",
     "sdssl_bench", "scored_at", "key", "se", "low", "high", "units", "unit", "interval",
-    "method", "recipe",
+    "method", "recipe", "limited",
 )  # fmt: skip
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
@@ -34,16 +35,18 @@ BENCHMARK = [
 ]  # fmt: skip
 
 
-def tidy(records: Iterable[Stored], *, uncertainty: bool = False) -> pd.DataFrame:
+def tidy(
+    records: Iterable[Stored], *, uncertainty: bool = False, include_limited: bool = False
+) -> pd.DataFrame:
     """One row per model x task x dataset x layer x metric; values are fractions.
 
-    Sorted by model, task, dataset and layer, whatever order the files were written in. Records
-    made under --limit are left out.
+    Sorted by model, task, dataset and layer, whatever order the files were written in.
 
     Args:
         records: with their paths, beside which the per-item scores lie.
         uncertainty: fill the columns of the 95 % interval; they are empty otherwise, and where a
             metric has no per-item scores.
+        include_limited: take records made under --limit too; their column "limited" is that number.
 
     Raises:
         DataError: with `uncertainty`, if per-item scores are missing or do not give the stored number.
@@ -51,10 +54,10 @@ def tidy(records: Iterable[Stored], *, uncertainty: bool = False) -> pd.DataFram
     rows = [
         {**row, **(_uncertainty(record, path, row) if uncertainty else {})}
         for path, record in records
-        if record["limited"] is None
+        if include_limited or record["limited"] is None
         for row in _rows(record)
     ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"units": "Int64"})
+    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"units": "Int64", "limited": "Int64"})
     order = ["model", "network", "norm", "task", "dataset", "variant", "protocol", "key", "layer"]
     return frame.sort_values([*order, "metric"], kind="stable", ignore_index=True)
 
@@ -77,6 +80,7 @@ def _rows(record: Record) -> Iterable[dict[str, Any]]:
         "variant": data["variant"],
         "dataset_fingerprint": data["fingerprint"],
         "key": record["key"],
+        "limited": record["limited"],
         **{name: record["settings"][name] for name in ("seed", "dtype", "bank_dtype")},
         **_pretraining(model["details"].get("config") or {}),
     }
@@ -157,14 +161,23 @@ def wide(frame: pd.DataFrame, view: str, *, ranks: Mapping[str, str] | None = No
 
 
 def row_labels(frame: pd.DataFrame) -> "pd.Series[str]":
-    """The encoder of each row of a tidy frame, named so that different encoders differ."""
-    return _labels(frame, frame["model"], ROW)
+    """The encoder of each row of a tidy frame, named so that different encoders differ.
+
+    Trials are rows of their own, and say so.
+    """
+    return _labels(frame, frame["model"] + _trial(frame), ROW)
 
 
 def column_labels(frame: pd.DataFrame) -> "pd.Series[str]":
     """The benchmark of each row of a tidy frame, named so that what must not be compared differs."""
     mark = frame["variant"].map(variant_mark)
-    return _labels(frame, frame["task"] + " " + frame["dataset"] + mark, BENCHMARK)
+    return _labels(frame, frame["task"] + " " + frame["dataset"] + mark + _trial(frame), BENCHMARK)
+
+
+def _trial(frame: pd.DataFrame) -> "pd.Series[str]":
+    """What stands behind the name of what was measured under --limit."""
+    marks = [limit_mark(None if pd.isna(n) else n) for n in frame["limited"]]
+    return pd.Series(marks, index=frame.index, dtype=object)
 
 
 def coverage(table: pd.DataFrame) -> "pd.Series[str]":

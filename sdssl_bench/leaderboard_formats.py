@@ -43,6 +43,7 @@ def markdown(
         published: numbers of released checkpoints; those of tasks and datasets in `frame` are shown.
         paper: likewise, of the paper.
     """
+    frame, trials = frame[frame["limited"].isna()], frame[frame["limited"].notna()]
     last = wide(frame, "last", ranks={key: str(one) for key, one in ranks.items()})
     parts = [INTRODUCTION, "## Last layer", _markdown_frame(last)]
     parts += ["## Best layer, selected on test", _markdown_frame(wide(frame, "best"))]
@@ -52,6 +53,11 @@ def markdown(
             "## Layer selected on validation images held out of train",
             "Protocols without a held-out part are not listed.",
             _markdown_frame(held_out),
+        ]
+    if not trials.empty:
+        parts += [
+            "## Trials under --limit: last layer, no results",
+            _markdown_frame(wide(trials, "last")),
         ]
     parts += _reported(frame, published, paper)
     return "\n\n".join(parts) + "\n"

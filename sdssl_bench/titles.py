@@ -15,6 +15,15 @@ def variant_mark(variant: str) -> str:
     return "" if variant in ("official", "folder") else f" ({variant})"
 
 
+def limit_mark(limit: int | None) -> str:
+    """What stands behind the name of what was measured on `limit` items per split.
+
+    >>> limit_mark(None), limit_mark(100)
+    ('', ' (limit 100)')
+    """
+    return "" if limit is None else f" (limit {limit})"
+
+
 def record_title(record: Mapping[str, Any]) -> str:
     """What a table's numbers are: protocol, data, model, and everything unusual about them."""
     model, data, protocol = record["model"], record["dataset"], record["protocol"]

@@ -108,8 +108,26 @@ def test_what_differs_between_models_of_one_name_is_named_in_the_row(
     assert sorted(table["knn cifar10"]) == ["50.0", "90.0"]
 
 
-def test_limited_records_never_enter() -> None:
-    assert tidy([record(CURVE, limited=100)]).empty
+@pytest.mark.parametrize("view", ["layers", "last", "best"])
+def test_trials_enter_on_request_and_share_no_row_and_no_column(view: str) -> None:
+    records = [
+        record(CURVE),
+        record({3: 0.9}, limited=100),
+        record({3: 0.7}, limited=40),
+        record({3: 0.8}, limited=40, model__name="byol", model__weights_sha256="b" * 64),
+    ]
+    assert set(wide(tidy(records), view).columns) == {"knn cifar10"}
+    frame = tidy(records, include_limited=True)
+    assert set(frame.loc[frame["value"] == 0.9, "limited"]) == {100}
+    assert set(frame.loc[frame["limited"].isna(), "value"]) >= set(CURVE.values())
+    table = wide(frame, view)
+    for label, row in table.iterrows():
+        model = label[0] if isinstance(label, tuple) else str(label)
+        for column, text in row.items():
+            if text:
+                mark = model.partition(" (limit ")[2]
+                assert str(column).partition(" (limit ")[2] == mark
+    assert (table != "").to_numpy().sum() == (6 if view == "layers" else 4)
 
 
 def test_encoders_of_different_input_sizes_share_a_column() -> None:

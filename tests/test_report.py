@@ -169,7 +169,7 @@ def test_no_record_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"found none\..*--results"):
         collect([])
     small_knn(tmp_path, [1], limited=40)
-    with pytest.raises(DataError, match="1 made under --limit stay out"):
+    with pytest.raises(DataError, match=r"1 are trials: --include-limited"):
         collect(ResultStore(tmp_path))
 
 
@@ -179,6 +179,19 @@ def test_limited_records_stay_out_and_are_counted(tmp_path: Path) -> None:
     found = collect(ResultStore(tmp_path))
     assert (len(found["results"]), found["about"]["limited"]) == (1, 1)
     assert b"1 record made under --limit stay out" in page.render(found).content
+
+
+def test_trials_are_shown_on_request_as_encoders_and_benchmarks_of_their_own(
+    tmp_path: Path,
+) -> None:
+    for limited in (None, 40):
+        small_knn(tmp_path, [1, 2], limited=limited)
+    found = collect(ResultStore(tmp_path), include_limited=True)
+    places = {(one["encoder"], one["benchmark"]) for one in found["results"]}
+    assert len(places) == len(found["encoders"]) == len(found["benchmarks"]) == 2
+    for kind in ("encoders", "benchmarks"):
+        assert sum("(limit 40)" in one["label"] for one in found[kind]) == 1
+    assert b"1 trial made under --limit, labelled so" in page.render(found).content
 
 
 def test_the_same_measurement_twice_is_an_error(tmp_path: Path) -> None:

@@ -171,7 +171,18 @@ def test_limited_runs_say_so_and_stay_out_of_the_leaderboard(
     _, record = only_record(tmp_path / "results")
     assert record["limited"] == 40
     assert record["layers"]["3"]["n"] == 40
-    cli("leaderboard", code=3)
+    assert "1 are trials: --include-limited shows them" in cli("leaderboard", code=3).stderr
+    board = tmp_path / "board"
+    shown = cli(
+        "leaderboard", "--include-limited", "--csv", f"{board}.csv", "--markdown", f"{board}.md"
+    )
+    assert "Trials under --limit, no results" in shown.output
+    assert set(pd.read_csv(f"{board}.csv")["limited"]) == {40}
+    text = (tmp_path / "board.md").read_text()
+    assert "| tiny_model:build looks untrained (limit 40) |" in text
+    assert "Nothing was measured." in text.partition("## Trials")[0]
+    cli("report", "--out", str(tmp_path / "page"), code=3)
+    cli("report", "--out", str(tmp_path / "page"), "--include-limited")
 
 
 def test_the_leaderboard_writes_the_csv(cli: Callable[..., Result], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import typer
 from sdssl_bench.commands import options as opt
 
 SHOWN = "What to show"
+TRIALS = "Trials under --limit, no results"
 TITLES = {
     "last": "Last layer: score ± half its 95 % interval (ranks it may have, tie group)",
     "best": "Best layer, selected on test (as in the SDSSL paper's Table 3); last layer beside it",
@@ -21,6 +22,7 @@ def leaderboard(
     results: opt.ResultFolders = None,
     task: opt.OnlyTasks = None,
     dataset: opt.OnlyDatasets = None,
+    include_limited: opt.IncludeLimited = False,
     view: Annotated[
         str,
         typer.Option(
@@ -99,20 +101,22 @@ def leaderboard(
         stored, tasks=opt.comma_list("--task", task), datasets=opt.comma_list("--dataset", dataset)
     )
     records = [(path, record) for path, record in wanted if record["limited"] is None]
-    if not records:
+    if not records and not (include_limited and wanted):
+        hint = f" ({len(wanted)} are trials: --include-limited shows them)" if wanted else ""
         raise DataError(
             f"Expected result records in {', '.join(map(str, read))}, found none that may enter a "
-            "leaderboard. "
-            "Run an evaluation first (without --limit), or name another folder with --results."
+            f"leaderboard{hint}. Run an evaluation first, without --limit, or name another folder."
         )
-    frame = tidy(records, uncertainty=uncertainty)
+    frame = tidy(wanted, uncertainty=uncertainty, include_limited=include_limited)
     ranks = standings(records) if uncertainty else {}
-    table = pivot(frame, view, ranks={key: str(one) for key, one in ranks.items()})
-    if table.empty:
-        typer.echo(f"{TITLES[view]}: no result has that.")
-    else:
-        shown = frame_table(table.assign(coverage=coverage(table)), title=TITLES[view])
-        show(shown, wide=wide)
+    limited = frame["limited"].notna()
+    for part, title in ((frame[~limited], TITLES[view]), (frame[limited], TRIALS)):
+        table = pivot(part, view, ranks={key: str(one) for key, one in ranks.items()})
+        if not table.empty:
+            shown = frame_table(table.assign(coverage=coverage(table)), title=title)
+            show(shown, wide=wide)
+        elif title != TRIALS:
+            typer.echo(f"{title}: no result has that.")
     if csv:
         _write(csv, frame.to_csv(index=False, lineterminator="\n"))
         typer.echo(f"wrote {csv}: {len(frame):,} rows")

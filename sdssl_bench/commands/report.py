@@ -16,6 +16,7 @@ def report(
     results: opt.ResultFolders = None,
     task: opt.OnlyTasks = None,
     dataset: opt.OnlyDatasets = None,
+    include_limited: opt.IncludeLimited = False,
     model: Annotated[
         list[str] | None,
         typer.Option(
@@ -90,7 +91,7 @@ def report(
         datasets=opt.comma_list("--dataset", dataset),
         models=opt.comma_list("--model", model),
     )
-    data = collect(records)
+    data = collect(records, include_limited=include_limited)
     heading = title or page.TITLE
     add_pictures(
         data,

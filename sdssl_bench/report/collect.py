@@ -45,11 +45,13 @@ class Pool:
         return self._places[text]
 
 
-def collect(records: Iterable[Stored]) -> Data:
+def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data:
     """What the page and the figures show.
 
     Args:
         records: with their paths, beside which the per-item scores lie.
+        include_limited: show trials made under --limit too, as encoders and benchmarks of their own
+            that say so.
 
     Returns:
         JSON values only: about, encoders, benchmarks, results, pool, matrices, maps. A result belongs to
@@ -60,9 +62,9 @@ def collect(records: Iterable[Stored]) -> Data:
             not finite, or if per-item scores do not give the stored numbers.
     """
     found = list(records)
-    kept = [(path, record) for path, record in found if record["limited"] is None]
+    kept = [one for one in found if include_limited or one[1]["limited"] is None]
     if not kept:
-        limited = f" ({len(found)} made under --limit stay out)" if found else ""
+        limited = f" ({len(found)} are trials: --include-limited shows them)" if found else ""
         raise DataError(
             f"Expected result records to report on, found none{limited}. Run an evaluation first, or "
             "name the folder of the results with --results."
@@ -104,7 +106,7 @@ def collect(records: Iterable[Stored]) -> Data:
 
 def _labels(records: Sequence[Stored]) -> dict[str, tuple[str, str]]:
     """Key of a record -> (benchmark, encoder), as the leaderboard names them."""
-    frame = tidy(records)
+    frame = tidy(records, include_limited=True)
     headlines = {record["key"]: record["headline"] for _, record in records}
     heads = frame[frame["metric"] == frame["key"].map(pd.Series(headlines))]
     heads = heads.drop_duplicates("key")
@@ -130,6 +132,7 @@ def _about(records: Sequence[Stored], *, num_limited: int) -> Data:
         "sdssl_bench": __version__,
         "records": len(records),
         "limited": num_limited,
+        "trials": sum(record["limited"] is not None for _, record in records),
         "first": min(times),
         "last": max(times),
         "confidence": CONFIDENCE,

@@ -149,6 +149,8 @@ def _counts(data: Data) -> str:
     text = ", ".join(parts)
     if data["about"]["limited"]:
         text += f"; {some(data['about']['limited'], 'record')} made under --limit stay out"
+    if data["about"]["trials"]:
+        text += f"; {some(data['about']['trials'], 'trial')} made under --limit, labelled so"
     return text + "."
 
 
