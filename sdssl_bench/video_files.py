@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.davis.palette import VOID, read_mask
+from sdssl_bench.datasets.palette import VOID, read_mask
 from sdssl_bench.errors import DataError
 from sdssl_bench.resizing import resize
 

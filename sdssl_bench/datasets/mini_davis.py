@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sdssl_bench.datasets import photographs
+from sdssl_bench.datasets.palette import write_mask
 from sdssl_bench.datasets.studio import Studio
-from sdssl_bench.davis.palette import write_mask
 
 JPEG_QUALITY = 95
 PAN = 2

@@ -7,6 +7,7 @@
 Numpy and Pillow are all it imports.
 """
 
+from sdssl_bench.datasets.palette import read_mask, voc_palette, write_mask
 from sdssl_bench.davis.measures import (
     boundary,
     boundary_f,
@@ -15,7 +16,6 @@ from sdssl_bench.davis.measures import (
     score_frame,
     tolerance,
 )
-from sdssl_bench.davis.palette import read_mask, voc_palette, write_mask
 from sdssl_bench.davis.summary import (
     GLOBAL,
     SequenceScores,

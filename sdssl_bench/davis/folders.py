@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench.datasets.palette import read_mask
 from sdssl_bench.davis.measures import score_frame
-from sdssl_bench.davis.palette import read_mask
 from sdssl_bench.davis.summary import SequenceScores
 from sdssl_bench.errors import DataError
 from sdssl_bench.video_files import annotation_files, first_annotation, read_annotation, size_text

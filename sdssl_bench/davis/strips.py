@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench.datasets.palette import voc_palette
 from sdssl_bench.davis.measures import boundary
-from sdssl_bench.davis.palette import voc_palette
 
 if TYPE_CHECKING:
     from PIL import Image
