@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench.datasets.copydays import CopydaysData
 from sdssl_bench.neighbors import top_k as search
 from sdssl_bench.positions import labelled_positions
 from sdssl_bench.ranking import micro_ap, single_ap
@@ -58,6 +59,34 @@ class CopyScores:
     similarity: dict[str, NDArray[np.float32]]
     found: dict[str, NDArray[np.int64]]
     num_floored: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Rows of a bank by block, without images that could not be read and copies of such.
+
+    Attributes:
+        rows: block -> [Q] rows of the bank.
+        targets: block -> [Q] which row of "original".
+    """
+
+    rows: dict[str, NDArray[np.int64]]
+    targets: dict[str, NDArray[np.int64]]
+
+
+def readable(data: CopydaysData, indices: NDArray[np.int64]) -> Kept:
+    """The copies among the images that could be read, `indices` [n] of `data.images`."""
+    row_of = np.full(len(data.images), -1, np.int64)
+    row_of[indices] = np.arange(len(indices))
+    originals = row_of[data.rows["original"]]
+    new_target = np.where(originals >= 0, np.cumsum(originals >= 0) - 1, -1)
+    rows, targets = {}, {}
+    for block, members in data.rows.items():
+        target = new_target[data.targets[block]]
+        good = (row_of[members] >= 0) & (target >= 0)
+        if good.any():
+            rows[block], targets[block] = row_of[members][good], target[good]
+    return Kept(rows, targets)
 
 
 def score_copies(

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from sdssl_bench.copy_detection import CopyScores
+    from sdssl_bench.copy_detection import CopyScores, Kept
     from sdssl_bench.datasets.base import ImageSet
-    from sdssl_bench.datasets.copydays import CopydaysData, Kept
+    from sdssl_bench.datasets.copydays import CopydaysData
     from sdssl_bench.datasets.transforms import Preprocess
     from sdssl_bench.encoder import Encoder
     from sdssl_bench.features import FeatureBank
@@ -166,7 +166,7 @@ class Task(Contract):
         self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer from one pass over all images."""
-        from sdssl_bench.copy_detection import CopyFeatures, score_copies
+        from sdssl_bench.copy_detection import CopyFeatures, readable, score_copies
         from sdssl_bench.distributed import is_main_process, resolve_device
         from sdssl_bench.features import extract, skipped_images
 
@@ -193,7 +193,7 @@ class Task(Contract):
             for name, bank in banks.items()
             for phase, value in bank.seconds.items()
         }
-        kept = data.data.readable(banks["copies"].indices)
+        kept = readable(data.data, banks["copies"].indices)
         for layer in layers:
             started = time.perf_counter()
             vectors = {name: self._vectors(bank, layer) for name, bank in banks.items()}

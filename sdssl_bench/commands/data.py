@@ -20,7 +20,7 @@ def check(
     data_root: opt.DataRoot = None,
     decode: Annotated[
         bool,
-        typer.Option("--decode", help="Also decode every image.", rich_help_panel=opt.DATA),
+        opt.option(opt.DATA, "Also decode every image.", "--decode"),
     ] = False,
     num_workers: opt.NumWorkers = None,
     json: opt.Json = False,

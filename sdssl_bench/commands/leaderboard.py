@@ -25,56 +25,41 @@ def leaderboard(
     include_limited: opt.IncludeLimited = False,
     view: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="last: layer L; best: best layer on test; val: best on validation; layers: all.",
-            rich_help_panel=SHOWN,
+        opt.option(
+            SHOWN,
+            "last: layer L; best: best layer on test; val: best on validation; layers: all.",
+            takes="NAME",
         ),
     ] = "last",
     select_on_val: Annotated[
         bool,
-        typer.Option("--select-on-val", help="The same as --view val.", rich_help_panel=SHOWN),
+        opt.option(SHOWN, "The same as --view val.", "--select-on-val"),
     ] = False,
     uncertainty: Annotated[
         bool,
-        typer.Option(
-            help="Recompute intervals and ranks from the per-item scores.", rich_help_panel=SHOWN
-        ),
+        opt.option(SHOWN, "Recompute intervals and ranks from the per-item scores."),
     ] = True,
     csv: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="Tidy CSV: one row per layer and metric.",
-            show_default="none",
-            rich_help_panel=opt.OUTPUT,
+        opt.option(
+            opt.OUTPUT, "Tidy CSV: one row per layer and metric.", takes="FILE", default="none"
         ),
     ] = None,
     markdown: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="All views and the reported numbers.",
-            show_default="none",
-            rich_help_panel=opt.OUTPUT,
-        ),
+        opt.option(opt.OUTPUT, "All views and the reported numbers.", takes="FILE", default="none"),
     ] = None,
     latex: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="The paper's Tables 1 to 4.",
-            show_default="none",
-            rich_help_panel=opt.OUTPUT,
-        ),
+        opt.option(opt.OUTPUT, "The paper's Tables 1 to 4.", takes="DIR", default="none"),
     ] = None,
     pair: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="[LABEL=]BASELINE:SD",
-            help="Rows of --latex; may be repeated.",
-            show_default="NAME and sd_NAME",
-            rich_help_panel=opt.OUTPUT,
+        opt.option(
+            opt.OUTPUT,
+            "Rows of --latex; may be repeated.",
+            takes="[LABEL=]BASELINE:SD",
+            default="NAME and sd_NAME",
         ),
     ] = None,
     wide: opt.Wide = False,

@@ -23,22 +23,18 @@ def multi_exit(
     ],
     ckpt: Annotated[
         str | None,
-        typer.Option(
+        opt.option(
+            opt.ENCODER,
+            "Measure images/s of this checkpoint, cut at each layer.",
             "--ckpt",
             "-c",
-            metavar="CKPT",
-            help="Measure images/s of this checkpoint, cut at each layer.",
-            show_default="none",
-            rich_help_panel=opt.ENCODER,
+            takes="CKPT",
+            default="none",
         ),
     ] = None,
     within: Annotated[
         float,
-        typer.Option(
-            metavar="POINTS",
-            help="Below the last layer that count as none.",
-            rich_help_panel="What to show",
-        ),
+        opt.option("What to show", "Below the last layer that count as none.", takes="POINTS"),
     ] = 1.0,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",

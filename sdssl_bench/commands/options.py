@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -19,20 +19,32 @@ def _can_be_had(ckpt: str | None) -> str | None:
 
 
 DATA, ENCODER, PROTOCOL, SPEED, OUTPUT = "Data", "Encoder", "Protocol", "Speed", "Output"
+READ = "What to read"
 """Panels that several commands have."""
-
 CHECKPOINT = "File, timm:NAME[?pretrained=false&seed=0] or custom:FILE.py:FUNCTION."
+STORED = "$SDSSL_BENCH_RESULTS, then results"
+
+
+def option(
+    panel: str, text: str, *names: str, takes: str | None = None, default: str = "", **more: Any
+) -> Any:
+    """A typer option.
+
+    Args:
+        panel: of --help.
+        text: for --help.
+        names: as typed; made of the parameter's name if there are none.
+        takes: what stands for the value in --help; None for a flag.
+        default: the default in words, where the value does not say it.
+        more: of `typer.Option`.
+    """
+    words = {"show_default": default} if default else {}
+    return typer.Option(*names, metavar=takes, help=text, rich_help_panel=panel, **words, **more)
+
 
 Ckpt = Annotated[
     str,
-    typer.Option(
-        "--ckpt",
-        "-c",
-        metavar="CKPT",
-        callback=_can_be_had,
-        help=CHECKPOINT,
-        rich_help_panel="What to run",
-    ),
+    option("What to run", CHECKPOINT, "--ckpt", "-c", takes="CKPT", callback=_can_be_had),
 ]
 PlacedCkpt = Annotated[
     str | None,
@@ -40,188 +52,49 @@ PlacedCkpt = Annotated[
         metavar="CKPT", callback=_can_be_had, help=CHECKPOINT, show_default="that of --ckpt"
     ),
 ]
+_NAMED = "The same, by name."
 NamedCkpt = Annotated[
     str | None,
-    typer.Option(
-        "--ckpt",
-        "-c",
-        metavar="CKPT",
-        callback=_can_be_had,
-        help="The same, by name.",
-        show_default="none",
-        rich_help_panel=ENCODER,
-    ),
+    option(ENCODER, _NAMED, "--ckpt", "-c", takes="CKPT", default="none", callback=_can_be_had),
 ]
 DataRoot = Annotated[
     Path | None,
-    typer.Option(
-        "--data-root",
-        metavar="DIR",
-        help="Datasets.",
+    option(
+        DATA,
+        "Datasets.",
+        takes="DIR",
+        default="none",
         envvar="SDSSL_BENCH_DATA",
         show_envvar=True,
-        show_default="none",
-        rich_help_panel=DATA,
     ),
 ]
 Out = Annotated[
     Path,
-    typer.Option(
+    option(
+        OUTPUT,
+        "Results.",
         "--out",
         "-o",
-        metavar="DIR",
-        help="Results.",
+        takes="DIR",
         envvar="SDSSL_BENCH_RESULTS",
         show_envvar=True,
-        rich_help_panel=OUTPUT,
+    ),
+]
+CacheDir = Annotated[
+    Path | None,
+    option(
+        OUTPUT,
+        "Feature cache.",
+        takes="DIR",
+        default="sdssl-bench in the user's cache folder",
+        envvar="SDSSL_BENCH_CACHE",
+        show_envvar=True,
     ),
 ]
 Folders = Annotated[
     list[Path] | None,
     typer.Argument(
         metavar="FOLDER", help="Folders of stored results.", show_default="see --results"
-    ),
-]
-ResultFolders = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--results",
-        "-r",
-        metavar="DIR",
-        help="Stored results; may be repeated.",
-        show_default="$SDSSL_BENCH_RESULTS, then results",
-        rich_help_panel="What to read",
-    ),
-]
-OnlyTasks = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--task",
-        "-t",
-        metavar="LIST",
-        help="Only these tasks.",
-        show_default="all",
-        rich_help_panel="What to read",
-    ),
-]
-OnlyDatasets = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--dataset",
-        "-d",
-        metavar="LIST",
-        help="Only these datasets.",
-        show_default="all",
-        rich_help_panel="What to read",
-    ),
-]
-IncludeLimited = Annotated[
-    bool,
-    typer.Option(
-        "--include-limited",
-        help="Show trials of run --limit too, apart from the rest and labelled.",
-        rich_help_panel="What to read",
-    ),
-]
-CacheDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--cache-dir",
-        metavar="DIR",
-        help="Feature cache.",
-        envvar="SDSSL_BENCH_CACHE",
-        show_envvar=True,
-        show_default="sdssl-bench in the user's cache folder",
-        rich_help_panel=OUTPUT,
-    ),
-]
-Device = Annotated[
-    str,
-    typer.Option(
-        "--device", metavar="NAME", help="auto, cpu, cuda or cuda:N.", rich_help_panel=SPEED
-    ),
-]
-Dtype = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME",
-        help="Forward pass; or bfloat16, float16.",
-        rich_help_panel=SPEED,
-    ),
-]
-BatchSize = Annotated[
-    str,
-    typer.Option(
-        "--batch-size", "-b", metavar="INT", help="Images per pass.", rich_help_panel=SPEED
-    ),
-]
-NumWorkers = Annotated[
-    int | None,
-    typer.Option(
-        "--num-workers",
-        "-j",
-        min=0,
-        metavar="INT",
-        help="Image-loading processes.",
-        show_default="auto",
-        rich_help_panel=SPEED,
-    ),
-]
-Backend = Annotated[
-    str,
-    typer.Option(
-        metavar="NAME", help="Neighbour search: auto, torch or faiss.", rich_help_panel=SPEED
-    ),
-]
-Network = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="student, teacher, base, momentum, model or ema.",
-        show_default="what its authors evaluate",
-        rich_help_panel=ENCODER,
-    ),
-]
-Arch = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Architecture.",
-        show_default="inferred",
-        rich_help_panel=ENCODER,
-    ),
-]
-Heads = Annotated[
-    int | None,
-    typer.Option(
-        metavar="INT", help="Attention heads.", show_default="inferred", rich_help_panel=ENCODER
-    ),
-]
-PatchSize = Annotated[
-    int | None,
-    typer.Option(
-        metavar="INT",
-        help="Patch size in pixels.",
-        show_default="inferred",
-        rich_help_panel=ENCODER,
-    ),
-]
-ImgSize = Annotated[
-    int | None,
-    typer.Option(
-        metavar="INT",
-        help="Side of the images in pixels.",
-        show_default="its own",
-        rich_help_panel=ENCODER,
-    ),
-]
-Norm = Annotated[
-    str | None,
-    typer.Option(
-        metavar="NAME",
-        help="Norm of layers before the last: shared, none, identity or per-layer.",
-        show_default="the format's own",
-        rich_help_panel=ENCODER,
     ),
 ]
 Files = Annotated[
@@ -232,16 +105,57 @@ Files = Annotated[
         show_default="those of the options",
     ),
 ]
-Wide = Annotated[
-    bool,
-    typer.Option(
-        "--wide", help="All columns, however wide the terminal is.", rich_help_panel=OUTPUT
+_STORED = "Stored results; may be repeated."
+ResultFolders = Annotated[
+    list[Path] | None, option(READ, _STORED, "--results", "-r", takes="DIR", default=STORED)
+]
+OnlyTasks = Annotated[
+    list[str] | None,
+    option(READ, "Only these tasks.", "--task", "-t", takes="LIST", default="all"),
+]
+OnlyDatasets = Annotated[
+    list[str] | None,
+    option(READ, "Only these datasets.", "--dataset", "-d", takes="LIST", default="all"),
+]
+_LIMITED = "Show trials of run --limit too, apart from the rest and labelled."
+IncludeLimited = Annotated[bool, option(READ, _LIMITED, "--include-limited")]
+Network = Annotated[
+    str | None,
+    option(
+        ENCODER,
+        "student, teacher, base, momentum, model or ema.",
+        takes="NAME",
+        default="what its authors evaluate",
     ),
 ]
-Json = Annotated[
-    bool,
-    typer.Option("--json", help="Print one JSON value and nothing else.", rich_help_panel=OUTPUT),
+Arch = Annotated[str | None, option(ENCODER, "Architecture.", takes="NAME", default="inferred")]
+Heads = Annotated[int | None, option(ENCODER, "Attention heads.", takes="INT", default="inferred")]
+PatchSize = Annotated[
+    int | None, option(ENCODER, "Patch size in pixels.", takes="INT", default="inferred")
 ]
+ImgSize = Annotated[
+    int | None, option(ENCODER, "Side of the images in pixels.", takes="INT", default="its own")
+]
+Norm = Annotated[
+    str | None,
+    option(
+        ENCODER,
+        "Norm of layers before the last: shared, none, identity or per-layer.",
+        takes="NAME",
+        default="the format's own",
+    ),
+]
+Device = Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", takes="NAME")]
+Dtype = Annotated[str, option(SPEED, "Forward pass; or bfloat16, float16.", takes="NAME")]
+BatchSize = Annotated[str, option(SPEED, "Images per pass.", "--batch-size", "-b", takes="INT")]
+_WORKERS = "Image-loading processes."
+NumWorkers = Annotated[
+    int | None,
+    option(SPEED, _WORKERS, "--num-workers", "-j", takes="INT", default="auto", min=0),
+]
+Backend = Annotated[str, option(SPEED, "Neighbour search: auto, torch or faiss.", takes="NAME")]
+Wide = Annotated[bool, option(OUTPUT, "All columns, however wide the terminal is.", "--wide")]
+Json = Annotated[bool, option(OUTPUT, "Print one JSON value and nothing else.", "--json")]
 
 
 def comma_list(option: str, values: Iterable[str] | None) -> list[str]:

@@ -19,60 +19,44 @@ def report(
     include_limited: opt.IncludeLimited = False,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            metavar="LIST",
-            help="Only these models, by name.",
-            show_default="all",
-            rich_help_panel="What to read",
+        opt.option(
+            opt.READ, "Only these models, by name.", "--model", "-m", takes="LIST", default="all"
         ),
     ] = None,
     strips: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Show the DAVIS strips in this folder (of run --strips).",
-            show_default="none",
-            rich_help_panel="What to read",
+        opt.option(
+            opt.READ,
+            "Show the DAVIS strips in this folder (of run --strips).",
+            takes="DIR",
+            default="none",
         ),
     ] = None,
     galleries: Annotated[
         list[Path] | None,
-        typer.Option(
-            metavar="DIR",
-            help="Show the retrieval galleries in this folder (of run --gallery).",
-            show_default="none",
-            rich_help_panel="What to read",
+        opt.option(
+            opt.READ,
+            "Show the retrieval galleries in this folder (of run --gallery).",
+            takes="DIR",
+            default="none",
         ),
     ] = None,
     out: Annotated[
         Path,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Folder of the page, index.html.",
-            rich_help_panel=opt.OUTPUT,
-        ),
+        opt.option(opt.OUTPUT, "Folder of the page, index.html.", "--out", "-o", takes="DIR"),
     ] = Path("report"),
     figures: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Also write the figures here, each as PDF and SVG.",
-            show_default="none",
-            rich_help_panel=opt.OUTPUT,
+        opt.option(
+            opt.OUTPUT,
+            "Also write the figures here, each as PDF and SVG.",
+            takes="DIR",
+            default="none",
         ),
     ] = None,
     title: Annotated[
         str | None,
-        typer.Option(
-            metavar="TEXT",
-            help="Title of the page.",
-            show_default="the page's own",
-            rich_help_panel=opt.OUTPUT,
-        ),
+        opt.option(opt.OUTPUT, "Title of the page.", takes="TEXT", default="the page's own"),
     ] = None,
 ) -> None:
     """Write the stored results as one HTML file that needs no network.

@@ -46,69 +46,56 @@ def run(
     ctx: typer.Context,
     task: Annotated[
         list[str],
-        typer.Option(
+        opt.option(
+            WHAT,
+            "Task(s), or all: every task but those that need an option not given.",
             "--task",
             "-t",
-            metavar="LIST",
-            help="Task(s), or all: each that lacks no option it needs.",
-            rich_help_panel=WHAT,
+            takes="LIST",
         ),
     ],
     ckpt: opt.Ckpt,
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.option(
+            WHAT,
+            "Dataset(s), folder:PATH, or all. A task runs on those that it takes; if it takes "
+            "none, on its default.",
             "--dataset",
             "-d",
-            metavar="LIST",
-            help="Dataset(s), folder:PATH, or all. A task runs on those that it takes; if it takes "
-            "none, on its default.",
-            show_default="see Tasks",
-            rich_help_panel=WHAT,
+            takes="LIST",
+            default="see Tasks",
         ),
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(
-            metavar="LIST",
-            help="Such as 1,6-12.",
-            show_default="the last",
-            rich_help_panel=WHAT,
-        ),
+        opt.option(WHAT, "Such as 1,6-12.", takes="LIST", default="the last"),
     ] = None,
-    all_layers: Annotated[
-        bool, typer.Option("--all-layers", help="Every layer 1..L.", rich_help_panel=WHAT)
-    ] = False,
+    all_layers: Annotated[bool, opt.option(WHAT, "Every layer 1..L.", "--all-layers")] = False,
     dry_run: Annotated[
         bool,
-        typer.Option("--dry-run", help="Show what would run and stop.", rich_help_panel=WHAT),
+        opt.option(WHAT, "Show what would run and stop.", "--dry-run"),
     ] = False,
     data_root: opt.DataRoot = None,
     limit: Annotated[
         int | None,
-        typer.Option(
+        opt.option(
+            opt.DATA,
+            "A trial on so many items per split.",
             "--limit",
             "-L",
-            metavar="INT",
+            takes="INT",
+            default="none",
             min=1,
-            help="A trial on so many items per split.",
-            show_default="none",
-            rich_help_panel=opt.DATA,
         ),
     ] = None,
     allow_partial: Annotated[
         bool,
-        typer.Option(
-            "--allow-partial",
-            help="Score an incomplete dataset; recorded.",
-            rich_help_panel=opt.DATA,
-        ),
+        opt.option(opt.DATA, "Score an incomplete dataset; recorded.", "--allow-partial"),
     ] = False,
     on_bad_image: Annotated[
         str,
-        typer.Option(
-            metavar="NAME", help="error, or skip and count them.", rich_help_panel=opt.DATA
-        ),
+        opt.option(opt.DATA, "error, or skip and count them.", takes="NAME"),
     ] = "error",
     network: opt.Network = None,
     norm: opt.Norm = None,
@@ -118,38 +105,27 @@ def run(
     img_size: opt.ImgSize = None,
     protocol: Annotated[
         str | None,
-        typer.Option(
-            metavar="NAME",
-            help="Preset of the task.",
-            show_default="its first",
-            rich_help_panel=opt.PROTOCOL,
-        ),
+        opt.option(opt.PROTOCOL, "Preset of the task.", takes="NAME", default="its first"),
     ] = None,
     changes: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.option(
+            opt.PROTOCOL,
+            "One parameter; may be repeated.",
             "--set",
-            metavar="NAME=VALUE",
-            help="One parameter; may be repeated.",
-            show_default="none",
-            rich_help_panel=opt.PROTOCOL,
+            takes="NAME=VALUE",
+            default="none",
         ),
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            metavar="INT", min=0, help="Of everything random.", rich_help_panel=opt.PROTOCOL
-        ),
+        opt.option(opt.PROTOCOL, "Of everything random.", takes="INT", min=0),
     ] = 0,
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     bank_dtype: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="Stored features; or float16.",
-            rich_help_panel=opt.SPEED,
-        ),
+        opt.option(opt.SPEED, "Stored features; or float16.", takes="NAME"),
     ] = "float32",
     batch_size: opt.BatchSize = "auto",
     num_workers: opt.NumWorkers = None,
@@ -158,16 +134,14 @@ def run(
     cache_dir: opt.CacheDir = None,
     overwrite: Annotated[
         str,
-        typer.Option(
-            metavar="NAME",
-            help="Layers to score: missing ones, always all, or never in a stored record.",
-            rich_help_panel=opt.OUTPUT,
+        opt.option(
+            opt.OUTPUT,
+            "Layers to score: missing ones, always all, or never in a stored record.",
+            takes="NAME",
         ),
     ] = "missing",
     wide: opt.Wide = False,
-    quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="No progress.", rich_help_panel=opt.OUTPUT)
-    ] = False,
+    quiet: Annotated[bool, opt.option(opt.OUTPUT, "No progress.", "--quiet", "-q")] = False,
 ) -> None:
     """Score layers of a checkpoint, one forward pass for all of them.
 

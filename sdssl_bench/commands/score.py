@@ -23,35 +23,28 @@ def knn(
     files: opt.Files = None,
     train: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="npz with features [N, D] or [L, N, D] and labels [N].",
-            show_default="the first FILE",
-            rich_help_panel=opt.DATA,
+        opt.option(
+            opt.DATA,
+            "npz with features [N, D] or [L, N, D] and labels [N].",
+            takes="FILE",
+            default="the first FILE",
         ),
     ] = None,
     test: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="npz of the same form.",
-            show_default="the second FILE",
-            rich_help_panel=opt.DATA,
-        ),
+        opt.option(opt.DATA, "npz of the same form.", takes="FILE", default="the second FILE"),
     ] = None,
     k: Annotated[
         str | None,
-        typer.Option(
+        opt.option(
+            opt.PROTOCOL,
+            "Numbers of neighbours, all from one search.",
             "--k",
-            metavar="LIST",
-            help="Numbers of neighbours, all from one search.",
-            show_default="10,20,100,200 as far as there are items",
-            rich_help_panel=opt.PROTOCOL,
+            takes="LIST",
+            default="10,20,100,200 as far as there are items",
         ),
     ] = None,
-    temperature: Annotated[
-        float, typer.Option(help="Similarity scale of the vote.", rich_help_panel=opt.PROTOCOL)
-    ] = 0.07,
+    temperature: Annotated[float, opt.option(opt.PROTOCOL, "Similarity scale of the vote.")] = 0.07,
     backend: opt.Backend = "auto",
     wide: opt.Wide = False,
     json: opt.Json = False,

@@ -18,50 +18,44 @@ def davis(
     folders: opt.Files = None,
     predictions: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Sequence folders with predicted palette PNGs.",
-            show_default="the first FILE",
-            rich_help_panel=opt.DATA,
+        opt.option(
+            opt.DATA,
+            "Sequence folders with predicted palette PNGs.",
+            takes="DIR",
+            default="the first FILE",
         ),
     ] = None,
     annotations: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="DAVIS/Annotations/480p, or likewise.",
-            show_default="the second FILE",
-            rich_help_panel=opt.DATA,
+        opt.option(
+            opt.DATA, "DAVIS/Annotations/480p, or likewise.", takes="DIR", default="the second FILE"
         ),
     ] = None,
     sequences: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="List of sequences, e.g. ImageSets/2017/val.txt.",
-            show_default="all annotated ones",
-            rich_help_panel=opt.DATA,
+        opt.option(
+            opt.DATA,
+            "List of sequences, e.g. ImageSets/2017/val.txt.",
+            takes="FILE",
+            default="all annotated ones",
         ),
     ] = None,
     num_workers: Annotated[
         int | None,
-        typer.Option(
+        opt.option(
+            opt.SPEED,
+            "Processes.",
             "--num-workers",
             "-j",
-            metavar="INT",
+            takes="INT",
+            default="one per core",
             min=0,
-            help="Processes.",
-            show_default="one per core",
-            rich_help_panel=opt.SPEED,
         ),
     ] = None,
     csv_dir: Annotated[
         Path | None,
-        typer.Option(
-            metavar="DIR",
-            help="Also write the two official CSV files here.",
-            show_default="none",
-            rich_help_panel=opt.OUTPUT,
+        opt.option(
+            opt.OUTPUT, "Also write the two official CSV files here.", takes="DIR", default="none"
         ),
     ] = None,
     wide: opt.Wide = False,

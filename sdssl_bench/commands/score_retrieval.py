@@ -15,20 +15,20 @@ def retrieval(
     files: opt.Files = None,
     features: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="npz with queries [Q, D] and database [N, D], or [L, ., D].",
-            show_default="the first FILE",
-            rich_help_panel=opt.DATA,
+        opt.option(
+            opt.DATA,
+            "npz with queries [Q, D] and database [N, D], or [L, ., D].",
+            takes="FILE",
+            default="the first FILE",
         ),
     ] = None,
     gnd: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="gnd_roxford5k.pkl, gnd_rparis6k.pkl, or JSON.",
-            show_default="the second FILE",
-            rich_help_panel=opt.DATA,
+        opt.option(
+            opt.DATA,
+            "gnd_roxford5k.pkl, gnd_rparis6k.pkl, or JSON.",
+            takes="FILE",
+            default="the second FILE",
         ),
     ] = None,
     wide: opt.Wide = False,
@@ -55,19 +55,15 @@ def copydays(
     files: opt.Files = None,
     features: Annotated[
         Path | None,
-        typer.Option(
-            metavar="FILE",
-            help="npz with original, strong, ..., distractors, whitening, *_names.",
-            show_default="the FILE",
-            rich_help_panel=opt.DATA,
+        opt.option(
+            opt.DATA,
+            "npz with original, strong, ..., distractors, whitening, *_names.",
+            takes="FILE",
+            default="the FILE",
         ),
     ] = None,
-    whitening: Annotated[
-        str, typer.Option(help="dino or centred.", rich_help_panel=opt.PROTOCOL)
-    ] = "dino",
-    top_k: Annotated[
-        int, typer.Option(min=1, help="Length of each list.", rich_help_panel=opt.PROTOCOL)
-    ] = 20,
+    whitening: Annotated[str, opt.option(opt.PROTOCOL, "dino or centred.")] = "dino",
+    top_k: Annotated[int, opt.option(opt.PROTOCOL, "Length of each list.", min=1)] = 20,
     backend: opt.Backend = "auto",
     wide: opt.Wide = False,
     json: opt.Json = False,

@@ -20,40 +20,29 @@ def watch(
     ],
     dataset: Annotated[
         list[str] | None,
-        typer.Option(
+        opt.option(
+            WHAT,
+            "Dataset(s), or folder:PATH.",
             "--dataset",
             "-d",
-            metavar="LIST",
-            help="Dataset(s), or folder:PATH.",
-            show_default="the run's --knn",
-            rich_help_panel=WHAT,
+            takes="LIST",
+            default="the run's --knn",
         ),
     ] = None,
-    task: Annotated[
-        str, typer.Option("--task", "-t", help="Task to score.", rich_help_panel=WHAT)
-    ] = "knn",
+    task: Annotated[str, opt.option(WHAT, "Task to score.", "--task", "-t")] = "knn",
     every: Annotated[
         float,
-        typer.Option(metavar="SECONDS", help="Time between looks.", rich_help_panel=WHAT),
+        opt.option(WHAT, "Time between looks.", takes="SECONDS"),
     ] = 30.0,
     once: Annotated[
         bool,
-        typer.Option(
-            "--once", help="Score what is there and stop, do not wait.", rich_help_panel=WHAT
-        ),
+        opt.option(WHAT, "Score what is there and stop, do not wait.", "--once"),
     ] = False,
     data_root: opt.DataRoot = None,
     device: opt.Device = "auto",
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            metavar="DIR",
-            help="Records.",
-            show_default="RUN_DIR/results",
-            rich_help_panel=opt.OUTPUT,
-        ),
+        opt.option(opt.OUTPUT, "Records.", "--out", "-o", takes="DIR", default="RUN_DIR/results"),
     ] = None,
 ) -> None:
     """Score each new checkpoint of a run on all layers; stop and start again at will.

@@ -34,19 +34,6 @@ _FILE = re.compile(r"(\d+)\.jpe?g", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
-    """Rows of a bank by block, without images that could not be read and copies of such.
-
-    Attributes:
-        rows: block -> [Q] rows of the bank.
-        targets: block -> [Q] which row of "original".
-    """
-
-    rows: dict[str, NDArray[np.int64]]
-    targets: dict[str, NDArray[np.int64]]
-
-
-@dataclass(frozen=True, eq=False)
 class CopydaysData:
     """Blocks of copies and what each is a copy of.
 
@@ -68,20 +55,6 @@ class CopydaysData:
     targets: dict[str, NDArray[np.int64]]
     fingerprint: str
     notes: dict[str, Any] = field(default_factory=dict)
-
-    def readable(self, indices: NDArray[np.int64]) -> Kept:
-        """The copies among the images that could be read, `indices` [n] of `images`."""
-        row_of = np.full(len(self.images), -1, np.int64)
-        row_of[indices] = np.arange(len(indices))
-        originals = row_of[self.rows["original"]]
-        new_target = np.where(originals >= 0, np.cumsum(originals >= 0) - 1, -1)
-        rows, targets = {}, {}
-        for block, members in self.rows.items():
-            target = new_target[self.targets[block]]
-            good = (row_of[members] >= 0) & (target >= 0)
-            if good.any():
-                rows[block], targets[block] = row_of[members][good], target[good]
-        return Kept(rows, targets)
 
 
 @dataclass(frozen=True, eq=False)
