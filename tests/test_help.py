@@ -116,7 +116,7 @@ def test_what_says_nothing_or_twice_is_a_usage_error(
 ) -> None:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 2
-    assert message in done.stderr
+    assert message in done.output
 
 
 @pytest.mark.parametrize(
@@ -144,5 +144,5 @@ def test_an_object_is_named_by_its_place_or_by_its_option(
     monkeypatch.chdir(tmp_path)
     one, other = (CliRunner().invoke(app, arguments) for arguments in (named, placed))
     assert one.exit_code == other.exit_code != 0
-    assert one.stderr == other.stderr
+    assert one.output == other.output
     assert isinstance(other.exception, SystemExit), other.exception

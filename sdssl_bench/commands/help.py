@@ -62,7 +62,7 @@ class Group(TyperGroup):
         panels: dict[str, Rows] = {}
         for name in self.list_commands(ctx):
             one: Any = self.commands[name]
-            rows = panels.setdefault(one.rich_help_panel or "Commands", [])
+            rows = panels.setdefault(getattr(one, "rich_help_panel", None) or "Commands", [])
             rows.append((name, _first_paragraph(one.help or "")))
         formatter.write(_page(self, ctx, {**panels, **option_panels(self.get_params(ctx))}))
 
@@ -97,7 +97,7 @@ def option_panels(params: list[Any]) -> dict[str, Rows]:
         if getattr(param, "hidden", False):
             continue
         argument = param.param_type_name == "argument"
-        heading = param.rich_help_panel or ("Arguments" if argument else "Options")
+        heading = getattr(param, "rich_help_panel", None) or ("Arguments" if argument else "Options")
         if param.name == "help" and (panels := [one for one in found if one != "Arguments"]):
             heading = "Output" if "Output" in panels else panels[-1]
         found.setdefault(heading, []).append((_names(param), _text(param)))

@@ -196,7 +196,8 @@ def run(
     )
     asked = running.wanted_layers(encoder, layers, all_layers=all_layers)
     idle = [one.name for one in chosen if one.name not in {kind.name for kind, _ in pairs}]
-    left_out += [f"{name} (takes none of the datasets given)" for name in idle]
+    if idle:
+        left_out.append(f"{', '.join(idle)} (none of the datasets given)")
     if left_out and is_main_process():
         typer.echo(f"left out: {', '.join(left_out)}", err=True)
     if dry_run:
