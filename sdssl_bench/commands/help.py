@@ -6,8 +6,8 @@ Typer's own help draws boxes with rich, which costs 60 ms to import and cuts nam
 import inspect
 import shutil
 import textwrap
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -20,6 +20,7 @@ NAMES = 24
 """Columns for names; a longer one has a line of its own."""
 
 Rows = list[tuple[str, str]]
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 class Command(TyperCommand):
@@ -85,7 +86,7 @@ class App(typer.Typer):
             }
         )
 
-    def command(self, name: str | None = None, **settings: Any) -> Any:
+    def command(self, name: str | None = None, **settings: Any) -> Callable[[_F], _F]:
         """Add a command, as typer's."""
         return super().command(name, **{"cls": Command, **settings})
 
@@ -97,7 +98,9 @@ def option_panels(params: list[Any]) -> dict[str, Rows]:
         if getattr(param, "hidden", False):
             continue
         argument = param.param_type_name == "argument"
-        heading = getattr(param, "rich_help_panel", None) or ("Arguments" if argument else "Options")
+        heading = getattr(param, "rich_help_panel", None) or (
+            "Arguments" if argument else "Options"
+        )
         if param.name == "help" and (panels := [one for one in found if one != "Arguments"]):
             heading = "Output" if "Output" in panels else panels[-1]
         found.setdefault(heading, []).append((_names(param), _text(param)))
@@ -106,7 +109,7 @@ def option_panels(params: list[Any]) -> dict[str, Rows]:
 
 def _names(param: Any) -> str:
     if param.param_type_name == "argument":
-        return (param.metavar or param.name.upper()) + ("..." if param.nargs != 1 else "")
+        return f"{param.metavar or param.name.upper()}{'...' if param.nargs != 1 else ''}"
     names = sorted(param.opts, key=len)
     text = ", ".join(names) if len(names[0]) == 2 else f"    {', '.join(names)}"
     if param.is_flag:

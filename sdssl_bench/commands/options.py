@@ -39,7 +39,8 @@ def option(
         more: of `typer.Option`.
     """
     words = {"show_default": default} if default else {}
-    return typer.Option(*names, metavar=takes, help=text, rich_help_panel=panel, **words, **more)
+    make: Any = typer.Option
+    return make(*names, metavar=takes, help=text, rich_help_panel=panel, **words, **more)
 
 
 Ckpt = Annotated[

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from sdssl_bench.reproduction import Checkpoint
+    from sdssl_bench.results import Stored
 
 
 def reproduce(
@@ -64,8 +65,8 @@ def _names(texts: list[str]) -> dict[str, str]:
     return {run: name for run, _, name in pairs}
 
 
-def _table(  # type: ignore[type-arg]
-    number: int, records: list, names: dict[str, str], *, json: bool, wide: bool
+def _table(
+    number: int, records: "list[Stored]", names: dict[str, str], *, json: bool, wide: bool
 ) -> None:
     from json import dumps
 
@@ -101,7 +102,7 @@ def _table(  # type: ignore[type-arg]
         show(CONTRADICTION, wide=wide)
 
 
-def _figure(number: int, records: list, names: dict[str, str], *, json: bool) -> None:  # type: ignore[type-arg]
+def _figure(number: int, records: "list[Stored]", names: dict[str, str], *, json: bool) -> None:
     from json import dumps
 
     from sdssl_bench import figures_of_paper

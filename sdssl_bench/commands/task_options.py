@@ -57,22 +57,17 @@ def parameters() -> list[Any]:
     for name, owners in declared().items():
         panel = f"Only for task{'s' if len(owners) > 1 else ''} {' and '.join(owners)}"
         one = next(iter(owners.values()))
-        settings = {
-            "rich_help_panel": panel,
-            "help": _help(owners),
-            "show_default": _default(owners),
-        }
-        flag = one.kind == "parameter" and _flag(next(iter(owners)), one)
-        decls = (f"--{name}/--no-{name}",) if flag else (f"--{name}",)
-        metavar = None if flag else _metavar(next(iter(owners)), one)
+        flag = _flag(next(iter(owners)), one)
+        typed = f"--{name}/--no-{name}" if flag else f"--{name}"
+        takes = None if flag else _metavar(next(iter(owners)), one)
         kind: Any = bool | None if flag else str | None
-        made[name] = Annotated[kind, typer.Option(*decls, metavar=metavar, **settings)]
+        made[name] = Annotated[
+            kind, opt.option(panel, _help(owners), typed, takes=takes, default=_default(owners))
+        ]
         if one.kind == "encoder":
-            settings["help"] = "One of its options, as network=teacher; repeatable."
-            made[name + SET] = Annotated[
-                list[str] | None,
-                typer.Option(f"--{name}{SET}", metavar="NAME=VALUE", **settings),
-            ]
+            text = "One of its options, as network=teacher; repeatable."
+            more = opt.option(panel, text, f"--{name}{SET}", takes="NAME=VALUE", default="none")
+            made[name + SET] = Annotated[list[str] | None, more]
 
     def collect(**values: Any) -> None:
         pass
