@@ -15,6 +15,7 @@ from sdssl_bench import api, tasks
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.probes.finetuning import Tuning
+from sdssl_bench.probes.scores import Graded
 from sdssl_bench.probes.tunable import Tunable, level_of, parameter_groups
 from sdssl_bench.progress import Progress
 from sdssl_bench.rounding import percent
@@ -95,6 +96,41 @@ def test_the_papers_way_is_labelled_best_on_test(encoder: Encoder, ctx: RunConte
     assert scores.metrics["best_epoch_on_test/top1"] == scores.items["correct"].mean()
     assert scores.notes["images"]["fit"] == 200
     assert scores.notes["epoch_chosen_on"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "headline", "epoch"),
+    [
+        ("mocov3", "mean_per_class", 3),
+        ("paper", "best_epoch_on_test/top1", 2),
+        ("code", "best_epoch_on_test/top1", 2),
+    ],
+)
+def test_the_papers_epoch_is_the_best_by_top1_where_the_field_reports_per_class(
+    encoder: Encoder,
+    ctx: RunContext,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+    headline: str,
+    epoch: int,
+) -> None:
+    """Flowers, Pets and Aircraft: the authors' script keeps the best plain top-1."""
+    readings = iter([(0.2, 0.1), (0.5, 0.2), (0.4, 0.6), (0.5, 0.3), (0.9, 0.8)])
+
+    def next_reading(self: Graded) -> dict[str, float]:
+        return dict(zip(("top1", "mean_per_class"), next(readings), strict=True))
+
+    monkeypatch.setattr(Graded, "metrics", next_reading)
+    task: Any = tasks.load("finetune", protocol, {**SHORT, "batch": "50"})
+    data = task.load_data("flowers", ctx)
+    assert task.headline(data) == headline
+    assert task.resolve(encoder, data, ctx)["epoch_chosen_by"] == headline.rpartition("/")[2]
+    (scores,) = task.run(encoder, data, (1,), ctx)
+    assert scores.notes["epoch"] == epoch
+    on_test = headline.rpartition("/")[0]
+    assert {f"{on_test}/{name}".strip("/") for name in ("top1", "mean_per_class")} <= set(
+        scores.metrics
+    )
 
 
 def test_a_tuned_layer_is_the_encoder_cut_there(encoder: Encoder) -> None:

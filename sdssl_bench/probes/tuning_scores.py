@@ -32,7 +32,7 @@ class History:
     Attributes:
         train_loss: per epoch.
         top1, mean_per_class: per epoch, on the split that is watched; empty if none is.
-        best: epoch with the best watched headline so far, -1 before the first; of equals the first.
+        best: epoch with the best watched accuracy so far, -1 before the first; of equals the first.
     """
 
     train_loss: list[float] = field(default_factory=list)
@@ -47,6 +47,7 @@ class Job:
 
     Attributes:
         select: one of SELECT.
+        metric: accuracy that chooses the epoch, "top1" or "mean_per_class".
         fit: training images that train.
         watched: indices of the images of `watched_split` that are scored after each epoch.
         test: indices of the test images.
@@ -55,6 +56,7 @@ class Job:
     data: ClassificationData
     recipe: TuneRecipe
     select: str
+    metric: str
     fit: NDArray[np.int64]
     watched: NDArray[np.int64]
     test: NDArray[np.int64]
@@ -66,6 +68,7 @@ def make_job(
     recipe: TuneRecipe,
     *,
     select: str,
+    metric: str,
     val_fraction: float,
     ctx: RunContext,
 ) -> Job:
@@ -76,7 +79,7 @@ def make_job(
     if watched is None:
         mask = validation_mask(data.train, train, fraction=val_fraction)
         train, watched = train[~mask], train[mask]
-    return Job(data, recipe, select, train, watched, test, ctx)
+    return Job(data, recipe, select, metric, train, watched, test, ctx)
 
 
 def score_layers(encoder: Encoder, layers: Sequence[int], job: Job) -> Iterator[LayerScores]:
@@ -143,7 +146,7 @@ def _train(
             metrics = reading[0].metrics()
             history.top1.append(metrics["top1"])
             history.mean_per_class.append(metrics["mean_per_class"])
-            values = getattr(history, job.data.headline)
+            values = getattr(history, job.metric)
             if history.best < 0 or values[-1] > values[history.best]:
                 history.best = epoch
                 if job.select == "test":
@@ -169,15 +172,15 @@ def _say(tuning: Tuning, text: str) -> None:
 
 
 def _state_of(history: History, job: Job) -> str:
-    """The last epoch in one line: loss, and the watched headline beside its best."""
+    """The last epoch in one line: loss, and the watched accuracy beside its best."""
     text = (
         f"epoch {len(history.train_loss)} of {job.recipe.epochs}: loss {history.train_loss[-1]:.3f}"
     )
     if history.best < 0:
         return text
-    values = getattr(history, job.data.headline)
+    values = getattr(history, job.metric)
     return (
-        f"{text}, {job.select} {job.data.headline} {percent(values[-1])}, best "
+        f"{text}, {job.select} {job.metric} {percent(values[-1])}, best "
         f"{percent(values[history.best])} in epoch {history.best + 1}"
     )
 
@@ -211,7 +214,7 @@ def _scores(
     if job.select == "test":
         metrics |= {name: values[-1] for name, values in watched.items()}
     if job.select == "val":
-        metrics[f"val/{job.data.headline}"] = watched[job.data.headline][history.best]
+        metrics[f"val/{job.metric}"] = watched[job.metric][history.best]
     skipped = {"skipped_images": {"test": {"count": len(bad), "first": bad[:20]}}} if bad else {}
     return LayerScores(
         layer=tuning.layer,
@@ -240,7 +243,7 @@ def _facts(encoder: Encoder, layer: int, job: Job) -> dict[str, Any]:
         if name not in ("mixing", "augmentation", "preprocess")
     }
     return {
-        "task": "finetune/1",
+        "task": "finetune/2",
         "encoder": feature_identity(
             encoder,
             job.data.train,
@@ -254,6 +257,7 @@ def _facts(encoder: Encoder, layer: int, job: Job) -> dict[str, Any]:
         "mixing": vars(recipe.mixing),
         "augmentation": dict(recipe.augmentation.describe()),
         "select": job.select,
+        "metric": job.metric,
         "images": [
             hashlib.sha256(part.tobytes()).hexdigest() for part in (job.fit, job.watched, job.test)
         ],
