@@ -12,6 +12,7 @@ import torch
 
 from mini_data import shared_mini
 from sdssl_bench import api, tasks
+from sdssl_bench.backbones.plain_vit import ViTConfig, build_vit
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.probes.finetuning import Tuning
@@ -121,7 +122,7 @@ def test_the_papers_epoch_is_the_best_by_top1_where_the_field_reports_per_class(
         return dict(zip(("top1", "mean_per_class"), next(readings), strict=True))
 
     monkeypatch.setattr(Graded, "metrics", next_reading)
-    task: Any = tasks.load("finetune", protocol, {**SHORT, "batch": "50"})
+    task: Any = tasks.load("finetune", protocol, {**SHORT, "watch_every": "1"})
     data = task.load_data("flowers", ctx)
     assert task.headline(data) == headline
     assert task.resolve(encoder, data, ctx)["epoch_chosen_by"] == headline.rpartition("/")[2]
@@ -271,6 +272,65 @@ def test_the_frozen_patch_embedding_does_not_move(encoder: Encoder, ctx: RunCont
     assert frozen == {n for n, _ in model.named_parameters() if "patch_embed" in n}
 
 
+@pytest.mark.parametrize("protocol", ["mocov3", "code"])
+def test_fixed_positions_head_and_depth_are_those_of_the_script(
+    ctx: RunContext, protocol: str
+) -> None:
+    encoder = build_vit(ViTConfig(48, 3, 3, 8, 32, pos="sincos-row"))
+    task: Any = tasks.load("finetune", protocol)
+    data = task.load_data("cifar100", ctx)
+    tuning = Tuning(encoder, 3, data.train, np.arange(10), task.recipe(encoder, data), ctx)
+    backbone: Any = tuning.model.backbone
+    drops = {type(block.drop_path1).__name__ for block in backbone.model.blocks[1:]}
+    trained = {name for name, p in tuning.model.named_parameters() if p.requires_grad}
+    decayed = {
+        id(p)
+        for group in parameter_groups(
+            tuning.model,
+            lr=1.0,
+            weight_decay=0.3,
+            layer_decay=1.0,
+            decay_tokens=task.recipe(encoder, data).decay_tokens,
+        )
+        if group["weight_decay"]
+        for p in group["params"]
+    }
+    weight, bias = tuning.model.head.weight.detach(), tuning.model.head.bias.detach()
+    code = protocol == "code"
+    assert drops == ({"Identity"} if code else {"DropPath"})
+    assert ("backbone.model.pos_embed" in trained) == code
+    assert ("backbone.model.patch_embed.proj.weight" in trained) == (not code)
+    assert (id(backbone.model.pos_embed) in decayed) == (id(backbone.model.cls_token) in decayed)
+    assert (id(backbone.model.cls_token) in decayed) == code
+    assert id(backbone.model.blocks[0].norm1.weight) not in decayed
+    if code:  # torch's default is uniform within 1 / sqrt(width), biases too
+        assert float(weight.std()) == pytest.approx(48**-0.5 / 3**0.5, rel=0.05)
+        assert float(weight.abs().max()) <= 48**-0.5 < float(weight.abs().max()) * 1.01
+        assert 0 < float(bias.abs().max()) <= 48**-0.5
+    else:
+        assert float(weight.std()) == pytest.approx(0.01, rel=0.05)
+        assert not bias.any()
+
+
+def test_the_authors_script_reads_test_every_ten_epochs(encoder: Encoder, ctx: RunContext) -> None:
+    (scores,) = run(encoder, ctx, {**SHORT, "epochs": "12"}, protocol="code", layers=(1,))
+    curve = scores.notes["curve"]
+    assert curve["test/epoch"] == [10, 12], "and after the last"
+    assert len(curve["test/top1"]) == 2
+    assert len(curve["train_loss"]) == 12
+    assert scores.notes["epoch"] == curve["test/epoch"][int(np.argmax(curve["test/top1"]))]
+    assert scores.metrics["best_epoch_on_test/top1"] == max(curve["test/top1"])
+
+
+def test_positions_are_trained_at_their_own_size_only(ctx: RunContext) -> None:
+    config = ViTConfig(48, 3, 3, 8, 32, pos="sincos-row")
+    with pytest.raises(UsageError, match="--img-size"):
+        Tunable(
+            build_vit(config, input_size=64), 3,
+            num_classes=10, drop_path=0.0, seed=0, train_positions=True,
+        )  # fmt: skip
+
+
 def test_a_layer_that_diverges_is_an_error_after_the_others(
     encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -308,6 +368,13 @@ def test_each_dataset_has_the_published_constants(encoder: Encoder, ctx: RunCont
     assert resolved["lr"] == pytest.approx(6e-4)
     code: Any = tasks.load("finetune", "code")
     assert code.resolve(encoder, data, ctx)["lr"] == pytest.approx(7.5e-5)
+    assert code.constants("cifar100") == {
+        "weight_decay": 0.3, "drop_path": 0.0, "mixup": 0.5, "cutmix": 1.0,
+    }  # fmt: skip
+    assert code.constants("cifar10") == {
+        "weight_decay": 0.1, "drop_path": 0.0, "mixup": 0.8, "cutmix": 1.0,
+    }  # fmt: skip
+    assert code.constants("cars")["drop_path"] == 0.0
     changed: Any = tasks.load("finetune", None, {"mixup": "0", "weight_decay": "0.05"})
     assert changed.constants("pets")["mixup"] == 0.0
     assert changed.constants("pets")["weight_decay"] == 0.05
@@ -321,6 +388,8 @@ def test_each_dataset_has_the_published_constants(encoder: Encoder, ctx: RunCont
         ({"mixup": "-0.5"}, "-1 for the dataset's own"),
         ({"layer_decay": "0"}, "layer_decay"),
         ({"val_fraction": "0"}, "val_fraction"),
+        ({"watch_every": "0"}, "watch_every"),
+        ({"head_init": "norml"}, "Did you mean 'normal'"),
     ],
 )
 def test_a_mistake_is_explained(changes: dict[str, str], says: str) -> None:

@@ -44,7 +44,8 @@ class TuneRecipe:
         lr: rate at the end of the warm-up.
         epochs, warmup, batch: epochs, warm-up epochs, images per step over all processes.
         weight_decay, drop_path, layer_decay: of the optimiser and the network.
-        freeze_patch_embed: keep it as it is; only of a ViT.
+        freeze_patch_embed, train_positions: keep the first, train fixed positions; only of a ViT.
+        decay_tokens, head_init: see `tunable`.
         mixing: mixup, cutmix, smoothing.
         augmentation: of training images.
         preprocess: of evaluated images.
@@ -58,6 +59,9 @@ class TuneRecipe:
     drop_path: float
     layer_decay: float
     freeze_patch_embed: bool
+    train_positions: bool
+    decay_tokens: bool
+    head_init: str
     mixing: Mixing
     augmentation: RandomCropFlip
     preprocess: Preprocess
@@ -97,6 +101,8 @@ class Tuning:
             num_classes=self.images.num_classes,
             drop_path=recipe.drop_path,
             freeze_patch_embed=recipe.freeze_patch_embed,
+            train_positions=recipe.train_positions,
+            head_init=recipe.head_init,
             seed=self.ctx.seed,
         ).to(self.device)
         self._groups = parameter_groups(
@@ -104,6 +110,7 @@ class Tuning:
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             layer_decay=recipe.layer_decay,
+            decay_tokens=recipe.decay_tokens,
         )
         optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.999), eps=1e-8)
         self._parallel, self._optimizer = self._accelerator.prepare(self.model, optimizer)
