@@ -11,6 +11,8 @@ paper    trains on all of train and reports the epoch with the best top-1 on tes
 code     as the SDSSL authors' script: batch 128 (so rate 7.5e-5), patch embedding frozen, positions
          trained, they and [CLS] decayed, no stochastic depth, test read every 10 epochs; else as paper.
          Its loss is halved besides, which AdamW does not feel.
+imagenet as MoCo v3 on ImageNet (DeiT's recipe): 150 epochs at 5e-4 x batch / 512, RandAugment, random
+         erasing, mixup, cutmix, three copies of an image per epoch. The others have no values for ImageNet.
 
     sdssl-bench run --task finetune --dataset flowers --ckpt x
     accelerate launch -m sdssl_bench run --task finetune --dataset cifar100 --ckpt x --layers 6,12
@@ -26,7 +28,7 @@ from sdssl_bench.datasets.loading import describe
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.probes.augment import RandomCropFlip
+from sdssl_bench.probes.augment import RESAMPLING, RandomCropFlip
 from sdssl_bench.probes.finetuning import TuneRecipe
 from sdssl_bench.probes.mixing import Mixing
 from sdssl_bench.probes.tunable import takes_drop_path
@@ -74,6 +76,22 @@ class Task:
             "decay_tokens": True,
             "head_init": "linear",
         },
+        "imagenet": {
+            "select": "test",
+            "epochs": 150,
+            "warmup": 5,
+            "lr": 5e-4,
+            "crop_scale": 0.08,
+            "interpolation": "bicubic",
+            "randaugment": 9,
+            "erasing": 0.25,
+            "repeats": 3,
+            "transform": "A",
+            "weight_decay": 0.05,
+            "drop_path": 0.1,
+            "mixup": 0.8,
+            "cutmix": 1.0,
+        },
     }
 
     protocol: str = "mocov3"
@@ -95,6 +113,14 @@ class Task:
     """Label smoothing; DeiT."""
     crop_scale: float = 0.05
     """Smallest share of the area of a random crop; MoCo v3 transfer."""
+    interpolation: str = "bilinear"
+    """Of random crops, and of what RandAugment turns."""
+    randaugment: int = 0
+    """Magnitude of RandAugment (timm: two operations, deviation .5, increasing); 0 is off; DeiT: 9."""
+    erasing: float = 0.0
+    """Probability of random erasing (timm: one box of noise); DeiT: .25."""
+    repeats: int = 1
+    """Copies of an image in an epoch, which stays as long (repeated augmentation); DeiT: 3."""
     transform: str = "B"
     """Preprocessing A to E of evaluated images; MoCo v3 transfer."""
     constants_of: str = "mocov3"
@@ -127,6 +153,7 @@ class Task:
             ("metric", METRICS),
             ("constants_of", tuple(TABLES)),
             ("head_init", ("normal", "linear")),
+            ("interpolation", tuple(RESAMPLING)),
         ):
             if getattr(self, field) not in known:
                 raise UsageError(did_you_mean(field, getattr(self, field), known))
@@ -143,14 +170,24 @@ class Task:
             value = getattr(self, field)
             if value < 0 and value != FROM_TABLE:
                 raise UsageError(f"{field} is from 0, or -1 for the dataset's own; found {value}.")
-
+        if not 0 <= self.randaugment <= 10 or not 0 <= self.erasing <= 1 or self.repeats < 1:
+            raise UsageError("randaugment lies in 0 to 10, erasing in 0 to 1, repeats from 1.")
         if self.drop_path >= 1:
             raise UsageError(f"drop_path is a probability below 1, found {self.drop_path}.")
 
     def constants(self, name: str) -> dict[str, float]:
-        """Weight decay, stochastic depth, mixup and cutmix for a dataset."""
-        row = TABLES[self.constants_of].get(name, OTHERS)
+        """Weight decay, stochastic depth, mixup and cutmix for a dataset.
+
+        Raises:
+            UsageError: on ImageNet, if they are to be the dataset's own.
+        """
         own = {field: float(getattr(self, field)) for field in OTHERS}
+        if name == "imagenet" and FROM_TABLE in own.values():
+            raise UsageError(
+                f"{self.protocol} is a recipe for transfer and has none for ImageNet, where MoCo v3 "
+                f"fine-tunes by another: --protocol imagenet. Or set {', '.join(OTHERS)}."
+            )
+        row = TABLES[self.constants_of].get(name, OTHERS)
         return {field: row[field] if own[field] == FROM_TABLE else own[field] for field in OTHERS}
 
     def load_data(self, name: str, ctx: RunContext) -> ClassificationData:
@@ -177,16 +214,18 @@ class Task:
             "lr": recipe.lr,
             **self.constants(data.name),
             "drop_path": recipe.drop_path,
-            "constants_from": {"mocov3": "MoCo v3 transfer", "code": "SDSSL code"}[
-                self.constants_of
-            ]
-            if data.name in TABLES[self.constants_of]
-            else "this suite",
+            "constants_from": self._source(data.name),
             "epoch_chosen_on": chosen[self.select],
             "epoch_chosen_by": self.judged_by(data),
             "augmentation": dict(recipe.augmentation.describe()),
             "transform": recipe.preprocess.describe(),
         }
+
+    def _source(self, name: str) -> str:
+        if FROM_TABLE not in (getattr(self, field) for field in OTHERS):
+            return "the protocol"
+        source = {"mocov3": "MoCo v3 transfer", "code": "SDSSL code"}[self.constants_of]
+        return source if name in TABLES[self.constants_of] else "this suite"
 
     def headline(self, data: ClassificationData) -> str:
         """The metric that is compared; its name says so where test chose the epoch."""
@@ -213,7 +252,11 @@ class Task:
             decay_tokens=self.decay_tokens,
             head_init=self.head_init,
             mixing=Mixing(row["mixup"], row["cutmix"], self.smoothing),
-            augmentation=RandomCropFlip(encoder.input_size, (self.crop_scale, 1.0)),
+            augmentation=RandomCropFlip(
+                encoder.input_size, (self.crop_scale, 1.0), self.interpolation, self.randaugment
+            ),
+            erasing=self.erasing,
+            repeats=self.repeats,
             preprocess=preprocess(self.transform, encoder.input_size),
         )
 

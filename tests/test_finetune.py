@@ -16,6 +16,7 @@ from sdssl_bench.backbones.plain_vit import ViTConfig, build_vit
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.probes.finetuning import Tuning
+from sdssl_bench.probes.mixing import Mixing
 from sdssl_bench.probes.scores import Graded
 from sdssl_bench.probes.tunable import Tunable, level_of, parameter_groups
 from sdssl_bench.progress import Progress
@@ -329,6 +330,48 @@ def test_positions_are_trained_at_their_own_size_only(ctx: RunContext) -> None:
             build_vit(config, input_size=64), 3,
             num_classes=10, drop_path=0.0, seed=0, train_positions=True,
         )  # fmt: skip
+
+
+def test_imagenet_has_a_recipe_of_its_own(encoder: Encoder, ctx: RunContext) -> None:
+    """MoCo v3 fine-tunes there as DeiT trains; no recipe for transfer stands in for it."""
+    for protocol in ("mocov3", "paper", "code"):
+        task: Any = tasks.load("finetune", protocol)
+        with pytest.raises(UsageError, match="--protocol imagenet"):
+            task.resolve(encoder, task.load_data("imagenet", ctx), ctx)
+    task = tasks.load(
+        "finetune",
+        "imagenet",
+        {"epochs": "2", "batch": "32", "warmup": "0", "lr": "0.005", "erasing": "1"},
+    )
+    data = task.load_data("imagenet", ctx)
+    (scores,) = task.run(encoder, data, (2,), ctx)
+    assert task.headline(data) == "best_epoch_on_test/top1"
+    assert task.resolve(encoder, data, ctx)["constants_from"] == "the protocol"
+    assert np.isfinite(scores.notes["curve"]["train_loss"]).all()
+
+
+def test_training_images_are_erased_and_repeated_when_asked(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Recorded(Mixing):
+        def __call__(self, pixels: torch.Tensor, *rest: Any, **named: Any) -> Any:
+            seen.append(pixels.clone())
+            return super().__call__(pixels, *rest, **named)
+
+    task: Any = tasks.load("finetune", None, {"mixup": "0", "cutmix": "0"})
+    data = task.load_data("cifar10", ctx)
+    recipe = replace(task.recipe(encoder, data), batch=60, mixing=Recorded())
+    for erasing, repeats in ((0.0, 1), (1.0, 1), (0.0, 3)):
+        changed = replace(recipe, erasing=erasing, repeats=repeats)
+        Tuning(encoder, 1, data.train, np.arange(60), changed, ctx).epoch(0)
+    plain, erased, repeated = seen
+    boxes = (plain != erased).flatten(2).any(1).float().mean(1)
+    assert (boxes > 0).all()
+    assert (boxes < 0.5).all()
+    assert len(plain) == len(repeated)
+    assert not torch.equal(repeated[0], repeated[1]), "copies are augmented apart"
 
 
 def test_a_layer_that_diverges_is_an_error_after_the_others(

@@ -26,6 +26,7 @@ from sdssl_bench.features.forward import DTYPES, automatic_batch_size
 from sdssl_bench.features.loading import Batch, batches
 from sdssl_bench.probes.augment import EpochImages, RandomCropFlip, epoch_order, steps_of
 from sdssl_bench.probes.mixing import Mixing
+from sdssl_bench.probes.regularisers import erase
 from sdssl_bench.probes.schedules import deit_lr
 from sdssl_bench.probes.scores import Graded, grade, ranks_of
 from sdssl_bench.probes.tunable import Tunable, parameter_groups
@@ -48,6 +49,7 @@ class TuneRecipe:
         decay_tokens, head_init: see `tunable`.
         mixing: mixup, cutmix, smoothing.
         augmentation: of training images.
+        erasing, repeats: probability of random erasing; copies of an image in an epoch.
         preprocess: of evaluated images.
     """
 
@@ -64,6 +66,8 @@ class TuneRecipe:
     head_init: str
     mixing: Mixing
     augmentation: RandomCropFlip
+    erasing: float
+    repeats: int
     preprocess: Preprocess
 
 
@@ -155,7 +159,7 @@ class Tuning:
         torch.manual_seed(
             int(np.random.default_rng([self.ctx.seed, number, rank, 3]).integers(2**62))
         )
-        order = epoch_order(self.indices, seed=self.ctx.seed, epoch=number)
+        order = epoch_order(self.indices, seed=self.ctx.seed, epoch=number, repeats=recipe.repeats)
         steps = steps_of(len(order), recipe.batch)
         # DeiT drops the last, smaller batch; a set smaller than one batch is one step.
         steps = [s for s in steps if s.stop - s.start == recipe.batch] or steps
@@ -206,8 +210,11 @@ class Tuning:
         """One optimiser step; the mean loss of this process's images."""
         assert batch.pixels is not None
         self._optimizer.zero_grad()
+        pixels = move(batch.pixels.to(self.device), self.model.backbone)
+        if self.recipe.erasing:
+            pixels = erase(pixels, rng, probability=self.recipe.erasing)
         images, soft = self.recipe.mixing(
-            move(batch.pixels.to(self.device), self.model.backbone),
+            pixels,
             targets.to(self.device),
             num_classes=self.images.num_classes,
             rng=rng,
