@@ -49,6 +49,8 @@ OTHERS = {"weight_decay": 0.1, "drop_path": 0.1, "mixup": 0.8, "cutmix": 1.0}
 """For datasets without a released recipe: CIFAR-100's with mixup .8. Ours, never the paper's."""
 TABLES = {"mocov3": TRANSFER, "code": AUTHORS}
 FROM_TABLE = -1.0
+RATE_BATCH = 512
+"""Images per step that base rates are for; DeiT."""
 METRICS = ("headline", "top1", "mean_per_class")
 
 
@@ -240,7 +242,7 @@ class Task:
         """The recipe for this encoder and dataset."""
         row = self.constants(data.name)
         return TuneRecipe(
-            lr=self.lr * self.batch / 512,
+            lr=self.lr * self.batch / RATE_BATCH,
             epochs=self.epochs,
             warmup=self.warmup,
             batch=self.batch,

@@ -41,6 +41,10 @@ from sdssl_bench.task import DatasetInfo, LayerScores, RunContext
 SMALL_WIDTH = 384
 """Up to this width DINO's protocol concatenates four layers, above it adds the mean patch."""
 
+VIT_RATE, RESNET_RATE = 3.0, 0.1
+"""Base rates of MoCo v3's linear evaluation."""
+RATE_BATCH = 256
+"""Images per step that base rates are for; MoCo v3, DINO, DINOv2."""
 SGD_ONLY = (
     "lr", "batch", "epochs", "iterations", "schedule", "init", "crop_scale", "interpolation",
     "batch_norm",
@@ -192,8 +196,8 @@ class Task:
 
     def rates(self, encoder: Encoder) -> tuple[float, ...]:
         """Learning rates of the first step."""
-        base = self.lr or ((0.1,) if isinstance(encoder, ResNetEncoder) else (3.0,))
-        return tuple(rate * self.batch / 256 for rate in base)
+        base = self.lr or (RESNET_RATE if isinstance(encoder, ResNetEncoder) else VIT_RATE,)
+        return tuple(rate * self.batch / RATE_BATCH for rate in base)
 
     def recipe(self, encoder: Encoder) -> SgdRecipe:
         """How SGD trains on this encoder's input size."""

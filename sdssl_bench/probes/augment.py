@@ -20,7 +20,10 @@ from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.probes.regularisers import POLICY, rand_augment
 
 RATIO = (3 / 4, 4 / 3)
+"""Narrowest and widest crop, width / height; torchvision."""
 TRIES = 10
+FLIP = 0.5
+"""Probability of a flip."""
 REPEAT_UNIT = 256
 """An epoch of repeated images is a multiple of it; DeiT."""
 RESAMPLING = {
@@ -49,7 +52,7 @@ class RandomCropFlip:
         """The augmented pixels of one image."""
         image, rng = item
         box = random_box(image.size, self.scale, rng)
-        flip = rng.random() < 0.5
+        flip = rng.random() < FLIP
         crop = image.crop(box)
         if crop.size != (self.size, self.size):
             crop = crop.resize((self.size, self.size), RESAMPLING[self.interpolation])
@@ -73,9 +76,9 @@ class RandomCropFlip:
             "crop": "random resized",
             "size": self.size,
             "scale": list(self.scale),
-            "ratio": [0.75, 1.3333],
+            "ratio": [round(side, 4) for side in RATIO],
             "interpolation": self.interpolation,
-            "flip": 0.5,
+            "flip": FLIP,
             "library": "pillow, antialiased",
             **(policy if self.randaugment else {}),
         }

@@ -32,6 +32,9 @@ from sdssl_bench.probes.scores import Graded, grade, ranks_of
 from sdssl_bench.probes.tunable import Tunable, parameter_groups
 from sdssl_bench.task import RunContext
 
+BETAS, EPS = (0.9, 0.999), 1e-8
+"""Of AdamW; DeiT."""
+
 
 class DivergedError(TaskError):
     """The loss is no longer finite."""
@@ -116,7 +119,7 @@ class Tuning:
             layer_decay=recipe.layer_decay,
             decay_tokens=recipe.decay_tokens,
         )
-        optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.999), eps=1e-8)
+        optimizer = torch.optim.AdamW(self._groups, betas=BETAS, eps=EPS)
         self._parallel, self._optimizer = self._accelerator.prepare(self.model, optimizer)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.ctx.dtype == "float16" and self.device.type == "cuda"
