@@ -52,3 +52,10 @@ def test_every_number_of_a_layer_is_the_protocols_by_hand(tmp_path: Path) -> Non
         np.testing.assert_array_equal(found.items[f"k{k}/correct"], first)
     assert len({found.metrics[f"k{k}/{name}"] for k in (1, 3, 20) for name in ("top1", "top5")}) > 4
     assert found.n == len(data.test)
+
+
+def test_the_authors_preset_is_compared_by_top1_everywhere(tmp_path: Path) -> None:
+    ctx = RunContext(data_root=shared_mini(), cache_dir=tmp_path, device="cpu", num_workers=0)
+    for protocol, headline in (("dino", "k20/mean_per_class"), ("paper", "k20/top1")):
+        task: Any = tasks.load("knn", protocol)
+        assert task.headline(task.load_data("flowers", ctx)) == headline
