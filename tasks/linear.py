@@ -111,7 +111,7 @@ class Task:
     batch_norm: bool = False
     """sgd: normalise features by batch statistics, without affine parameters (as MAE)."""
     sweep: str = "grid"
-    """newton: grid, 45 values of C (ssl-transfer, DINOv2); clip, CLIP's search among 96."""
+    """newton: grid, 45 values of C (DINOv2); clip, CLIP's search among 96."""
     tolerance: float = 1e-5
     """newton: distance of the mean loss from its optimum."""
     val_fraction: float = 0.2

@@ -2,7 +2,7 @@
 
 C is scikit-learn's: it multiplies the sum of losses, so the penalty of the mean loss is 1 / (C N).
 
-    grid   45 values of C, 10^-6 ... 10^5 (ssl-transfer, DINOv2), all of them
+    grid   45 values of C, 10^-6 ... 10^5 (DINOv2), all of them; ssl-transfer's 45 are their inverses
     clip   96 values, 10^-6 ... 10^6 (CLIP), searched: seven far apart, then halving around the peak
 """
 
