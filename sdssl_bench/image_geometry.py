@@ -26,6 +26,8 @@ from sdssl_bench.errors import UsageError
 FITS = ("crop", "resize", "pad")
 PAD_MULTIPLE = 32
 """The SDSSL authors' encoder, in pixels."""
+REDUCING_GAP = 2.0
+"""Of Pillow's own `thumbnail`, which the reference's images went through."""
 
 Box = tuple[float, float, float, float]
 
@@ -97,8 +99,7 @@ class Geometry:
         if box is not None:
             image = image.crop(crop_box(image.size, box))
         if image.size != size:
-            # The gap of Pillow's own `thumbnail`: what the reference's images went through.
-            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
+            image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
         return np.ascontiguousarray(np.asarray(image).transpose(2, 0, 1))
 
     def views(self, images: Tensor) -> list[Tensor]:

@@ -29,6 +29,8 @@ PROTOCOLS = {
     "davis": ("davis/dino",),
 }
 """Protocols that may fill a cell, the first that was run does."""
+OWN_PROTOCOLS = {("finetune", "imagenet"): ("finetune/imagenet",)}
+"""The same for single datasets: on ImageNet the recipe for transfer is not MoCo v3's."""
 METRICS = {
     "knn": ("k20/top1",),
     "linear": ("top1",),
@@ -159,7 +161,8 @@ def candidates(records: Sequence[Stored], column: Column, model: str, arch: str)
     """
     wanted = column.arch or arch
     fitting = [one for one in records if _fits(one[1], column, model, wanted)]
-    for protocol in PROTOCOLS[column.task]:
+    cited = OWN_PROTOCOLS.get((column.task, column.dataset), PROTOCOLS[column.task])
+    for protocol in cited:
         found = [one for one in fitting if one[1]["protocol"]["id"] == protocol]
         if found:
             return found

@@ -15,6 +15,7 @@ from sdssl_bench.paper_tables import (
     FRAMEWORKS,
     LAYOUTS,
     METRICS,
+    OWN_PROTOCOLS,
     Column,
     cell_record,
     number_at,
@@ -192,28 +193,36 @@ def check_names(names: Mapping[str, str], table: Sequence[Wanted]) -> None:
 
 def evaluation_commands(table: Sequence[Wanted]) -> list[str]:
     """Commands that score one checkpoint RUN on everything the table shows."""
-    datasets: dict[str, list[str]] = {}
+    datasets: dict[tuple[str, str], list[str]] = {}
     for one in table:
-        names = datasets.setdefault(one.column.task, [])
+        task = one.column.task
+        protocol = "paper" if task == "finetune" else ""
+        if (task, one.column.dataset) in OWN_PROTOCOLS:
+            protocol = OWN_PROTOCOLS[task, one.column.dataset][0].rpartition("/")[2]
+        names = datasets.setdefault((task, protocol), [])
         if one.column.dataset not in names:
             names.append(one.column.dataset)
     every = {one.column.task for one in table if one.column.layer != "last"}
-    return [command(task, names, every=task in every) for task, names in datasets.items()]
+    return [
+        command(task, names, protocol=protocol, every=task in every)
+        for (task, protocol), names in datasets.items()
+    ]
 
 
-def command(task: str, names: Sequence[str], *, every: bool) -> str:
+def command(task: str, names: Sequence[str], *, protocol: str = "", every: bool) -> str:
     """One evaluation of the checkpoint RUN.
 
     Args:
         task: name of the task.
         names: of datasets.
+        protocol: other than the task's own first.
         every: whether all layers are needed.
     """
     words = ["sdssl-bench run --task", task]
     if task not in ("copydays", "davis"):
         words += ["--dataset", ",".join(names)]
-    if task == "finetune":
-        words += ["--protocol paper"]
+    if protocol:
+        words += ["--protocol", protocol]
     if task == "copydays":
         words += ["--distractors DISTRACTORS --whitening WHITENING"]
     words += ["--data-root DATA --ckpt runs/RUN/encoder.safetensors"]

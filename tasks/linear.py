@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 SMALL_WIDTH = 384
 """Up to this width DINO's protocol concatenates four layers, above it adds the mean patch."""
 
+VIT_RATE, RESNET_RATE = 3.0, 0.1
+"""Base rates of MoCo v3's linear evaluation."""
+RATE_BATCH = 256
+"""Images per step that base rates are for; MoCo v3, DINO, DINOv2."""
 SGD_ONLY = (
     "lr", "batch", "epochs", "iterations", "schedule", "init", "crop_scale", "interpolation",
     "batch_norm",
@@ -101,7 +105,7 @@ class Task(ClassificationTask):
     batch_norm: bool = False
     """sgd: normalise features by batch statistics, without affine parameters (as MAE)."""
     sweep: str = "grid"
-    """newton: grid, 45 values of C (ssl-transfer, DINOv2); clip, CLIP's search among 96."""
+    """newton: grid, 45 values of C (DINOv2); clip, CLIP's search among 96."""
     tolerance: float = 1e-5
     """newton: distance of the mean loss from its optimum."""
     val_fraction: float = 0.2
@@ -189,8 +193,8 @@ class Task(ClassificationTask):
         """Learning rates of the first step."""
         from sdssl_bench.backbones import ResNetEncoder
 
-        base = self.lr or ((0.1,) if isinstance(encoder, ResNetEncoder) else (3.0,))
-        return tuple(rate * self.batch / 256 for rate in base)
+        base = self.lr or (RESNET_RATE if isinstance(encoder, ResNetEncoder) else VIT_RATE,)
+        return tuple(rate * self.batch / RATE_BATCH for rate in base)
 
     def recipe(self, encoder: Encoder) -> SgdRecipe:
         """How SGD trains on this encoder's input size."""

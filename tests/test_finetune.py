@@ -12,9 +12,12 @@ import torch
 
 from mini_data import shared_mini
 from sdssl_bench import api, tasks
+from sdssl_bench.backbones.plain_vit import ViTConfig, build_vit
 from sdssl_bench.encoder import Encoder
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.probes.finetuning import Tuning
+from sdssl_bench.probes.mixing import Mixing
+from sdssl_bench.probes.scores import Graded
 from sdssl_bench.probes.tunable import Tunable, level_of, parameter_groups
 from sdssl_bench.progress import Progress
 from sdssl_bench.rounding import percent
@@ -95,6 +98,41 @@ def test_the_papers_way_is_labelled_best_on_test(encoder: Encoder, ctx: RunConte
     assert scores.metrics["best_epoch_on_test/top1"] == scores.items["correct"].mean()
     assert scores.notes["images"]["fit"] == 200
     assert scores.notes["epoch_chosen_on"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("protocol", "headline", "epoch"),
+    [
+        ("mocov3", "mean_per_class", 3),
+        ("paper", "best_epoch_on_test/top1", 2),
+        ("code", "best_epoch_on_test/top1", 2),
+    ],
+)
+def test_the_papers_epoch_is_the_best_by_top1_where_the_field_reports_per_class(
+    encoder: Encoder,
+    ctx: RunContext,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+    headline: str,
+    epoch: int,
+) -> None:
+    """Flowers, Pets and Aircraft: the authors' script keeps the best plain top-1."""
+    readings = iter([(0.2, 0.1), (0.5, 0.2), (0.4, 0.6), (0.5, 0.3), (0.9, 0.8)])
+
+    def next_reading(self: Graded) -> dict[str, float]:
+        return dict(zip(("top1", "mean_per_class"), next(readings), strict=True))
+
+    monkeypatch.setattr(Graded, "metrics", next_reading)
+    task: Any = tasks.load("finetune", protocol, {**SHORT, "watch_every": "1"})
+    data = task.load_data("flowers", ctx)
+    assert task.headline(data) == headline
+    assert task.resolve(encoder, data, ctx)["epoch_chosen_by"] == headline.rpartition("/")[2]
+    (scores,) = task.run(encoder, data, (1,), ctx)
+    assert scores.notes["epoch"] == epoch
+    on_test = headline.rpartition("/")[0]
+    assert {f"{on_test}/{name}".strip("/") for name in ("top1", "mean_per_class")} <= set(
+        scores.metrics
+    )
 
 
 def test_a_tuned_layer_is_the_encoder_cut_there(encoder: Encoder) -> None:
@@ -235,6 +273,107 @@ def test_the_frozen_patch_embedding_does_not_move(encoder: Encoder, ctx: RunCont
     assert frozen == {n for n, _ in model.named_parameters() if "patch_embed" in n}
 
 
+@pytest.mark.parametrize("protocol", ["mocov3", "code"])
+def test_fixed_positions_head_and_depth_are_those_of_the_script(
+    ctx: RunContext, protocol: str
+) -> None:
+    encoder = build_vit(ViTConfig(48, 3, 3, 8, 32, pos="sincos-row"))
+    task: Any = tasks.load("finetune", protocol)
+    data = task.load_data("cifar100", ctx)
+    tuning = Tuning(encoder, 3, data.train, np.arange(10), task.recipe(encoder, data), ctx)
+    backbone: Any = tuning.model.backbone
+    drops = {type(block.drop_path1).__name__ for block in backbone.model.blocks[1:]}
+    trained = {name for name, p in tuning.model.named_parameters() if p.requires_grad}
+    decayed = {
+        id(p)
+        for group in parameter_groups(
+            tuning.model,
+            lr=1.0,
+            weight_decay=0.3,
+            layer_decay=1.0,
+            decay_tokens=task.recipe(encoder, data).decay_tokens,
+        )
+        if group["weight_decay"]
+        for p in group["params"]
+    }
+    weight, bias = tuning.model.head.weight.detach(), tuning.model.head.bias.detach()
+    code = protocol == "code"
+    assert drops == ({"Identity"} if code else {"DropPath"})
+    assert ("backbone.model.pos_embed" in trained) == code
+    assert ("backbone.model.patch_embed.proj.weight" in trained) == (not code)
+    assert (id(backbone.model.pos_embed) in decayed) == (id(backbone.model.cls_token) in decayed)
+    assert (id(backbone.model.cls_token) in decayed) == code
+    assert id(backbone.model.blocks[0].norm1.weight) not in decayed
+    if code:  # torch's default is uniform within 1 / sqrt(width), biases too
+        assert float(weight.std()) == pytest.approx(48**-0.5 / 3**0.5, rel=0.05)
+        assert float(weight.abs().max()) <= 48**-0.5 < float(weight.abs().max()) * 1.01
+        assert 0 < float(bias.abs().max()) <= 48**-0.5
+    else:
+        assert float(weight.std()) == pytest.approx(0.01, rel=0.05)
+        assert not bias.any()
+
+
+def test_the_authors_script_reads_test_every_ten_epochs(encoder: Encoder, ctx: RunContext) -> None:
+    (scores,) = run(encoder, ctx, {**SHORT, "epochs": "12"}, protocol="code", layers=(1,))
+    curve = scores.notes["curve"]
+    assert curve["test/epoch"] == [10, 12], "and after the last"
+    assert len(curve["test/top1"]) == 2
+    assert len(curve["train_loss"]) == 12
+    assert scores.notes["epoch"] == curve["test/epoch"][int(np.argmax(curve["test/top1"]))]
+    assert scores.metrics["best_epoch_on_test/top1"] == max(curve["test/top1"])
+
+
+def test_positions_are_trained_at_their_own_size_only(ctx: RunContext) -> None:
+    config = ViTConfig(48, 3, 3, 8, 32, pos="sincos-row")
+    with pytest.raises(UsageError, match="--img-size"):
+        Tunable(
+            build_vit(config, input_size=64), 3,
+            num_classes=10, drop_path=0.0, seed=0, train_positions=True,
+        )  # fmt: skip
+
+
+def test_imagenet_has_a_recipe_of_its_own(encoder: Encoder, ctx: RunContext) -> None:
+    """MoCo v3 fine-tunes there as DeiT trains; no recipe for transfer stands in for it."""
+    for protocol in ("mocov3", "paper", "code"):
+        task: Any = tasks.load("finetune", protocol)
+        with pytest.raises(UsageError, match="--protocol imagenet"):
+            task.resolve(encoder, task.load_data("imagenet", ctx), ctx)
+    task = tasks.load(
+        "finetune",
+        "imagenet",
+        {"epochs": "2", "batch": "32", "warmup": "0", "lr": "0.005", "erasing": "1"},
+    )
+    data = task.load_data("imagenet", ctx)
+    (scores,) = task.run(encoder, data, (2,), ctx)
+    assert task.headline(data) == "best_epoch_on_test/top1"
+    assert task.resolve(encoder, data, ctx)["constants_from"] == "the protocol"
+    assert np.isfinite(scores.notes["curve"]["train_loss"]).all()
+
+
+def test_training_images_are_erased_and_repeated_when_asked(
+    encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Recorded(Mixing):
+        def __call__(self, pixels: torch.Tensor, *rest: Any, **named: Any) -> Any:
+            seen.append(pixels.clone())
+            return super().__call__(pixels, *rest, **named)
+
+    task: Any = tasks.load("finetune", None, {"mixup": "0", "cutmix": "0"})
+    data = task.load_data("cifar10", ctx)
+    recipe = replace(task.recipe(encoder, data), batch=60, mixing=Recorded())
+    for erasing, repeats in ((0.0, 1), (1.0, 1), (0.0, 3)):
+        changed = replace(recipe, erasing=erasing, repeats=repeats)
+        Tuning(encoder, 1, data.train, np.arange(60), changed, ctx).epoch(0)
+    plain, erased, repeated = seen
+    boxes = (plain != erased).flatten(2).any(1).float().mean(1)
+    assert (boxes > 0).all()
+    assert (boxes < 0.5).all()
+    assert len(plain) == len(repeated)
+    assert not torch.equal(repeated[0], repeated[1]), "copies are augmented apart"
+
+
 def test_a_layer_that_diverges_is_an_error_after_the_others(
     encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -272,6 +411,13 @@ def test_each_dataset_has_the_published_constants(encoder: Encoder, ctx: RunCont
     assert resolved["lr"] == pytest.approx(6e-4)
     code: Any = tasks.load("finetune", "code")
     assert code.resolve(encoder, data, ctx)["lr"] == pytest.approx(7.5e-5)
+    assert code.constants("cifar100") == {
+        "weight_decay": 0.3, "drop_path": 0.0, "mixup": 0.5, "cutmix": 1.0,
+    }  # fmt: skip
+    assert code.constants("cifar10") == {
+        "weight_decay": 0.1, "drop_path": 0.0, "mixup": 0.8, "cutmix": 1.0,
+    }  # fmt: skip
+    assert code.constants("cars")["drop_path"] == 0.0
     changed: Any = tasks.load("finetune", None, {"mixup": "0", "weight_decay": "0.05"})
     assert changed.constants("pets")["mixup"] == 0.0
     assert changed.constants("pets")["weight_decay"] == 0.05
@@ -285,6 +431,8 @@ def test_each_dataset_has_the_published_constants(encoder: Encoder, ctx: RunCont
         ({"mixup": "-0.5"}, "-1 for the dataset's own"),
         ({"layer_decay": "0"}, "layer_decay"),
         ({"val_fraction": "0"}, "val_fraction"),
+        ({"watch_every": "0"}, "watch_every"),
+        ({"head_init": "norml"}, "Did you mean 'normal'"),
     ],
 )
 def test_a_mistake_is_explained(changes: dict[str, str], says: str) -> None:

@@ -15,6 +15,7 @@ from sdssl_bench import datasets
 from sdssl_bench.cli import app
 from sdssl_bench.errors import UsageError
 from sdssl_bench.figures_of_paper import FIGURES
+from sdssl_bench.paper_tables import LAYOUTS, candidates
 from sdssl_bench.pretrain.presets import EXPECTED, PRESETS, resolve
 from sdssl_bench.reported import CONTRADICTION
 from sdssl_bench.reproduction import TABLES, Checkpoint, evaluation_commands, outcome, wanted
@@ -66,6 +67,29 @@ def test_every_evaluation_command_names_a_task_and_datasets(number: int) -> None
             assert set(words[words.index("--dataset") + 1].split(",")) <= known
         if "--protocol" in words:
             assert words[words.index("--protocol") + 1] in task_class(task).presets
+
+
+def test_imagenet_is_fine_tuned_by_its_own_recipe() -> None:
+    """A fine-tuning by the recipe for transfer never fills Table 4's ImageNet cell."""
+    lines = [line for line in evaluation_commands(wanted(4)) if "finetune" in line]
+    assert [("--protocol paper" in line, "imagenet" in line.split("--protocol")[0]) for line in lines] == [
+        (True, False), (False, True),
+    ]  # fmt: skip
+    columns = {c.dataset: c for c in LAYOUTS[4].blocks["Fine-tuning"]}
+    for dataset, protocol, fits in (
+        ("imagenet", "paper", False), ("imagenet", "imagenet", True), ("cars", "paper", True),
+        ("cars", "imagenet", False),
+    ):  # fmt: skip
+        one = {
+            "task": "finetune",
+            "dataset": {"name": dataset, "variant": "official"},
+            "limited": None,
+            "model": {"name": "m", "arch": "vit_small_p16", "norm": "shared"},
+            "settings": {"dtype": "float32", "seed": 0},
+            "protocol": {"id": f"finetune/{protocol}"},
+        }
+        found = candidates([(Path("x"), one)], columns[dataset], "m", "ViT-S/16")
+        assert bool(found) == fits, (dataset, protocol)
 
 
 def test_the_evaluations_of_figures_name_tasks() -> None:

@@ -17,6 +17,9 @@ from sdssl_bench.analysis.cka import centred
 MIN_IMAGES = 8
 """Fewer points have no neighbourhoods that a perplexity could describe."""
 
+START_SPREAD = 1e-4
+"""Standard deviation of the first coordinates before the descent; scikit-learn, openTSNE."""
+
 
 @dataclass(frozen=True, eq=False)
 class Map:
@@ -82,7 +85,7 @@ def tsne_map(
         if not spread > 0:
             raise ValueError("t-SNE needs features that differ")
         start = np.zeros((len(features), 2), np.float32)
-        start[:, : min(2, coordinates.shape[1])] = coordinates[:, :2] / spread * 1e-4
+        start[:, : min(2, coordinates.shape[1])] = coordinates[:, :2] / spread * START_SPREAD
         model = TSNE(
             perplexity=perplexity,
             init=start,

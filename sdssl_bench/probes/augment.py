@@ -17,9 +17,15 @@ from PIL import Image
 from torch import Tensor
 
 from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.probes.regularisers import POLICY, rand_augment
 
 RATIO = (3 / 4, 4 / 3)
+"""Narrowest and widest crop, width / height; torchvision."""
 TRIES = 10
+FLIP = 0.5
+"""Probability of a flip."""
+REPEAT_UNIT = 256
+"""An epoch of repeated images is a multiple of it; DeiT."""
 RESAMPLING = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
@@ -28,40 +34,53 @@ RESAMPLING = {
 
 @dataclass(frozen=True)
 class RandomCropFlip:
-    """(image, random generator) -> uint8 [3, size, size]: RandomResizedCrop, then a flip half the time.
+    """(image, random generator) -> uint8 [3, size, size]: RandomResizedCrop, flip, maybe RandAugment.
 
     Attributes:
         size: side of the encoder's input in pixels.
         scale: smallest and largest share of the image's area.
         interpolation: "bilinear" or "bicubic", antialiased.
+        randaugment: its magnitude; 0 is off.
     """
 
     size: int
     scale: tuple[float, float] = (0.08, 1.0)
     interpolation: str = "bilinear"
+    randaugment: int = 0
 
     def __call__(self, item: tuple[Image.Image, np.random.Generator]) -> Tensor:
         """The augmented pixels of one image."""
         image, rng = item
         box = random_box(image.size, self.scale, rng)
-        flip = rng.random() < 0.5
+        flip = rng.random() < FLIP
         crop = image.crop(box)
         if crop.size != (self.size, self.size):
             crop = crop.resize((self.size, self.size), RESAMPLING[self.interpolation])
         pixels = np.asarray(crop)
         pixels = pixels[:, ::-1] if flip else pixels
+        if self.randaugment:
+            pixels = np.asarray(
+                rand_augment(
+                    Image.fromarray(pixels),
+                    rng,
+                    magnitude=self.randaugment,
+                    resample=RESAMPLING[self.interpolation],
+                )
+            )
         return torch.from_numpy(pixels.transpose(2, 0, 1).copy())
 
     def describe(self) -> Mapping[str, Any]:
         """For the record; JSON values only."""
+        policy = {"randaugment": POLICY.format(magnitude=self.randaugment)}
         return {
             "crop": "random resized",
             "size": self.size,
             "scale": list(self.scale),
-            "ratio": [0.75, 1.3333],
+            "ratio": [round(side, 4) for side in RATIO],
             "interpolation": self.interpolation,
-            "flip": 0.5,
+            "flip": FLIP,
             "library": "pillow, antialiased",
+            **(policy if self.randaugment else {}),
         }
 
 
@@ -114,10 +133,17 @@ class EpochImages:
 
 
 def epoch_order(
-    indices: NDArray[np.int64], *, seed: int, epoch: int, count: int | None = None
+    indices: NDArray[np.int64], *, seed: int, epoch: int, count: int | None = None, repeats: int = 1
 ) -> NDArray[np.int64]:
-    """A shuffled epoch: each image once, or `count` items of one permutation after another."""
+    """A shuffled epoch: each image once, or `count` items of one permutation after another.
+
+    With `repeats` above 1 as many copies of an image follow each other and the epoch stays as long, less
+    what whole batches of 256 leave over: repeated augmentation as DeiT samples it.
+    """
     rng = np.random.default_rng([seed, epoch, 0])
+    if repeats > 1:
+        whole = len(indices) // REPEAT_UNIT * REPEAT_UNIT or len(indices)
+        return np.repeat(rng.permutation(indices), repeats)[:whole]
     wanted = len(indices) if count is None else count
     rounds = -(-wanted // len(indices))
     return np.concatenate([rng.permutation(indices) for _ in range(rounds)])[:wanted]

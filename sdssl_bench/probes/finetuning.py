@@ -26,10 +26,14 @@ from sdssl_bench.features.forward import DTYPES, automatic_batch_size
 from sdssl_bench.features.loading import Batch, batches
 from sdssl_bench.probes.augment import EpochImages, RandomCropFlip, epoch_order, steps_of
 from sdssl_bench.probes.mixing import Mixing
+from sdssl_bench.probes.regularisers import erase
 from sdssl_bench.probes.schedules import deit_lr
 from sdssl_bench.probes.scores import Graded, grade, ranks_of
 from sdssl_bench.probes.tunable import Tunable, parameter_groups
 from sdssl_bench.task import RunContext
+
+BETAS, EPS = (0.9, 0.999), 1e-8
+"""Of AdamW; DeiT."""
 
 
 class DivergedError(TaskError):
@@ -44,9 +48,11 @@ class TuneRecipe:
         lr: rate at the end of the warm-up.
         epochs, warmup, batch: epochs, warm-up epochs, images per step over all processes.
         weight_decay, drop_path, layer_decay: of the optimiser and the network.
-        freeze_patch_embed: keep it as it is; only of a ViT.
+        freeze_patch_embed, train_positions: keep the first, train fixed positions; only of a ViT.
+        decay_tokens, head_init: see `tunable`.
         mixing: mixup, cutmix, smoothing.
         augmentation: of training images.
+        erasing, repeats: probability of random erasing; copies of an image in an epoch.
         preprocess: of evaluated images.
     """
 
@@ -58,8 +64,13 @@ class TuneRecipe:
     drop_path: float
     layer_decay: float
     freeze_patch_embed: bool
+    train_positions: bool
+    decay_tokens: bool
+    head_init: str
     mixing: Mixing
     augmentation: RandomCropFlip
+    erasing: float
+    repeats: int
     preprocess: Preprocess
 
 
@@ -97,6 +108,8 @@ class Tuning:
             num_classes=self.images.num_classes,
             drop_path=recipe.drop_path,
             freeze_patch_embed=recipe.freeze_patch_embed,
+            train_positions=recipe.train_positions,
+            head_init=recipe.head_init,
             seed=self.ctx.seed,
         ).to(self.device)
         self._groups = parameter_groups(
@@ -104,8 +117,9 @@ class Tuning:
             lr=recipe.lr,
             weight_decay=recipe.weight_decay,
             layer_decay=recipe.layer_decay,
+            decay_tokens=recipe.decay_tokens,
         )
-        optimizer = torch.optim.AdamW(self._groups, betas=(0.9, 0.999), eps=1e-8)
+        optimizer = torch.optim.AdamW(self._groups, betas=BETAS, eps=EPS)
         self._parallel, self._optimizer = self._accelerator.prepare(self.model, optimizer)
         self._scaler = torch.amp.GradScaler(
             self.device.type, enabled=self.ctx.dtype == "float16" and self.device.type == "cuda"
@@ -148,7 +162,7 @@ class Tuning:
         torch.manual_seed(
             int(np.random.default_rng([self.ctx.seed, number, rank, 3]).integers(2**62))
         )
-        order = epoch_order(self.indices, seed=self.ctx.seed, epoch=number)
+        order = epoch_order(self.indices, seed=self.ctx.seed, epoch=number, repeats=recipe.repeats)
         steps = steps_of(len(order), recipe.batch)
         # DeiT drops the last, smaller batch; a set smaller than one batch is one step.
         steps = [s for s in steps if s.stop - s.start == recipe.batch] or steps
@@ -199,8 +213,11 @@ class Tuning:
         """One optimiser step; the mean loss of this process's images."""
         assert batch.pixels is not None
         self._optimizer.zero_grad()
+        pixels = move(batch.pixels.to(self.device), self.model.backbone)
+        if self.recipe.erasing:
+            pixels = erase(pixels, rng, probability=self.recipe.erasing)
         images, soft = self.recipe.mixing(
-            move(batch.pixels.to(self.device), self.model.backbone),
+            pixels,
             targets.to(self.device),
             num_classes=self.images.num_classes,
             rng=rng,

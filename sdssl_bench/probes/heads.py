@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+INIT_STD = 0.01
+"""Of the weights of a "normal" head, which has zero bias; MoCo v3, DINO, DINOv2."""
 BN_EPS, BN_MOMENTUM = 1e-6, 0.1
 """Of the optional batch norm without affine parameters; eps is MAE's."""
 
@@ -177,7 +179,7 @@ def _initial(width: int, num_classes: int, init: str, seed: Sequence[int]) -> Te
     """[D + 1, C] weights and, in the last row, biases."""
     rng = np.random.default_rng(seed)
     if init == "normal":
-        weights = rng.normal(0.0, 0.01, (width + 1, num_classes))
+        weights = rng.normal(0.0, INIT_STD, (width + 1, num_classes))
         weights[-1] = 0.0
     else:
         bound = 1.0 / np.sqrt(width)

@@ -10,6 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+SWITCH = 0.5
+"""Probability of CutMix where mixup is on too; DeiT."""
+
 
 @dataclass(frozen=True)
 class Mixing:
@@ -32,7 +35,7 @@ class Mixing:
         soft = smoothed(targets, num_classes, self.smoothing)
         if not (self.mixup or self.cutmix):
             return pixels, soft
-        cut = self.cutmix > 0 and (self.mixup == 0 or rng.random() < 0.5)
+        cut = self.cutmix > 0 and (self.mixup == 0 or rng.random() < SWITCH)
         alpha = self.cutmix if cut else self.mixup
         share = float(rng.beta(alpha, alpha))
         if cut:

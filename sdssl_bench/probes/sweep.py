@@ -2,7 +2,7 @@
 
 C is scikit-learn's: it multiplies the sum of losses, so the penalty of the mean loss is 1 / (C N).
 
-    grid   45 values of C, 10^-6 ... 10^5 (ssl-transfer, DINOv2), all of them
+    grid   45 values of C, 10^-6 ... 10^5 (DINOv2), all of them; ssl-transfer's 45 are their inverses
     clip   96 values, 10^-6 ... 10^6 (CLIP), searched: seven far apart, then halving around the peak
 """
 
@@ -14,6 +14,8 @@ GRID = tuple(float(c) for c in 10.0 ** np.linspace(-6, 5, 45))
 CLIP = tuple(float(c) for c in 10.0 ** np.linspace(-6, 6, 96))
 CLIP_START = (1e-6, 1e-4, 1e-2, 1.0, 1e2, 1e4, 1e6)
 """Where CLIP's search starts, rounded to the nearest of its 96 values."""
+CLIP_STEP = 8
+"""Half the distance of these, in places of the 96; halved until it is 1."""
 
 SWEEPS = ("grid", "clip")
 
@@ -43,7 +45,7 @@ def clip_search(
     start = sorted({int(np.abs(np.log(np.array(CLIP) / c)).argmin()) for c in CLIP_START})
     asked = [list(start) for _ in range(num_layers)]
     scores: list[dict[float, float]] = [{} for _ in range(num_layers)]
-    step = 8
+    step = CLIP_STEP
     while True:
         found = evaluate([[CLIP[i] for i in one] for one in asked])
         for known, new in zip(scores, found, strict=True):

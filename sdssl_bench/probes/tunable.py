@@ -9,6 +9,8 @@ from torch import Tensor, nn
 
 from sdssl_bench.backbones import ViTEncoder
 from sdssl_bench.encoder import Encoder
+from sdssl_bench.errors import UsageError
+from sdssl_bench.probes.heads import INIT_STD
 
 NOT_DECAYED = ("pos_embed", "cls_token", "reg_token")
 
@@ -18,7 +20,7 @@ class Tunable(nn.Module):
 
     Attributes:
         backbone: images [B, 3, H, W] -> [B, D].
-        head: D -> C, N(0, 0.01^2) weights and zero bias.
+        head: D -> C; "normal" weights N(0, 0.01^2) and zero bias, or as torch's "linear" has them.
     """
 
     def __init__(
@@ -30,26 +32,47 @@ class Tunable(nn.Module):
         drop_path: float,
         seed: int,
         freeze_patch_embed: bool = False,
+        train_positions: bool = False,
+        head_init: str = "normal",
     ) -> None:
         super().__init__()
         self.backbone = cast(Encoder, encoder.truncate(layer))
         self.backbone.requires_grad_(True)
         if isinstance(self.backbone, ViTEncoder):
             _set_drop_path(self.backbone.model.blocks, drop_path)
-            if self.backbone.pos.startswith("sincos") and self.backbone.model.pos_embed is not None:
-                # Fixed positions stay fixed, as in MoCo v3.
-                self.backbone.model.pos_embed.requires_grad_(False)
+            if self.backbone.pos.startswith("sincos"):
+                # Fixed positions stay fixed, as in MoCo v3, unless they are to be trained.
+                self.backbone.model.pos_embed.requires_grad_(train_positions)
+                _check_grid(self.backbone, train_positions)
             if freeze_patch_embed:
                 self.backbone.model.patch_embed.requires_grad_(False)
         self.head = nn.Linear(encoder.dims[layer - 1], num_classes)
-        generator = torch.Generator().manual_seed(seed)
-        nn.init.normal_(self.head.weight, std=0.01, generator=generator)
-        nn.init.zeros_(self.head.bias)
+        _initialise(self.head, head_init, seed)
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits [B, C]."""
         out: Tensor = self.head(self.backbone(images))
         return out
+
+
+def _initialise(head: nn.Linear, kind: str, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    if kind == "normal":
+        nn.init.normal_(head.weight, std=INIT_STD, generator=generator)
+        nn.init.zeros_(head.bias)
+    else:
+        bound = head.in_features**-0.5
+        for parameter in (head.weight, head.bias):
+            nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+
+def _check_grid(backbone: ViTEncoder, train_positions: bool) -> None:
+    side = backbone.input_size // backbone.stride
+    if train_positions and backbone.grid != (side, side):
+        raise UsageError(
+            f"train_positions needs images of the size that the positions are for: {backbone.grid} "
+            f"patches, found ({side}, {side}). Leave --img-size out."
+        )
 
 
 def _set_drop_path(blocks: Any, rate: float) -> None:
@@ -66,15 +89,21 @@ def takes_drop_path(encoder: Encoder) -> bool:
 
 
 def parameter_groups(
-    model: Tunable, *, lr: float, weight_decay: float, layer_decay: float
+    model: Tunable,
+    *,
+    lr: float,
+    weight_decay: float,
+    layer_decay: float,
+    decay_tokens: bool = False,
 ) -> list[dict[str, Any]]:
-    """AdamW groups: no decay of vectors, positions and tokens; rates fall towards the input.
+    """AdamW groups: no decay of vectors, nor of positions and tokens; rates fall towards the input.
 
     Args:
         model: to be tuned.
         lr: of the head.
         weight_decay: of matrices and kernels.
         layer_decay: factor of the rate per block below the head; 1 is the same rate everywhere.
+        decay_tokens: decay positions, [CLS] and registers too.
 
     Returns:
         Groups with "params", "weight_decay" and "scale", the factor of the rate.
@@ -84,7 +113,8 @@ def parameter_groups(
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue
-        plain = parameter.ndim <= 1 or any(token in name for token in NOT_DECAYED)
+        token = any(token in name for token in NOT_DECAYED)
+        plain = parameter.ndim <= 1 or (token and not decay_tokens)
         decay = 0.0 if plain else weight_decay
         scale = layer_decay ** (depth + 1 - level_of(name, depth))
         group = groups.setdefault(

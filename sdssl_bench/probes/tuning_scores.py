@@ -31,11 +31,13 @@ class History:
 
     Attributes:
         train_loss: per epoch.
-        top1, mean_per_class: per epoch, on the split that is watched; empty if none is.
-        best: epoch with the best watched headline so far, -1 before the first; of equals the first.
+        read: epochs, from 1, after which the watched split was read; none if no split is watched.
+        top1, mean_per_class: per reading.
+        best: reading with the best watched accuracy so far, -1 before the first; of equals the first.
     """
 
     train_loss: list[float] = field(default_factory=list)
+    read: list[int] = field(default_factory=list)
     top1: list[float] = field(default_factory=list)
     mean_per_class: list[float] = field(default_factory=list)
     best: int = -1
@@ -47,6 +49,8 @@ class Job:
 
     Attributes:
         select: one of SELECT.
+        metric: accuracy that chooses the epoch, "top1" or "mean_per_class".
+        watch_every: epochs between two readings of the watched split.
         fit: training images that train.
         watched: indices of the images of `watched_split` that are scored after each epoch.
         test: indices of the test images.
@@ -55,6 +59,8 @@ class Job:
     data: ClassificationData
     recipe: TuneRecipe
     select: str
+    metric: str
+    watch_every: int
     fit: NDArray[np.int64]
     watched: NDArray[np.int64]
     test: NDArray[np.int64]
@@ -66,6 +72,8 @@ def make_job(
     recipe: TuneRecipe,
     *,
     select: str,
+    metric: str,
+    watch_every: int,
     val_fraction: float,
     ctx: RunContext,
 ) -> Job:
@@ -76,7 +84,7 @@ def make_job(
     if watched is None:
         mask = validation_mask(data.train, train, fraction=val_fraction)
         train, watched = train[~mask], train[mask]
-    return Job(data, recipe, select, train, watched, test, ctx)
+    return Job(data, recipe, select, metric, watch_every, train, watched, test, ctx)
 
 
 def score_layers(encoder: Encoder, layers: Sequence[int], job: Job) -> Iterator[LayerScores]:
@@ -136,16 +144,17 @@ def _train(
         _say(tuning, f"goes on after epoch {len(history.train_loss)} of {job.recipe.epochs}")
     for epoch in range(len(history.train_loss), job.recipe.epochs):
         history.train_loss.append(tuning.epoch(epoch))
-        if len(job.watched):
+        if _is_read(epoch, job):
             split = job.data.test if job.select == "test" else job.data.train
             whole = job.select == "test" and is_whole(job.data, job.watched)
             reading = tuning.grade(split, job.watched, whole=whole)
             metrics = reading[0].metrics()
+            history.read.append(epoch + 1)
             history.top1.append(metrics["top1"])
             history.mean_per_class.append(metrics["mean_per_class"])
-            values = getattr(history, job.data.headline)
+            values = getattr(history, job.metric)
             if history.best < 0 or values[-1] > values[history.best]:
-                history.best = epoch
+                history.best = len(values) - 1
                 if job.select == "test":
                     kept = reading
                 else:
@@ -163,22 +172,28 @@ def _train(
     return history, best, kept
 
 
+def _is_read(epoch: int, job: Job) -> bool:
+    """Whether the watched split is read after this epoch: at every so many, and after the last."""
+    last = epoch + 1 == job.recipe.epochs
+    return len(job.watched) > 0 and (last or (epoch + 1) % job.watch_every == 0)
+
+
 def _say(tuning: Tuning, text: str) -> None:
     if tuning.ctx.progress is not None and is_main_process():
         tuning.ctx.progress.message(f"layer {tuning.layer}, {text}")
 
 
 def _state_of(history: History, job: Job) -> str:
-    """The last epoch in one line: loss, and the watched headline beside its best."""
+    """The last epoch in one line: loss, and the watched accuracy beside its best."""
     text = (
         f"epoch {len(history.train_loss)} of {job.recipe.epochs}: loss {history.train_loss[-1]:.3f}"
     )
-    if history.best < 0:
+    if history.best < 0 or history.read[-1] < len(history.train_loss):
         return text
-    values = getattr(history, job.data.headline)
+    values = getattr(history, job.metric)
     return (
-        f"{text}, {job.select} {job.data.headline} {percent(values[-1])}, best "
-        f"{percent(values[history.best])} in epoch {history.best + 1}"
+        f"{text}, {job.select} {job.metric} {percent(values[-1])}, best "
+        f"{percent(values[history.best])} in epoch {history.read[history.best]}"
     )
 
 
@@ -208,10 +223,11 @@ def _scores(
     curve: dict[str, Any] = {"train_loss": history.train_loss}
     if len(job.watched):
         curve |= {f"{split}/{name}": values for name, values in watched.items()}
+        curve[f"{split}/epoch"] = history.read
     if job.select == "test":
         metrics |= {name: values[-1] for name, values in watched.items()}
     if job.select == "val":
-        metrics[f"val/{job.data.headline}"] = watched[job.data.headline][history.best]
+        metrics[f"val/{job.metric}"] = watched[job.metric][history.best]
     skipped = {"skipped_images": {"test": {"count": len(bad), "first": bad[:20]}}} if bad else {}
     return LayerScores(
         layer=tuning.layer,
@@ -220,7 +236,7 @@ def _scores(
         items={"index": rows, "target": graded.targets, "correct": graded.correct},
         seconds=tuning.seconds,
         notes={
-            "epoch": history.best + 1 if len(job.watched) else job.recipe.epochs,
+            "epoch": history.read[history.best] if history.read else job.recipe.epochs,
             "epoch_chosen_on": {"val": "validation", "test": "test", "last": "nothing: last"}[
                 job.select
             ],
@@ -240,7 +256,7 @@ def _facts(encoder: Encoder, layer: int, job: Job) -> dict[str, Any]:
         if name not in ("mixing", "augmentation", "preprocess")
     }
     return {
-        "task": "finetune/1",
+        "task": "finetune/2",
         "encoder": feature_identity(
             encoder,
             job.data.train,
@@ -254,6 +270,8 @@ def _facts(encoder: Encoder, layer: int, job: Job) -> dict[str, Any]:
         "mixing": vars(recipe.mixing),
         "augmentation": dict(recipe.augmentation.describe()),
         "select": job.select,
+        "metric": job.metric,
+        "watch_every": job.watch_every,
         "images": [
             hashlib.sha256(part.tobytes()).hexdigest() for part in (job.fit, job.watched, job.test)
         ],
