@@ -1,5 +1,6 @@
 """The report in a real browser: it opens from disk, works by mouse and by keyboard, and stays silent."""
 
+import re
 from collections.abc import Iterator
 from importlib import resources
 from typing import Any
@@ -76,6 +77,7 @@ def browser(started: Browser, address: str) -> Iterator[Browser]:
     yield started
     assert started.complaints() == []
     assert started.requests() == [address]
+    assert "[object" not in started.run("document.body.innerText")
     assert started.run("window.owned") is None
 
 
@@ -145,6 +147,7 @@ def test_filters_take_rows_and_curves_away_and_bring_them_back(browser: Browser)
     assert shown() == (4, 4)
     assert browser.run("document.querySelector('#filters [data-value=knn]').ariaPressed") == "false"
     click(browser, "#filters [data-value=knn]")
+    click(browser, "#filters summary")
     browser.run("document.querySelector('#search').focus()")
     browser.call("Input.insertText", text="DAVIS sd_moco")
     assert shown() == (1, 1)
@@ -182,7 +185,7 @@ def test_the_best_view_says_selected_on_test_and_shows_the_last_layer(browser: B
         "[...document.querySelectorAll('#board .cell .sub')].map(e => e.textContent)"
     )
     assert texts
-    assert all("last" in text and "layer" in text for text in texts)
+    assert all(re.fullmatch(r"at \d+, last [\d.]+", text) for text in texts)
 
 
 def test_layers_chosen_on_validation_are_shown_where_there_is_one(browser: Browser) -> None:
@@ -191,17 +194,28 @@ def test_layers_chosen_on_validation_are_shown_where_there_is_one(browser: Brows
     with_value = [text for text, count in rows if count]
     assert len(with_value) == 1
     assert "linear" in with_value[0]
-    assert "layer 1" in with_value[0]
+    assert "at 1, last" in with_value[0]
 
 
-def test_only_what_is_first_beyond_doubt_is_bold(browser: Browser) -> None:
-    bold = browser.run("[...document.querySelectorAll('#board .first')].map(e => e.textContent)")
-    ranks = browser.run(
-        "[...document.querySelectorAll('#board .cell')]"
-        ".filter(c => /rank 1 of/.test(c.textContent)).map(c => c.querySelector('.v').textContent)"
+def test_only_what_is_first_beyond_doubt_is_bold_and_ties_are_ties(browser: Browser) -> None:
+    rows = browser.run(
+        f"{BOARD}.map(r => [r.querySelector('.lead')?.textContent ?? '', r.querySelectorAll('.first').length,"
+        "[...r.querySelectorAll('.cell')].map(c => c.ariaLabel).join()])"
     )
-    assert bold
-    assert sorted(bold) == sorted(ranks)
+    assert {lead.split(":")[0] for lead, _, _ in rows} == {"leads", "tie"}
+    for lead, bold, spoken in rows:
+        text, _, names = lead.partition(": ")
+        assert bold == spoken.count("certainly best") == (text == "leads")
+        assert spoken.count("tied for best") == (len(names.split(", ")) if text == "tie" else 0)
+    assert "rank" not in browser.run("document.querySelector('#board').innerText")
+
+
+def test_the_verdict_is_there_before_any_script_and_first_on_the_page(browser: Browser) -> None:
+    place = "document.querySelector('{}').getBoundingClientRect().top"
+    tops = [browser.run(place.format(one)) for one in ("#verdict .line", "#board", "#curves .plot")]
+    assert tops == sorted(tops)
+    assert tops[1] < 900
+    assert browser.run("document.querySelector('#verdict .line').textContent").endswith(".")
 
 
 def test_the_keyboard_sorts_opens_and_closes(browser: Browser) -> None:
@@ -230,12 +244,12 @@ def test_arrow_keys_read_a_curve(browser: Browser) -> None:
     browser.run("document.querySelector('#curves .plot').focus()")
     read = "document.querySelector('#curves .readout').textContent"
     browser.press("ArrowRight")
-    assert "layer 1:" in browser.run(read)
+    assert "layer 1," in browser.run(read)
     browser.press("ArrowRight")
-    assert "layer 2:" in browser.run(read)
-    assert "layer 2:" in browser.run("document.querySelector('#status').textContent")
+    assert "layer 2," in browser.run(read)
+    assert "layer 2," in browser.run("document.querySelector('#status').textContent")
     browser.press("Escape")
-    assert "layer 2:" not in browser.run(read)
+    assert "layer 2," not in browser.run(read)
 
 
 def centre(browser: Browser, element: str) -> tuple[float, float]:
@@ -248,9 +262,9 @@ def centre(browser: Browser, element: str) -> tuple[float, float]:
 
 def test_the_pointer_reads_a_curve(browser: Browser) -> None:
     browser.move(*centre(browser, "document.querySelector('#curves .plot')"))
-    assert "layer 2:" in browser.run("document.querySelector('#curves .readout').textContent")
+    assert "layer 2," in browser.run("document.querySelector('#curves .readout').textContent")
     browser.move(0, 0)
-    assert "layer 2:" not in browser.run("document.querySelector('#curves .readout').textContent")
+    assert "layer 2," not in browser.run("document.querySelector('#curves .readout').textContent")
 
 
 def test_the_pointer_reads_the_cell_of_a_matrix_between_its_labels(browser: Browser) -> None:
@@ -266,6 +280,43 @@ def test_the_pointer_reads_the_cell_of_a_matrix_between_its_labels(browser: Brow
     )
     # Layer 1 at the bottom, as in the paper.
     assert y < centre(browser, f"{labels}.find(t => t.textContent === '1')")[1]
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_titles_and_legends_of_curves_are_whole(browser: Browser, width: int) -> None:
+    browser.resize(width, 900, phone=width < 500)
+    try:
+        cards = browser.run(
+            "[...document.querySelectorAll('#curves .panel')].map(c => ({"
+            "title: c.querySelector('h3').offsetWidth, room: c.querySelector('.plot').clientWidth,"
+            "names: [...c.querySelectorAll('.readout .name')]"
+            ".map(n => [n.textContent, n.scrollWidth - n.clientWidth]) }))"
+        )
+    finally:
+        browser.resize(1280, 900)
+    labels = browser.run(
+        "[...document.querySelectorAll('#filters .chip .swatch + span')].map(e => e.textContent)"
+    )
+    assert len(cards) == 5
+    for card in cards:
+        assert card["title"] == card["room"]  # a line of its own
+        names = [name for name, _ in card["names"]]
+        assert len(set(names)) == len(names) >= 2
+        assert set(names) <= set(labels)
+        assert all(hidden <= 0 for _, hidden in card["names"])
+
+
+def test_bands_that_overlap_differ_in_colour_and_in_hatching(browser: Browser) -> None:
+    looks = browser.run(
+        "[...document.querySelectorAll('#curves .panel')].map(c => "
+        "[...c.querySelectorAll('.hatch')].map(b => {"
+        "const p = document.querySelector(b.getAttribute('fill').slice(4, -1));"
+        "return [p.getAttribute('patternTransform'), getComputedStyle(p.firstChild).stroke]; }))"
+    )
+    assert any(len(bands) > 1 for bands in looks)
+    for bands in looks:
+        for part in zip(*bands, strict=True):
+            assert len(set(part)) == len(bands)
 
 
 def test_another_metric_is_drawn_and_kept(browser: Browser) -> None:
@@ -312,7 +363,7 @@ def test_without_a_clipboard_the_text_is_shown(browser: Browser) -> None:
         "navigator.clipboard.writeText = async () => { throw new Error('no'); },"
         "document.execCommand = () => false, 1"
     )
-    click(browser, "#leaderboard .end button")
+    click(browser, "#leaderboard .below button:nth-child(2)")
     shown = "document.querySelector('#details pre')?.textContent ?? ''"
     browser.run("new Promise(done => setTimeout(done, 50))")
     assert "encoder,benchmark" in browser.run(shown)
@@ -341,7 +392,17 @@ def contrast(browser: Browser, selector: str) -> float:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_texts_are_readable_in_both_themes(browser: Browser, scheme: str) -> None:
     browser.prefer(scheme)
-    for selector in ("h1", ".lede", "#board .v", "#board .ci", "nav a", ".chip", ".note", "#theme"):
+    for selector in (
+        "h1",
+        ".line",
+        "#board .v",
+        "#board .ci",
+        "#board .lead",
+        "nav a",
+        ".chip",
+        ".note",
+        "#theme",
+    ):
         assert contrast(browser, selector) >= 4.5, selector
     page_colour = "getComputedStyle(document.body).backgroundColor"
     system = browser.run(page_colour)
@@ -350,8 +411,38 @@ def test_texts_are_readable_in_both_themes(browser: Browser, scheme: str) -> Non
     ):
         click(browser, "#theme")
     assert browser.run(page_colour) != system
-    for selector in ("h1", ".lede", "#board .ci"):
+    for selector in ("h1", ".line", "#board .ci"):
         assert contrast(browser, selector) >= 4.5, selector
+
+
+BROKEN = """(() => {
+  const root = document.querySelector('dialog[open]') || document.body;
+  const walker = document.createTreeWalker(root, NodeFilter.SHOW_TEXT);
+  const broken = [];
+  for (let node = walker.nextNode(); node; node = walker.nextNode()) {
+    if (!node.parentElement.checkVisibility() || node.parentElement.closest('script, style')) continue;
+    for (const word of node.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+      const range = document.createRange();
+      range.setStart(node, word.index);
+      range.setEnd(node, word.index + word[0].length);
+      if (new Set([...range.getClientRects()].map((r) => r.top)).size > 1) broken.push(word[0]);
+    }
+  }
+  return broken;
+})()"""
+"""Words of which a part stands on another line."""
+
+
+@pytest.mark.parametrize("width", [1400, 390, 360])
+def test_no_word_is_broken_inside(browser: Browser, width: int) -> None:
+    browser.resize(width, 800, phone=width < 500)
+    try:
+        assert browser.run("document.querySelectorAll('#board tr').length") > 4
+        assert browser.run(BROKEN) == []
+        click(browser, "#board .cell")
+        assert browser.run(BROKEN) == []
+    finally:
+        browser.resize(1280, 900)
 
 
 def test_nothing_scrolls_sideways_on_a_phone(browser: Browser) -> None:

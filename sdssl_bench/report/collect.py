@@ -20,6 +20,7 @@ from sdssl_bench.leaderboard import column_labels, row_labels, tidy
 from sdssl_bench.report.cost import cost
 from sdssl_bench.report.curves import CONFIDENCE, curve_of
 from sdssl_bench.report.representations import maps, matrices
+from sdssl_bench.report.verdict import verdict
 from sdssl_bench.results import Record, Stored, best_layer, canonical_json
 from sdssl_bench.standings import standings
 
@@ -54,8 +55,8 @@ def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data
             that say so.
 
     Returns:
-        JSON values only: about, encoders, benchmarks, results, pool, matrices, maps. A result belongs to
-        one record; its "metrics" are arrays over its "layers", with null where a layer has none.
+        JSON values only: about, verdict, encoders, benchmarks, results, pool, matrices, maps. A result
+        belongs to one record; its "metrics" are arrays over its "layers", with null where a layer has none.
 
     Raises:
         DataError: without any record that may be shown, if two records are the same, if a number is
@@ -93,7 +94,7 @@ def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data
         }
         for path, record in kept
     ]
-    return {
+    data = {
         "about": _about(kept, num_limited=len(found) - len(kept)),
         "encoders": encoders,
         "benchmarks": benchmarks,
@@ -102,6 +103,7 @@ def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data
         "maps": maps(kept, places),
         "pool": pool.values,
     }
+    return {**data, "verdict": verdict(data)}
 
 
 def _labels(records: Sequence[Stored]) -> dict[str, tuple[str, str]]:
@@ -162,6 +164,7 @@ def _benchmarks(records: Sequence[Stored], labels: Mapping[str, tuple[str, str]]
                 "task": record["task"],
                 "dataset": record["dataset"]["name"],
                 "variant": record["dataset"]["variant"],
+                "limited": record["limited"],
                 "protocol": f"{protocol['id']}@{protocol['version']}",
                 "headline": record["headline"],
                 "ranked": record.get("ranked", True),

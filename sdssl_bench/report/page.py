@@ -8,21 +8,28 @@ the page makes text nodes. A content security policy allows the one script and t
 import base64
 import hashlib
 import json
+import re
 from copy import deepcopy
 from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.report.collect import Data
+from sdssl_bench.report.verdict import counted
 from sdssl_bench.rounding import percent
 from sdssl_bench.tables import size
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 LIMIT = 5_000_000
 """Bytes of the page at most."""
 SCRIPTS = (
     "base", "filters", "leaderboard", "curves", "details", "analysis", "cost", "pictures", "main",
 )  # fmt: skip
+SEPARATED = re.compile(r"(?:(?<=[_/:=])|(?<=\w-))(?=\w)|(?<=[.,])(?=[^\W\d])")
+"""Where a name may be broken: base.js has the same."""
 TITLE = "Layer by layer: evaluation of vision encoders"
 
 
@@ -99,12 +106,12 @@ def _render(data: Data, title: str) -> bytes:
 
     style = _text("report.css")
     script = '"use strict";\n(() => {\n' + "".join(_text(f"{n}.js") for n in SCRIPTS) + "})();\n"
-    template = Environment(autoescape=True, undefined=StrictUndefined).from_string(
-        _text("report.html.j2")
-    )
-    page = template.render(
+    environment = Environment(autoescape=True, undefined=StrictUndefined)
+    environment.filters["soft"] = soft
+    page = environment.from_string(_text("report.html.j2")).render(
         title=title,
         about=data["about"],
+        verdict=data["verdict"],
         counts=_counts(data),
         plain=_plain_rows(data),
         style=Markup(style),
@@ -128,6 +135,24 @@ def embedded_json(value: Any) -> str:
     return text
 
 
+def soft(text: str) -> "Markup":
+    """Text in which a name too long for a line is broken after a separator, never inside a word.
+
+    >>> print(soft("a_b <b> 0.5"))
+    <span class="name">a_<wbr>b</span> &lt;b&gt; 0.5
+    """
+    from markupsafe import Markup, escape
+
+    words = []
+    for word in text.split(" "):
+        parts = SEPARATED.split(word)
+        whole = Markup("<wbr>").join(parts)
+        words.append(
+            Markup('<span class="name">{}</span>').format(whole) if parts[1:] else escape(word)
+        )
+    return Markup(" ").join(words)
+
+
 def _text(name: str) -> str:
     return (files("sdssl_bench.report") / "templates" / name).read_text(encoding="utf-8")
 
@@ -138,19 +163,16 @@ def _digest(text: str) -> str:
 
 
 def _counts(data: Data) -> str:
-    def some(n: int, noun: str) -> str:
-        return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
     parts = [
-        some(len(data["encoders"]), "encoder"),
-        some(len(data["benchmarks"]), "benchmark"),
-        some(len(data["results"]), "result"),
+        counted(len(data["encoders"]), "encoder"),
+        counted(len(data["benchmarks"]), "benchmark"),
+        counted(len(data["results"]), "result"),
     ]
     text = ", ".join(parts)
     if data["about"]["limited"]:
-        text += f"; {some(data['about']['limited'], 'record')} made under --limit stay out"
+        text += f"; {counted(data['about']['limited'], 'record')} made under --limit stay out"
     if data["about"]["trials"]:
-        text += f"; {some(data['about']['trials'], 'trial')} made under --limit, labelled so"
+        text += f"; {counted(data['about']['trials'], 'trial')} made under --limit, labelled so"
     return text + "."
 
 

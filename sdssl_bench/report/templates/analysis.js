@@ -15,16 +15,17 @@ function buildDescriptions() {
     for (const b of [...new Set(results.map((r) => r.benchmark))].filter((i) => data.benchmarks[i].task !== "cka")) {
       const info = data.benchmarks[b];
       const of = results.filter((r) => r.benchmark === b);
-      body.append(h("p", { class: "group" }, info.label, h("span", { class: "note" }, ` ${info.protocol}${info.differs ? ", " + info.differs : ""}`)), h("div", { class: "panels" },
+      body.append(h("p", { class: "group" }, soft(info.label), h("span", { class: "note" }, ` ${info.protocol}${info.differs ? ", " + info.differs : ""}`)), h("div", { class: "panels" },
         ...info.metrics.map((metric) => curvePanel(b, of, [metric], { metric, title: metric.replaceAll("_", " "), sub: GLOSSES[metric] || "" }))));
     }
     if (!results.length) body.append(h("p", { class: "note" }, "Nothing fits the filters above."));
   });
 }
 function heatMap(matrix, low) {
-  const [left, top, side] = [24, 6, 20];
+  const [left, top, width] = [24, 6, 360];
   const [rows, columns] = [matrix.rows, matrix.columns];
-  const [width, height] = [left + side * columns.length + 4, top + side * rows.length + 30];
+  const side = Math.min((width - left - 4) / columns.length, 60);
+  const height = top + side * rows.length + 30;
   const readout = h("p", { class: "readout" }, "\u00a0");
   const name = data.encoders[matrix.encoder].label;
   const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "heat", tabindex: 0, role: "group", "aria-label": `CKA of ${name} ${matrix.against ? "with " + matrix.against : "with itself"}. Arrow keys read the cells.` });
@@ -34,9 +35,9 @@ function heatMap(matrix, low) {
     const [x, y] = spot(i, j);
     svg.append(s("rect", { x, y, width: side, height: side, fill: value === null ? "none" : viridis((value - low) / (1 - low)) }));
   }));
-  rows.forEach((row, i) => svg.append(s("text", { x: left - 5, y: spot(i, 0)[1] + 14, "text-anchor": "end" }, row)));
+  rows.forEach((row, i) => svg.append(s("text", { x: left - 5, y: spot(i, 0)[1] + side / 2 + 4, "text-anchor": "end" }, row)));
   columns.forEach((column, j) => svg.append(s("text", { x: spot(0, j)[0] + side / 2, y: top + side * rows.length + 13, "text-anchor": "middle" }, column)));
-  svg.append(s("text", { x: width - 4, y: height - 4, "text-anchor": "end" }, matrix.against ? "layer of the other" : "layer"));
+  svg.append(s("text", { x: left + side * columns.length, y: height - 4, "text-anchor": "end" }, matrix.against ? "layer of the other" : "layer"));
   const here = s("rect", { width: side, height: side, class: "here", visibility: "hidden" });
   svg.append(here);
   let at = null;
@@ -68,18 +69,18 @@ function heatMap(matrix, low) {
   });
   const csv = copyButton("CSV", () => csvText([["layer", ...columns], ...rows.map((row, i) => [row, ...matrix.values[i]])]));
   csv.setAttribute("aria-label", `Copy CKA of ${name} as CSV`);
-  return h("article", { class: "panel" }, h("header", {}, h("div", {}, h("h3", {}, name, matrix.against ? ` × ${matrix.against}` : ""),
-    h("span", { class: "sub" }, `${matrix.dataset} · ${matrix.n.toLocaleString("en")} images · ${matrix.estimator || ""}`)), csv), svg, readout);
+  return h("article", { class: "panel" }, h("h3", {}, soft(matrix.against ? `${name} × ${matrix.against}` : name)),
+    h("p", { class: "sub" }, [matrix.dataset, `${matrix.n.toLocaleString("en")} images`, matrix.estimator].filter(Boolean).join(" · ")), svg, readout, h("footer", {}, csv));
 }
 function buildMatrices() {
   if (!data.matrices.length) return;
-  const body = section("cka", "CKA between layers", "Linear CKA, one colour scale for all matrices. Rows are the layers of the encoder named first, layer 1 at the bottom.");
   const smallest = Math.min(...data.matrices.flatMap((m) => m.values.flat()).filter((v) => v !== null));
   const floor = Math.min(Math.floor(smallest * 20) / 20, 0.95);
   let low = Math.max(0, floor);
   const panels = h("div", { class: "panels" });
   const legend = h("span", { class: "note" });
-  body.append(h("div", { class: "tools" }, choice("Colour scale", [[low, `${low.toFixed(2)} to 1`], ...(low > 0 ? [[0, "0 to 1"]] : [])], () => low, (v) => { low = v; }, "cka"), legend), panels);
+  section("cka", "CKA between layers", "Linear CKA, one colour scale for all matrices. Rows are the layers of the encoder named first, layer 1 at the bottom.",
+    choice("Colour scale", [[low, `${low.toFixed(2)} to 1`], ...(low > 0 ? [[0, "0 to 1"]] : [])], () => low, (v) => { low = v; }, "cka"), legend).append(panels);
   drawers.set("cka", () => {
     const shown = data.matrices.filter((m) => state.encoders.has(m.encoder) && data.results.some((r) => r.key === m.key && matches(r) && shownBenchmark(data.benchmarks[r.benchmark])));
     legend.replaceChildren(`${low.toFixed(2)} `, s("svg", { width: 140, height: 12, "aria-hidden": "true" }, ...Array.from({ length: 70 }, (_, i) => s("rect", { x: 2 * i, width: 2, height: 12, fill: viridis(i / 69) }))), " 1");
@@ -124,9 +125,9 @@ function buildMaps() {
           if (off.has(i)) off.delete(i); else off.add(i);
           e.currentTarget.setAttribute("aria-pressed", String(!off.has(i)));
           for (const path of panels.querySelectorAll(`[data-class="${i}"]`)) path.classList.toggle("off", off.has(i));
-        } }, dot, name);
+        } }, dot, h("span", {}, soft(name)));
       }));
-      body.append(h("p", { class: "group" }, `${data.encoders[map.encoder].label} · ${map.dataset}`, map.perplexity === null ? "" : ` · perplexity ${map.perplexity}`), classes, panels);
+      body.append(h("p", { class: "group" }, soft(`${data.encoders[map.encoder].label} · ${map.dataset}`), map.perplexity === null ? "" : ` · perplexity ${map.perplexity}`), classes, panels);
     }
   });
 }

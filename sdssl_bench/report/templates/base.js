@@ -11,7 +11,7 @@ function fill(node, attributes, children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  for (const child of children.flat()) {
+  for (const child of children.flat(Infinity)) {
     if (child === null || child === undefined) continue;
     node.append(child instanceof Node ? child : document.createTextNode(String(child)));
   }
@@ -19,6 +19,8 @@ function fill(node, attributes, children) {
 }
 const h = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
 const s = (tag, attributes, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
+// A name that may be broken after a separator, and nowhere inside a word.
+const soft = (text) => String(text).split(/(?:(?<=[_/:=])|(?<=\w-))(?=\w)|(?<=[.,])(?=[^\W\d])/).flatMap((part, i) => (i ? [h("wbr"), part] : [part]));
 const byId = (id) => document.getElementById(id);
 
 // What the reader chose; sections read it when they are drawn.
@@ -28,7 +30,6 @@ const state = {
   variants: new Set(data.benchmarks.map((b) => b.variant)),
   text: "",
   view: "last",
-  layout: "matrix",
   swapped: null,
   relative: false,
   bands: true,
@@ -70,7 +71,6 @@ function plain(value) {
 }
 const minus = (text) => String(text).replace(/^-/, "\u2212");
 const numberText = (value, ranked) => minus(ranked ? percent(value) : plain(value));
-const count = (n, one, many) => `${n.toLocaleString("en")} ${n === 1 ? one : many || one + "s"}`;
 function seconds(value) {
   if (value < 90) return `${value.toFixed(value < 10 ? 2 : 1)}\u00a0s`;
   if (value < 5400) return `${(value / 60).toFixed(1)}\u00a0min`;
@@ -98,14 +98,17 @@ function chosen(result) {
   return layer === null ? null : at(result, headline, layer);
 }
 const VIEWS = {
-  last: { name: "Last layer", caption: "Last layer (layer L)." },
+  last: {
+    name: "Last layer",
+    caption: "Last layer; below it the best layer, selected on test." + (data.results.some((r) => r.standing) ? " Bold is certainly best, a tie is a difference that chance can make: paired tests of the last layers of all encoders of this report, whatever is filtered." : ""),
+  },
   best: {
-    name: "Best layer",
-    caption: "Best layer, selected on test: the layer was picked by the numbers shown, so they are too high by the picking. The last layer stands beside it.",
+    name: "Best layer (selected on test)",
+    caption: "Best layer, selected on test: the layer was picked by the numbers shown, so they are too high by the picking. The last layer stands below it.",
   },
   val: {
-    name: "Layer chosen on validation",
-    caption: "The layer with the best score on the held-out part of the training set, where the protocol has one; its test score is shown, the last layer beside it.",
+    name: "Chosen on validation",
+    caption: "The layer with the best score on the held-out part of the training set, where the protocol has one: its score on test, the last layer below it.",
   },
 };
 
@@ -171,11 +174,11 @@ function choice(label, options, get, set, ...sections) {
   }
   return group;
 }
-function section(id, title, note) {
+// A section of the page; `tools` stand beside its title. Returns what it is drawn into.
+function section(id, title, note, ...tools) {
   const body = h("div");
-  const heading = h("h2", { id: `${id}-title` }, title);
-  const node = h("section", { id, "aria-labelledby": `${id}-title` }, heading, note ? h("p", { class: "note" }, note) : null, body);
-  byId("main").append(node);
+  byId("main").append(h("section", { id, "aria-labelledby": `${id}-title` },
+    h("div", { class: "tools" }, h("h2", { id: `${id}-title` }, title), ...tools), note ? h("p", { class: "note" }, note) : null, body));
   byId("nav").append(h("a", { href: `#${id}` }, title));
   return body;
 }

@@ -38,7 +38,7 @@ function buildCost() {
         });
         const text = kindsOf(r.cost).map((spent, i) => [spent, KINDS[i][0]]).filter(([spent]) => spent / most > 0).map(([spent, name]) => `${name} ${seconds(spent)}`).join(", ");
         bar.setAttribute("title", text);
-        return h("tr", {}, h("th", { scope: "row" }, swatch(r.encoder), COST[0][2](r)), h("td", { class: "text" }, COST[1][2](r)), h("td", {}, r.layers.length),
+        return h("tr", {}, h("th", { scope: "row" }, swatch(r.encoder), soft(COST[0][2](r))), h("td", { class: "text" }, soft(COST[1][2](r))), h("td", {}, r.layers.length),
           h("td", {}, seconds(r.cost.total)), h("td", {}, r.cost.rate === null ? hole() : Number(r.cost.rate.toPrecision(3)).toLocaleString("en")),
           h("td", { class: "text" }, r.cost.processes > 1 ? `${r.cost.device} × ${r.cost.processes}` : r.cost.device), h("td", { class: "text" }, bar, h("span", { class: "visually-hidden" }, text)));
       })));

@@ -1,5 +1,5 @@
 // Layer curves with bands: small multiples, one per benchmark, all chosen encoders in each.
-const PLOT = { width: 340, height: 210, left: 38, right: 10, top: 10, bottom: 30 };
+const PLOT = { width: 360, height: 216, left: 34, right: 8, top: 10, bottom: 30 };
 function niceTicks(low, high, most) {
   const raw = (high - low) / most || 1;
   const base = 10 ** Math.floor(Math.log10(raw));
@@ -7,6 +7,12 @@ function niceTicks(low, high, most) {
   const ticks = [];
   for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-6; i += 1) ticks.push(i * step);
   return ticks;
+}
+// Bands that overlap are told apart by the slant of their hatching, as lines are by marker and dash.
+function buildHatching() {
+  const patterns = data.encoders.map((_, i) => s("pattern", { id: `hatch${i}`, class: colour(i), width: 5, height: 5, patternUnits: "userSpaceOnUse", patternTransform: `rotate(${[45, 135, 0, 90, 22.5, 112.5, 67.5, 157.5][i % 8]})` },
+    s("line", { x1: 0, x2: 5, y1: 2.5, y2: 2.5, class: "line" })));
+  document.body.append(s("svg", { width: 0, height: 0, class: "hatching", "aria-hidden": "true" }, s("defs", {}, patterns)));
 }
 // series: [{encoder, depth, best, points: [{layer, value, low, high}]}]; a gap between layers stays a gap.
 function linePlot(series, { ranked, readout, label }) {
@@ -21,55 +27,73 @@ function linePlot(series, { ranked, readout, label }) {
   const depth = Math.max(...series.map((one) => one.depth));
   const place = (one, layer) => (state.relative ? layer / one.depth : layer);
   const [first, last] = state.relative ? [0, 1] : [1, Math.max(depth, 2)];
-  const x = (v) => left + (width - left - right) * (v - first) / (last - first);
+  const x = (v) => left + 6 + (width - left - right - 12) * (v - first) / (last - first);
   const y = (v) => height - bottom - (height - top - bottom) * (v * scale - low) / (high - low);
-  const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: "plot", tabindex: 0, role: "group", "aria-roledescription": "layer curves", "aria-label": `${label}. Left and right arrow keys read the layers.` });
+  const svg = s("svg", { viewBox: `0 0 ${width} ${height}`, class: series.length > 4 ? "plot many" : "plot", tabindex: 0, role: "group", "aria-roledescription": "layer curves", "aria-label": `${label}. Left and right arrow keys read the layers.` });
   for (const tick of niceTicks(low, high, 5)) {
     svg.append(s("line", { x1: left, x2: width - right, y1: y(tick / scale), y2: y(tick / scale), class: "grid" }),
-      s("text", { x: left - 5, y: y(tick / scale) + 3.5, "text-anchor": "end" }, minus(Number(tick.toPrecision(6)))));
+      s("text", { x: left - 6, y: y(tick / scale) + 3.5, "text-anchor": "end" }, minus(Number(tick.toPrecision(6)))));
   }
-  const marks = state.relative ? [0, 0.25, 0.5, 0.75, 1] : niceTicks(1, depth, 11).filter((v) => Number.isInteger(v));
+  const marks = state.relative ? [0, 0.25, 0.5, 0.75, 1] : niceTicks(1, depth, 12).filter((v) => Number.isInteger(v));
   for (const tick of marks) svg.append(s("text", { x: x(tick), y: height - bottom + 14, "text-anchor": "middle" }, tick));
   svg.append(s("line", { x1: left, x2: width - right, y1: height - bottom, y2: height - bottom, class: "axis" }),
-    s("text", { x: width - right, y: height - 4, "text-anchor": "end" }, state.relative ? "layer / depth" : "layer"));
-  const xy = (one, layer, v) => `${x(place(one, layer)).toFixed(1)},${y(v).toFixed(1)}`;
-  for (const one of series) {
+    s("text", { x: width - right, y: height - 3, "text-anchor": "end" }, state.relative ? "layer / depth" : "layer"));
+  const xy = (one, p, end) => `${x(place(one, p.layer)).toFixed(1)},${y(p[end]).toFixed(1)}`;
+  const path = (one, points, end, attributes) => s("path", { d: "M" + points.map((p) => xy(one, p, end)).join("L"), ...attributes });
+  const bands = series.map((one) => s("g", { class: colour(one.encoder) }));
+  const lines = series.map((one) => s("g", { class: colour(one.encoder) }));
+  svg.append(...bands, ...lines); // no band lies over a line
+  series.forEach((one, i) => {
     const runs = [];
     for (const p of one.points) {
       const run = runs.at(-1);
       if (run && run.at(-1).layer === p.layer - 1) run.push(p);
       else runs.push([p]);
     }
-    const group = s("g", { class: colour(one.encoder) });
     for (const run of runs) {
       const banded = run.filter((p) => p.low !== null);
       if (state.bands && banded.length > 1) {
-        group.append(s("path", { class: "band", d: "M" + [...banded.map((p) => xy(one, p.layer, p.high)), ...banded.reverse().map((p) => xy(one, p.layer, p.low))].join("L") + "z" }));
+        const d = "M" + [...banded.map((p) => xy(one, p, "high")), ...banded.toReversed().map((p) => xy(one, p, "low"))].join("L") + "z";
+        bands[i].append(s("path", { class: "band", d }), s("path", { class: "hatch", fill: `url(#hatch${one.encoder})`, d }),
+          ...["low", "high"].map((end) => path(one, banded, end, { class: "edge", "stroke-dasharray": dash(one.encoder) })));
       }
-      group.append(s("path", { class: "line", "stroke-dasharray": dash(one.encoder), d: "M" + run.map((p) => xy(one, p.layer, p.value)).join("L") }));
+      lines[i].append(path(one, run, "value", { class: "line", "stroke-dasharray": dash(one.encoder) }));
     }
     for (const p of one.points) {
-      group.append(mark(markOf(one.encoder), Number(x(place(one, p.layer)).toFixed(1)), Number(y(p.value).toFixed(1)), 2.3));
-      if (p.layer === one.best) group.append(s("circle", { cx: x(place(one, p.layer)), cy: y(p.value), r: 5.5, class: "best" }));
+      const [cx, cy] = xy(one, p, "value").split(",").map(Number);
+      lines[i].append(mark(markOf(one.encoder), cx, cy, 2.3));
+      if (p.layer === one.best) lines[i].append(s("circle", { cx, cy, r: 5.5, class: "best" }));
     }
-    svg.append(group);
-  }
+  });
   const rule = s("line", { y1: top, y2: height - bottom, class: "rule", visibility: "hidden" });
   svg.append(rule);
   const stops = [...new Set(series.flatMap((one) => one.points.map((p) => place(one, p.layer))))].sort((a, b) => a - b);
+  // The legend: one row per encoder, highest first; its numbers are those of the layer pointed at.
+  const atRest = (one) => one.points.find((p) => p.layer === one.best) || one.points.at(-1);
+  const rows = series.map((one, i) => {
+    const num = h("span", { class: "num" });
+    const single = (on) => [bands, lines].forEach((groups) => groups.forEach((g, j) => {
+      g.classList.toggle("off", on && j !== i);
+      g.classList.toggle("on", on && j === i);
+    }));
+    return { one, num, node: h("li", { onpointerenter: () => single(true), onpointerleave: () => single(false) }, swatch(one.encoder), h("span", { class: "name" }, soft(data.encoders[one.encoder].label)), num) };
+  }).sort((a, b) => atRest(b.one).value - atRest(a.one).value);
+  const title = h("li", { class: "sub" });
   let current = -1;
   const show = (i) => {
     current = i;
     rule.setAttribute("visibility", i < 0 ? "hidden" : "visible");
-    if (i < 0) return readout.replaceChildren(...legendLines(series));
-    const stop = stops[i];
-    rule.setAttribute("x1", x(stop));
-    rule.setAttribute("x2", x(stop));
-    const lines = series.map((one) => [one, one.points.find((p) => place(one, p.layer) === stop)]).filter(([, p]) => p)
-      .sort((a, b) => b[1].value - a[1].value);
-    readout.replaceChildren(...lines.map(([one, p]) => h("li", {}, swatch(one.encoder), h("span", { class: "name" }, data.encoders[one.encoder].label),
-      h("span", { class: "num" }, `layer ${p.layer}: ${numberText(p.value, ranked)}`, p.low === null ? null : h("span", { class: "ci" }, ` ${numberText(p.low, ranked)}–${numberText(p.high, ranked)}`)))));
+    rule.setAttribute("x1", i < 0 ? 0 : x(stops[i]));
+    rule.setAttribute("x2", i < 0 ? 0 : x(stops[i]));
+    const layer = state.relative ? "layer / depth" : "layer";
+    title.textContent = i >= 0 ? `${layer} ${plain(stops[i])}, 95% interval` : series.some((one) => one.best !== null) ? "best layer, selected on test" : "last layer scored";
+    for (const { one, num } of rows) {
+      const p = i < 0 ? atRest(one) : one.points.find((q) => place(one, q.layer) === stops[i]);
+      const after = !p ? "" : i < 0 ? ` at ${p.layer}` : p.low === null ? "" : ` ${numberText(p.low, ranked)}–${numberText(p.high, ranked)}`;
+      num.replaceChildren(p ? numberText(p.value, ranked) : "–", h("span", { class: "ci" }, after));
+    }
   };
+  readout.replaceChildren(title, ...rows.map((row) => row.node));
   const nearest = (event) => {
     const box = svg.getBoundingClientRect();
     const at = (event.clientX - box.left) / box.width * width;
@@ -88,10 +112,6 @@ function linePlot(series, { ranked, readout, label }) {
   });
   show(-1);
   return svg;
-}
-function legendLines(series) {
-  return series.map((one) => h("li", {}, swatch(one.encoder), h("span", { class: "name" }, data.encoders[one.encoder].label),
-    one.best === null ? null : h("span", { class: "num ci" }, `best ${one.best} of ${one.depth}`)));
 }
 function seriesOf(results, metric, headline) {
   return results.map((r) => ({
@@ -116,9 +136,8 @@ function curvePanel(benchmark, results, metrics, { title, sub, metric = null }) 
   const csv = copyButton("CSV", () => csvText([["encoder", "benchmark", "metric", "layer", "value", "low95", "high95", "n", "record"],
     ...seriesOf(results, current, info.headline).flatMap((one) => one.points.map((p) => [data.encoders[one.encoder].label, info.label, current, p.layer, p.value, p.low, p.high, p.n, one.result.key]))]));
   csv.setAttribute("aria-label", `Copy ${info.label} as CSV`);
-  const panel = h("article", { class: "panel" }, h("header", {}, h("div", {}, h("h3", {}, title), h("span", { class: "sub" }, sub)), h("span", { class: "row" }, pick, csv)), holder, readout);
   draw();
-  return panel;
+  return h("article", { class: "panel" }, h("h3", {}, soft(title)), h("p", { class: "sub" }, soft(sub)), holder, readout, h("footer", {}, pick, csv));
 }
 function unitText(results) {
   const info = data.benchmarks[results[0].benchmark];
@@ -127,11 +146,11 @@ function unitText(results) {
 }
 function buildCurves() {
   if (!data.results.some((r) => data.benchmarks[r.benchmark].ranked)) return;
-  const body = section("curves", "Layer curves", "Bands are 95% intervals over test items, of each encoder by itself: two bands that overlap may still differ in a paired test. A ring marks the best layer, which is selected on test. Point at a curve, or reach it with Tab and use the arrow keys, to read a layer.");
-  const panels = h("div", { class: "panels" });
-  body.append(h("div", { class: "tools" },
+  const body = section("curves", "Layer curves", "Bands are 95% intervals over test items, of each encoder by itself: two bands that overlap may still differ in a paired test. A ring marks the best layer, which is selected on test. Point at a curve, or reach it with Tab and use the arrow keys, to read a layer; point at a name to see its curve alone.",
     choice("Horizontal axis", [[false, "Layer"], [true, "Layer / depth"]], () => state.relative, (v) => { state.relative = v; }, "curves", "analysis"),
-    choice("Bands", [[true, "Bands"], [false, "No bands"]], () => state.bands, (v) => { state.bands = v; }, "curves", "analysis")), panels);
+    choice("Bands", [[true, "Bands"], [false, "No bands"]], () => state.bands, (v) => { state.bands = v; }, "curves", "analysis"));
+  const panels = h("div", { class: "panels" });
+  body.append(panels);
   drawers.set("curves", () => {
     const results = shownResults(true);
     const benchmarks = [...new Set(results.map((r) => r.benchmark))].sort((a, b) => a - b);

@@ -2,7 +2,7 @@
 function openDialog(title, subtitle, ...content) {
   const dialog = byId("details");
   dialog.replaceChildren(
-    h("header", {}, h("div", {}, h("h3", { id: "details-title" }, title), subtitle ? h("span", { class: "note" }, subtitle) : null),
+    h("header", {}, h("div", {}, h("h3", { id: "details-title" }, soft(title)), subtitle ? h("span", { class: "note" }, soft(subtitle)) : null),
       h("button", { type: "button", onclick: () => dialog.close() }, "Close")),
     h("div", {}, ...content));
   dialog.showModal();
@@ -21,7 +21,7 @@ function facts(object, skip = []) {
   const list = h("dl");
   for (const [name, value] of Object.entries(object)) {
     if (skip.includes(name) || (value && typeof value === "object" && !Object.keys(value).length)) continue;
-    list.append(h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, valueText(value)));
+    list.append(h("dt", {}, name.replaceAll("_", " ")), h("dd", {}, soft(valueText(value))));
   }
   return list;
 }

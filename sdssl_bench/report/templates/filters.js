@@ -1,6 +1,6 @@
-// The bar above everything: which encoders, tasks, data and words are shown.
+// What is shown: encoders, whose buttons are the legend of the page, and behind "Filter" tasks, data, words.
 function chips(label, entries, chosenSet) {
-  const row = h("div", { class: "row scroll-row", role: "group", "aria-label": label }, h("span", { class: "label" }, label));
+  const row = h("div", { class: "row scroll-row", role: "group", "aria-label": label }, label === "Encoders" ? null : h("span", { class: "label" }, label));
   const buttons = entries.map(([value, text, icon]) => h("button", {
     type: "button", class: "chip", "aria-pressed": "true", "data-value": String(value), onclick: (event) => {
       if (chosenSet.has(value)) chosenSet.delete(value);
@@ -8,16 +8,15 @@ function chips(label, entries, chosenSet) {
       event.currentTarget.setAttribute("aria-pressed", String(chosenSet.has(value)));
       redraw();
     },
-  }, icon, text));
+  }, icon, h("span", {}, soft(text))));
   row.append(...buttons);
   if (entries.length > 3) {
-    const all = h("button", { type: "button", class: "quiet", onclick: () => {
+    row.append(h("button", { type: "button", class: "quiet", onclick: () => {
       const every = chosenSet.size === entries.length;
       for (const [value] of entries) (every ? chosenSet.delete(value) : chosenSet.add(value));
       for (const b of buttons) b.setAttribute("aria-pressed", String(!every));
       redraw();
-    } }, "all / none");
-    row.append(all);
+    } }, "all / none"));
   }
   return row;
 }
@@ -30,10 +29,10 @@ function buildFilters() {
   } });
   const bar = byId("filters");
   bar.append(
-    chips("Encoders", data.encoders.map((e, i) => [i, e.label + (e.pretrained ? "" : " (untrained)"), swatch(i)]), state.encoders),
-    chips("Tasks", tasks.map((t) => [t, t]), state.tasks),
-  );
-  if (variants.length > 1) bar.append(chips("Data", variants.map((v) => [v, v]), state.variants));
-  bar.append(h("div", { class: "row" }, h("label", { class: "label", for: "search" }, "Search"), search));
+    chips("Encoders", data.encoders.map((e, i) => [i, e.label + (e.pretrained === false ? " (untrained)" : ""), swatch(i)]), state.encoders),
+    h("details", {}, h("summary", {}, "Filter by task, data or words"),
+      chips("Tasks", tasks.map((t) => [t, t]), state.tasks),
+      variants.length > 1 ? chips("Data", variants.map((v) => [v, v]), state.variants) : null,
+      h("div", { class: "row" }, h("label", { class: "label", for: "search" }, "Search"), search)));
   bar.hidden = false;
 }

@@ -11,6 +11,7 @@ function buildTheme() {
   });
 }
 buildTheme();
+buildHatching();
 buildFilters();
 buildLeaderboard();
 buildCurves();

@@ -10,6 +10,6 @@ function buildPictures() {
     body.append(h("div", { class: "pictures" }, ...pictures.map((p) => h("figure", {},
       h("button", { type: "button", "aria-label": `Enlarge ${p.caption}`, onclick: () => openDialog(p.caption, `${p.width} × ${p.height} pixels of ${p.original}`, h("img", { src: p.source, alt: p.caption })) },
         h("img", { src: p.source, alt: p.caption, loading: "lazy", width: p.width, height: p.height })),
-      h("figcaption", {}, p.caption)))));
+      h("figcaption", {}, soft(p.caption))))));
   }
 }
