@@ -11,7 +11,7 @@ from sdssl_bench.datasets.mini import make_mini
 ROOT = Path(__file__).resolve().parents[1]
 TOY = {
     "analysis": ["--images", "64", "--layers", "2", "--width", "16", "--forward-images", "2"],
-    "davis_propagation": ["layers", "--frames", "2", "--model", "vit_tiny_patch16_224"],
+    "davis_propagation": ["frame"],
     "davis_real": ["--help"],
     "davis_score": ["--dense-sequences", "1", "--num-workers", "1"],
     "extraction": [
