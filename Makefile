@@ -12,8 +12,9 @@ lint:
 	$(PYTHON) -m ruff format --check .
 
 # On an installed copy: in the checkout mypy does not see tasks/ and pretrain/ inside the package.
+# From nothing: build/lib keeps modules that were deleted since, and pip would install them.
 types:
-	rm -rf $(TYPECHECK)
+	rm -rf build
 	$(PYTHON) -m pip install --quiet --no-deps --target $(TYPECHECK) .
 	cd $(TYPECHECK) && $(PYTHON) -m mypy --config-file ../../pyproject.toml -p sdssl_bench
 

@@ -6,6 +6,7 @@ give the same pixels to the bit (OpenCV 4.10 to 5.0 on x86-64), so neither is pa
 Source: OpenCV, modules/imgproc/src/resize.cpp (INTER_LINEAR of 8-bit images).
 """
 
+import sys
 from functools import cache
 from typing import Any
 
@@ -19,9 +20,12 @@ TWIN = "numpy twin"
 @cache
 def _opencv() -> tuple[Any, str]:
     """The module `cv2` and "", or None and why it cannot be loaded."""
+    path = list(sys.path)
     try:
         import cv2
     except ImportError as error:
+        # Its loader leaves its own folder there, and spawned processes would import its `typing`.
+        sys.path[:] = path
         return None, str(error)
     return cv2, ""
 

@@ -28,10 +28,13 @@ SIDE = st.one_of(st.integers(1, 4), st.integers(1, 90))
 
 @pytest.fixture
 def no_opencv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose `cv2` finds no libGL."""
-    (tmp_path / "site").mkdir()
-    stub = 'raise ImportError("libGL.so.1: cannot open shared object file")\n'
-    (tmp_path / "site" / "cv2.py").write_text(stub)
+    """A machine whose `cv2` finds no libGL, which leaves its folder on the path as the real one does."""
+    (tmp_path / "site" / "cv2").mkdir(parents=True)
+    (tmp_path / "site" / "cv2" / "__init__.py").write_text(
+        "import sys\n"
+        "sys.path.insert(1, __path__[0])\n"
+        'raise ImportError("libGL.so.1: cannot open shared object file")\n'
+    )
     monkeypatch.syspath_prepend(tmp_path / "site")
     monkeypatch.delitem(sys.modules, "cv2", raising=False)
     resizing._opencv.cache_clear()
@@ -122,6 +125,13 @@ def test_a_run_without_opencv_says_so_once_and_scores_the_same(
         twin = found[(one.layer - 1) % 2]
         assert one.metrics == twin.metrics
         assert np.array_equal(one.items["F"], twin.items["F"])
+
+
+@pytest.mark.usefixtures("no_opencv")
+def test_a_failed_import_leaves_nothing_on_the_path() -> None:
+    before = list(sys.path)
+    assert "libGL.so.1" in str(missing_opencv())
+    assert sys.path == before
 
 
 def test_the_record_names_the_opencv_that_resized(request: pytest.FixtureRequest) -> None:
