@@ -172,7 +172,7 @@ def build():
     return VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=0)
 
 def finished():
-    from sdssl_bench import backbones
+    from sdssl_bench import encoders as backbones
     return backbones.wrap(build())
 
 def broken():
