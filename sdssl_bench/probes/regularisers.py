@@ -19,8 +19,6 @@ from sdssl_bench.encoders import IMAGENET_MEAN
 
 POLICY = "rand-m{magnitude}-n2-mstd0.5-inc1"
 """DeiT: two operations an image, each with probability .5, magnitude of deviation .5, increasing."""
-TRANSLATION = 0.45
-"""Longest shift as a share of the image's side; timm."""
 
 _DRAWING = threading.Lock()
 
@@ -37,7 +35,7 @@ def rand_augment(
         resample: of rotations, shears and shifts.
     """
     with _drawing_from(rng):
-        calls = _policy(magnitude, image.size[0], resample)([])
+        calls = _policy(magnitude, resample)([])
     for function, arguments, options in calls:  # outside the lock, so that threads work in parallel
         image = function(image, *arguments, **options)
     return image
@@ -69,7 +67,7 @@ def _drawing_from(rng: np.random.Generator) -> Iterator[None]:
 
 
 @cache
-def _policy(magnitude: int, size: int, resample: Image.Resampling) -> Callable[[list[Any]], Any]:
+def _policy(magnitude: int, resample: Image.Resampling) -> Callable[[list[Any]], Any]:
     """The policy with operations that, instead of being done, are listed with what was drawn."""
     from timm.data.auto_augment import posterize, rand_augment_transform
 
@@ -81,7 +79,6 @@ def _policy(magnitude: int, size: int, resample: Image.Resampling) -> Callable[[
     policy: Any = rand_augment_transform(
         POLICY.format(magnitude=magnitude),
         {
-            "translate_const": int(size * TRANSLATION),
             "img_mean": tuple(round(255 * value) for value in IMAGENET_MEAN),
             "interpolation": resample,
         },
