@@ -62,6 +62,20 @@ def test_dino_whitening_gives_uncentred_rows_identity_second_moment(rows) -> Non
     assert np.abs(white.T @ white / len(white) - np.eye(12)).max() > 0.1
 
 
+@pytest.mark.parametrize("floor", [1e-5, 1e-3])
+def test_directions_below_the_floor_get_its_gain_and_those_above_their_own(floor: float) -> None:
+    """Variances that are known: 1, twice and half the floor, and nearly nothing."""
+    variances = np.array([1.0, 2 * floor, floor / 2, 1e-9])
+    axes = np.linalg.qr(np.random.default_rng(0).standard_normal((4, 4)))[0]
+    white = (
+        np.linalg.qr(np.random.default_rng(1).standard_normal((64, 4)))[0] * 8
+    )  # second moment 1
+    whitening = fit_whitening(white * np.sqrt(variances) @ axes, "dino", floor=floor)
+    gains = np.linalg.norm(whitening.matrix, axis=1)
+    np.testing.assert_allclose(gains, np.array([1, 2 * floor, floor, floor]) ** -0.5, rtol=1e-6)
+    assert whitening.num_floored == 2
+
+
 def test_small_eigenvalues_are_raised_to_the_floor(rows) -> None:
     flat = rows.copy()
     flat[:, -1] = flat[:, 0]  # a direction without any variance

@@ -77,6 +77,12 @@ def test_sign_flip_goes_through_every_pattern() -> None:
     assert p == pytest.approx(np.mean(np.array(sums) >= abs(steps.sum()) - 1e-12))
 
 
+def test_twenty_units_are_gone_through_and_twenty_one_are_drawn() -> None:
+    steps = np.random.default_rng(0).normal(0.2, 1, 21)
+    assert [sign_flip(steps[:n], draws=9)[1] for n in (19, 20, 21)] == [True, True, False]
+    assert sign_flip(np.append(steps[:20], [0.0] * 9), draws=9)[1], "units without a difference"
+
+
 def test_drawn_signs_approach_the_exact_p_value() -> None:
     steps = np.append(np.random.default_rng(1).normal(0.5, 1, 21), [])
     p, exact = sign_flip(steps, draws=40_000)
@@ -350,6 +356,37 @@ def test_holm_divides_the_level_as_it_multiplies_p(p_values, alpha) -> None:
         assert adjusted == pytest.approx(min(1, factor * p))
         if abs(factor * p - alpha) > 1e-12:
             assert (adjusted <= alpha) == (p <= alpha / factor)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("kind", ["classes", "queries"])
+def test_no_interval_goes_beyond_all_right_against_all_wrong(sign: int, kind: str) -> None:
+    classes = np.array([0, 0, 1, 1, 1, 2]) if kind == "classes" else None
+    scores = [np.array([0.0] * 6), np.array([1.0] * 5 + [1.0 if classes is not None else 0.6])]
+    a, b = (units(one, strata=classes, binary=classes is not None) for one in scores[::sign])
+    found = compare(a, b)
+    assert -1 <= found.low < found.high <= 1
+    assert (found.high if sign == 1 else -found.low) == 1
+
+
+def test_weights_make_the_metric_of_the_scores() -> None:
+    rng = np.random.default_rng(0)
+    strata, sizes = np.array([0, 2, 1, 2, 0, 2]), rng.integers(1, 5, 6).astype(float)
+    one = units(sizes * rng.random(6), strata=strata, sizes=sizes)
+    means = [one.scores[strata == s].sum() / sizes[strata == s].sum() for s in range(3)]
+    assert one.value == pytest.approx(np.mean(means))
+    assert one.weights @ one.scores == pytest.approx(one.value)
+
+
+@given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 30), st.sampled_from([0.5, 0.95]))
+def test_an_interval_of_paired_images_holds_what_was_found_and_no_impossible_difference(
+    only_a, only_b, both, confidence
+) -> None:
+    n = only_a + only_b + both
+    if n:
+        low, high = paired_proportions(only_a, only_b, n, confidence)
+        assert -1 <= low <= (only_b - only_a) / n <= high <= 1
+        assert paired_proportions(only_b, only_a, n, confidence) == pytest.approx((-high, -low))
 
 
 @given(st.integers(-250, 250), st.floats(0, 0.4), st.integers(500, 1000), st.booleans())

@@ -14,7 +14,7 @@ from sdssl_bench.statistics.comparison import compare, pair
 from sdssl_bench.statistics.items import layer_units
 from sdssl_bench.statistics.paired_tests import holm, paired_test
 from sdssl_bench.statistics.ranks import leads, standings
-from stored_results import scored
+from stored_results import knn_layer, scored, store
 
 
 def test_two_encoders_lead_where_compare_tells_them_apart_at_the_last_layer(tmp_path: Path) -> None:
@@ -44,6 +44,25 @@ def test_two_encoders_lead_where_compare_tells_them_apart_at_the_last_layer(tmp_
         a, b = (ranks[record["key"]].lead for _, record in (one.a, one.b))
         assert (a, b) == expected[outcome]
     assert outcomes == {"better", "worse", ""}
+
+
+@pytest.mark.parametrize(
+    ("alpha", "ranks"), [(0.0625, ["1a", "2-3b", "2-3b"]), (0.0624, ["1-2a", "1-3a", "2-3b"])]
+)
+def test_a_difference_at_the_level_counts_and_one_above_does_not(
+    tmp_path: Path, alpha: float, ranks: list[str]
+) -> None:
+    """Of 40 images the second model misses 6 that the first gets right, the third one more.
+
+    McNemar: 2 / 2^6, 2 / 2^7 for first and third, and 1; Holm's factors 2, 3 and 1 make it 1/16, 3/64, 1.
+    """
+    places = {"first": 30, "second": 24, "third": 23}
+    for name, right in places.items():
+        layer = knn_layer(np.arange(40) < right, np.arange(40) % 2)
+        store(tmp_path, {1: layer}, model__name=name, model__weights_sha256=name)
+    found = standings(ResultStore(tmp_path), alpha=alpha)
+    names = {record["model"]["name"]: record["key"] for _, record in ResultStore(tmp_path)}
+    assert [str(found[names[name]]) for name in places] == ranks
 
 
 def test_leads_of_many_are_those_of_the_definition(tmp_path: Path) -> None:

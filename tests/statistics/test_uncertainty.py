@@ -196,6 +196,19 @@ def test_many_units_need_no_resamples() -> None:
     assert found.se == pytest.approx(scores.std(ddof=1) / math.sqrt(2_001))
 
 
+@pytest.mark.parametrize(
+    ("units", "method"),
+    [(9, "student"), (10, "bootstrap"), (2_000, "bootstrap"), (2_001, "student")],
+)
+def test_ten_to_two_thousand_units_are_resampled(units: int, method: str) -> None:
+    """Their standard error is the sample's, not the resamples', which is too small by 1 / n."""
+    scores = np.random.default_rng(1).beta(2, 2, units)
+    found = interval(clusters(scores, np.ones(units)))
+    assert found is not None
+    assert found.method == method
+    assert found.se == pytest.approx(scores.std(ddof=1) / math.sqrt(units), rel=0.025)
+
+
 def test_video_scores_resample_sequences_and_average_objects(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     objects = [f"video-{s}_{k}" for s in range(12) for k in range(1, 2 + s % 3)]
