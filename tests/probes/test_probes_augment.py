@@ -112,6 +112,18 @@ def test_an_epoch_is_the_same_whoever_loads_it(tmp_path: Path) -> None:
     assert torch.equal(whole, torch.stack(shares, 1).flatten(0, 1))
 
 
+def test_an_image_is_cropped_anew_in_every_epoch_seed_and_place(tmp_path: Path) -> None:
+    """All items are one image, so that nothing but the crop can tell them apart."""
+    images, order = plain_images(1, size=16), np.zeros(6, np.int64)
+
+    def boxes(seed: int, epoch: int) -> list[tuple[int, int, int, int]]:
+        source = EpochImages(images, order, seed, epoch)
+        return [random_box((224, 224), (0.08, 1.0), source.load(place)[1]) for place in range(6)]
+
+    assert boxes(3, 2) == boxes(3, 2)
+    assert len({*boxes(3, 2), *boxes(3, 1), *boxes(4, 2)}) == 18
+
+
 def test_epochs_and_seeds_differ_and_every_image_comes_once() -> None:
     indices = np.arange(50, 90)
     orders = [epoch_order(indices, seed=s, epoch=e) for s in (0, 1) for e in (0, 1)]

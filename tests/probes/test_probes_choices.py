@@ -17,7 +17,7 @@ from sdssl_bench.probes.inputs import Joined, needed, parts_of
 from sdssl_bench.probes.mixing import Mixing, cut_and_paste, smoothed
 from sdssl_bench.probes.multi_exit import area, exit_report
 from sdssl_bench.probes.schedules import cosine, deit_lr
-from sdssl_bench.probes.scores import grade, ranks_of
+from sdssl_bench.probes.scores import Graded, grade, ranks_of
 from sdssl_bench.probes.sweep import CLIP, CLIP_START, GRID, best, clip_search
 from sdssl_bench.probes.val_split import hashed_mask, validation_mask
 
@@ -48,6 +48,20 @@ def test_the_split_takes_its_share_of_every_class() -> None:
     targets = np.repeat([0, 1, 2, 3], [100, 10, 2, 1])
     mask = hashed_mask([str(i) for i in range(113)], targets, fraction=0.2)
     assert [int(mask[targets == c].sum()) for c in range(4)] == [20, 2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("members", "fraction", "count"),
+    [
+        (8, 0.2, 2), (7, 0.2, 1), (3, 0.2, 1), (2, 0.2, 1),
+        (17, 0.1, 2), (14, 0.1, 1), (4, 0.9, 3), (13, 0.5, 6),
+    ],
+)  # fmt: skip
+def test_a_share_is_rounded_to_the_nearest_and_leaves_something_on_either_side(
+    members: int, fraction: float, count: int
+) -> None:
+    names = [str(i) for i in range(members)]
+    assert hashed_mask(names, np.zeros(members, int), fraction=fraction).sum() == count
 
 
 def test_the_split_is_pinned() -> None:
@@ -230,3 +244,9 @@ def test_a_curve_with_a_gap_has_no_report() -> None:
     del record["layers"]["2"]
     with pytest.raises(DataError, match="lacks 2"):
         exit_report(record)
+
+
+def test_five_classes_count_for_top5_and_one_for_top1() -> None:
+    graded = Graded(np.array([0, 0, 1, 4, 5, 6, 9]), np.zeros(7, int), 10, np.array([0]))
+    found = graded.metrics()
+    assert (found["top1"], found["top5"]) == (2 / 7, 4 / 7)

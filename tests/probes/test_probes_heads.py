@@ -63,6 +63,21 @@ def test_every_head_equals_the_head_trained_alone_by_torch(init: str, batch_norm
             torch.testing.assert_close(together[index][place], expected, rtol=1e-3, atol=1e-4)
 
 
+def test_features_as_small_as_the_batch_norms_eps_are_normed_as_by_torch() -> None:
+    """Variances around 1e-6, and a channel that is constant: what is added to them decides."""
+    heads = Heads([5], [0.5], num_classes=3, seeds=[(0,)], batch_norm=True)
+    norm = nn.BatchNorm1d(5, eps=1e-6, affine=False)
+    weights = heads.state()["groups"][0]["weights"][0]
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(40, 5, generator=generator) * torch.tensor([1e-3, 5e-4, 2e-3, 0.0, 1.0])
+    targets = torch.randint(3, (40,), generator=generator)
+    loss = nn.functional.cross_entropy(norm(x) @ weights[:-1] + weights[-1], targets)
+    found = heads.step([x], targets, 0.0)
+    assert float(found) == pytest.approx(float(loss), rel=1e-5)
+    expected = norm.eval()(x) @ weights[:-1] + weights[-1]
+    torch.testing.assert_close(heads.logits([x])[0][0], expected, rtol=1e-4, atol=1e-5)
+
+
 def test_a_diverging_head_is_reported_and_changes_no_other() -> None:
     def train(rates: tuple[float, ...]) -> Heads:
         heads = Heads(WIDTHS, rates, num_classes=CLASSES, seeds=[(0, i) for i in range(3)])

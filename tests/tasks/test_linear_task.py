@@ -2,6 +2,7 @@
 
 import io
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
+from fakes import FakeEncoder
 from mini_data import shared_mini
 from sdssl_bench import api, datasets, tasks
 from sdssl_bench.datasets.transforms import preprocess
@@ -181,6 +183,30 @@ def test_the_last_epoch_is_the_headline_and_the_best_beside_it(
         assert scores.notes["train_images"] == 200
 
 
+@pytest.mark.parametrize(
+    ("protocol", "falls"),
+    [("mocov3", [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2]), ("code", [i / 4 for i in range(12)])],
+)
+def test_the_rate_falls_by_a_cosine_to_zero_per_epoch_or_per_step(
+    encoder: Encoder,
+    ctx: RunContext,
+    monkeypatch: pytest.MonkeyPatch,
+    protocol: str,
+    falls: list[float],
+) -> None:
+    """200 images in steps of 64, three epochs; the cosine would reach 0 at epoch 3."""
+    factors: list[float] = []
+    step = Heads.step
+
+    def recorded(self: Heads, inputs: Any, targets: Any, factor: float) -> Any:
+        factors.append(factor)
+        return step(self, inputs, targets, factor)
+
+    monkeypatch.setattr(Heads, "step", recorded)
+    run(encoder, ctx, protocol, {"epochs": "3", "batch": "64"}, layers=(1,))
+    assert factors == pytest.approx([(1 + math.cos(math.pi * at / 3)) / 2 for at in falls])
+
+
 def test_a_shortened_probe_learns(encoder: Encoder, ctx: RunContext) -> None:
     changes = {"epochs": "10", "batch": "50", "lr": "0.3", "batch_norm": "true"}
     scores = run(encoder, ctx, "mocov3", changes)
@@ -322,6 +348,10 @@ def test_presets_state_the_published_constants(encoder: Encoder) -> None:
         100, (0.002,), "iteration", "linear", "C",
     )  # fmt: skip
     assert dino.kinds(encoder) == ("last4",)  # type: ignore[attr-defined]
+    for width, kind in ((384, "last4"), (385, "cls+mean"), (768, "cls+mean")):
+        wide = FakeEncoder()
+        wide.dims = (width,) * 3
+        assert dino.kinds(wide) == (kind,)  # type: ignore[attr-defined]
     assert len(v2.lr) * len(v2.kinds(encoder)) == 52, "DINOv2's grid"  # type: ignore[attr-defined]
 
 
