@@ -8,7 +8,7 @@ from torch import nn
 
 from sdssl_bench import encoders as backbones
 from sdssl_bench.encoders import Encoder
-from sdssl_bench.errors import UsageError
+from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.pretrain.config import VIT_ONLY, PretrainConfig, flag
 from sdssl_bench.pretrain.frameworks import FRAMEWORKS, Heads, distilled_layers
 from sdssl_bench.pretrain.heads import GroupedLinear
@@ -24,6 +24,8 @@ def build_encoder(config: PretrainConfig) -> Encoder:
         UsageError: for an unknown architecture or sizes that do not fit each other.
     """
     encoder: Encoder
+    if config.arch not in backbones.NAMES:
+        raise UsageError(did_you_mean("backbone", config.arch, backbones.NAMES))
     if config.arch not in backbones.VITS:
         given = [name for name in VIT_ONLY if getattr(config, name) is not None]
         if given:

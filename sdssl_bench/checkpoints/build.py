@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from sdssl_bench import encoders as backbones
-from sdssl_bench.checkpoints.infer import RESNETS
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.strict import check_keys
 from sdssl_bench.encoders import Encoder, Pretrained, ViTConfig, ViTEncoder, build_vit
@@ -55,25 +53,14 @@ def vit_encoder(config: ViTConfig, *, norm: str | None, input_size: int) -> Enco
     return build_vit(config, norm=norm, input_size=input_size)
 
 
-def backbone_state(encoder: Encoder) -> dict[str, Tensor]:
-    """The backbone's tensors under timm's names, without the encoder's wrapping."""
-    if isinstance(encoder, ViTEncoder):
-        return encoder.backbone_state()
-    model = getattr(encoder, "model", encoder)
-    return dict(model.state_dict())
-
-
 def fill(encoder: Encoder, state: Mapping[str, Tensor], *, source: str) -> None:
     """Loads the tensors into the backbone, all of them or none.
 
     Raises:
         DataError: if a key is missing, unexpected or of another shape.
     """
-    check_keys(backbone_state(encoder), state, source=source)
-    if isinstance(encoder, ViTEncoder):
-        encoder.load_backbone(dict(state))
-    else:
-        getattr(encoder, "model", encoder).load_state_dict(state, strict=True)
+    check_keys(encoder.backbone_state(), state, source=source)
+    encoder.load_backbone(dict(state))
 
 
 def heads_of(encoder: Encoder) -> int | None:
@@ -128,39 +115,4 @@ def facts(encoder: Encoder) -> dict[str, Any]:
             "img_size": encoder.grid[0] * encoder.stride,
             "reg_tokens": int(getattr(encoder.model, "num_reg_tokens", 0)),
         }
-    return found
-
-
-def named(arch: str, *, norm: str | None, img_size: int | None) -> Encoder:
-    """An empty encoder of a named architecture: ours, torchvision's ResNets, any timm ViT or ResNet.
-
-    Raises:
-        UsageError: for a name that none of them has.
-    """
-    if arch in backbones.NAMES:
-        return backbones.build(arch, norm=norm, img_size=img_size)
-    return backbones.wrap(named_module(arch), norm=norm, img_size=img_size)
-
-
-def named_module(arch: str) -> nn.Module:
-    """An empty torchvision ResNet or timm model without classifier.
-
-    Raises:
-        UsageError: for a name that neither has.
-    """
-    import timm
-    import torchvision
-
-    if arch in RESNETS.values():
-        model: nn.Module = getattr(torchvision.models, arch)(weights=None)
-        model.fc = nn.Identity()
-        return model
-    if not timm.is_model(arch):
-        close = get_close_matches(arch, [*backbones.NAMES, *timm.list_models()], n=3)
-        guess = f" Did you mean {' or '.join(close)}?" if close else ""
-        raise UsageError(
-            f"Unknown architecture '{arch}'.{guess} Known: {', '.join(backbones.NAMES)}, and the "
-            "names of timm's ViTs and ResNets."
-        )
-    found: nn.Module = timm.create_model(arch, pretrained=False, num_classes=0)
     return found

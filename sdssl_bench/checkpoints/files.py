@@ -11,21 +11,17 @@ from sdssl_bench.checkpoints import native
 from sdssl_bench.checkpoints.build import (
     Loaded,
     arch_of,
-    backbone_state,
     check_facts,
     fill,
     heads_of,
-    named,
-    named_module,
     vit_encoder,
 )
 from sdssl_bench.checkpoints.formats import ADAPTERS, Release
 from sdssl_bench.checkpoints.heads import heads_by_release
-from sdssl_bench.checkpoints.infer import RESNETS, drop_unused_norm, infer_resnet, infer_vit
+from sdssl_bench.checkpoints.infer import drop_unused_norm, infer_resnet, infer_vit
 from sdssl_bench.checkpoints.keys import as_state, check_values, has_any, listing
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.reading import CheckpointFile, read_file
-from sdssl_bench.checkpoints.strict import check_keys
 from sdssl_bench.encoders import ViTConfig
 from sdssl_bench.errors import DataError, UsageError
 
@@ -124,7 +120,7 @@ def _build(
         input_size=options.img_size or release.input_size or config.img_size,
     )
     if not inferred.table_stored:
-        state = {**state, "pos_embed": backbone_state(encoder)["pos_embed"]}
+        state = {**state, "pos_embed": encoder.backbone_state()["pos_embed"]}
     fill(encoder, state, source=path.name)
     named_heads = options.heads is None and wanted is not None
     details = {
@@ -153,11 +149,11 @@ def _build_resnet(
     options.refuse("heads", "patch_size", because="this checkpoint is a ResNet")
     if options.norm not in (None, "none"):
         options.refuse("norm", because="a ResNet has no norm after its stages")
-    if options.arch is not None and options.arch not in RESNETS.values():
+    if options.arch is not None and options.arch not in backbones.RESNETS.values():
         return _build_timm(path, release, name, state, options)
     arch = infer_resnet(state)
     options.agree("arch", arch, what=path.name)
-    encoder = named(arch, norm=None, img_size=options.img_size)
+    encoder = backbones.build(arch, img_size=options.img_size)
     fill(encoder, state, source=path.name)
     return Loaded(encoder, release.format, name, arch)
 
@@ -167,11 +163,8 @@ def _build_timm(
 ) -> Loaded:
     """--arch with a timm name: that architecture decides everything, the file must fit it."""
     assert options.arch is not None
-    module = named_module(options.arch)
-    check_keys(module.state_dict(), state, source=path.name)
-    module.load_state_dict(state, strict=True)
-    # Wrapped after loading: whether positions are sin-cos is read off the table.
-    encoder = backbones.wrap(module, norm=options.norm, img_size=options.img_size)
+    encoder = backbones.build(options.arch, norm=options.norm, img_size=options.img_size)
+    fill(encoder, state, source=path.name)
     check_facts(encoder, options, what=f"--arch {options.arch}")
     if isinstance(encoder, backbones.ViTEncoder) and options.heads is None:
         known, why = heads_by_release(release.format, encoder.dims[0], encoder.pos)
@@ -197,7 +190,7 @@ def _load_native(file: CheckpointFile, header: dict[str, Any], options: Options)
         encoder = vit_encoder(arch, norm=norm, input_size=size or arch.img_size)
         name = arch_of(encoder)
     else:
-        encoder, name = named(arch, norm=norm, img_size=size), arch
+        encoder, name = backbones.build(arch, norm=norm, img_size=size), arch
     options.agree("arch", name, what=source)
     check_facts(encoder, options, what=source)
     encoder.mean, encoder.std = tuple(header["mean"]), tuple(header["std"])

@@ -10,21 +10,10 @@ from torch import Tensor
 
 from sdssl_bench.checkpoints.heads import resolve_heads
 from sdssl_bench.checkpoints.keys import has_any
-from sdssl_bench.encoders import ViTConfig, classify_pos_embed
+from sdssl_bench.encoders import RESNETS, ViTConfig, classify_pos_embed
 from sdssl_bench.errors import DataError, UsageError
 
 DEFAULT_IMG_SIZE = 224
-
-RESNETS: dict[tuple[str, tuple[int, ...], int], str] = {
-    ("basic", (2, 2, 2, 2), 64): "resnet18",
-    ("basic", (3, 4, 6, 3), 64): "resnet34",
-    ("bottleneck", (3, 4, 6, 3), 64): "resnet50",
-    ("bottleneck", (3, 4, 23, 3), 64): "resnet101",
-    ("bottleneck", (3, 8, 36, 3), 64): "resnet152",
-    ("bottleneck", (3, 4, 6, 3), 128): "wide_resnet50_2",
-    ("bottleneck", (3, 4, 23, 3), 128): "wide_resnet101_2",
-}
-"""(block, blocks per stage, inner width of the first stage) -> name in timm and torchvision."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdssl_bench.checkpoints.build import backbone_state
 from sdssl_bench.checkpoints.reading import CheckpointFile
 from sdssl_bench.encoders import IMAGENET_MEAN, IMAGENET_STD, NORMS, Encoder, ViTConfig
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
@@ -79,7 +78,7 @@ def save(
         "config": dict(config or {}),
         "extra": dict(extra or {}),
     }
-    state = backbone_state(encoder) if encoder else source
+    state = encoder.backbone_state() if encoder else source
     assert isinstance(state, Mapping)
     return _write(Path(path).expanduser(), state, json.dumps(header, sort_keys=True))
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
         stated_pretraining,
     )
     from sdssl_bench.encoders.position_embeddings import classify_pos_embed
-    from sdssl_bench.encoders.resnet import ResNetEncoder
+    from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
     from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 else:
     from sdssl_bench.exports import lazily

@@ -1,5 +1,6 @@
 """Encoders by name, and encoders around models that exist already."""
 
+from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
@@ -9,9 +10,9 @@ from torch import nn
 
 from sdssl_bench.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
 from sdssl_bench.encoders.position_embeddings import sincos_2d
-from sdssl_bench.encoders.resnet import ResNetEncoder
+from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
 from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
-from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.errors import UsageError
 
 VITS = {
     # MoCo v3's and the SDSSL paper's: 12 heads at every width, fixed positions (protocols 7.2).
@@ -22,34 +23,55 @@ VITS = {
     "vit_tiny_p4_32": ViTConfig(192, 12, 3, 4, 32, pos="sincos-row"),
     "vit_tiny_p8_32": ViTConfig(192, 12, 3, 8, 32, pos="sincos-row"),
 }
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
-NAMES = (*VITS, *RESNETS)
-"""What `build` makes."""
+NAMES = (*VITS, *RESNETS.values())
+"""Architectures of the suite itself, which pretraining takes; `build` knows timm's too."""
 
 DINOV2_TABLE, DINOV2_SIZE = 518, 224
 """DINOv2's tables are made for 518 px, its own k-NN protocol evaluates at 224."""
 
 
-def build(name: str, *, norm: str | None = None, img_size: int | None = None) -> Encoder:
-    """A freshly initialised backbone.
+def build(
+    architecture: str | ViTConfig | nn.Module,
+    *,
+    norm: str | None = None,
+    img_size: int | None = None,
+) -> Encoder:
+    """The one door to encoders: by name, by configuration, or around a model in memory.
 
     Args:
-        name: one of NAMES.
+        architecture: a name (one of NAMES, or of a ViT or ResNet of timm's) or a configuration, freshly
+            initialised; or a model, see `wrap`.
         norm: of layers before the last, see `encoder.NORMS`; a ResNet has none.
         img_size: side of evaluated images in pixels; None is the backbone's own.
 
     Raises:
-        UsageError: for an unknown name, or a norm a ResNet does not have.
+        UsageError: for an unknown name or model, or a norm a ResNet does not have.
     """
-    if name in VITS:
-        return build_vit(VITS[name], norm=norm, input_size=img_size)
-    if name in RESNETS:
-        import torchvision
+    if isinstance(architecture, str):
+        architecture = VITS.get(architecture) or _library_model(architecture)
+    if isinstance(architecture, ViTConfig):
+        return build_vit(architecture, norm=norm, input_size=img_size)
+    return wrap(architecture, norm=norm, img_size=img_size)
 
-        model: Any = getattr(torchvision.models, name)(weights=None)
+
+def _library_model(name: str) -> nn.Module:
+    """A fresh ResNet of torchvision's or model of timm's, without classifier."""
+    import timm
+    import torchvision
+
+    if name in RESNETS.values():
+        model: nn.Module = getattr(torchvision.models, name)(weights=None)
         model.fc = nn.Identity()
-        return wrap(model, norm=norm, img_size=img_size)
-    raise UsageError(did_you_mean("backbone", name, NAMES))
+        return model
+    if not timm.is_model(name):
+        close = get_close_matches(name, [*NAMES, *timm.list_models()], n=3)
+        guess = f" Did you mean {' or '.join(close)}?" if close else ""
+        raise UsageError(
+            f"Unknown architecture '{name}'.{guess} Known: {', '.join(NAMES)}, and the names of timm's "
+            "ViTs and ResNets."
+        )
+    found: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    return found
 
 
 def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = None) -> Encoder:

@@ -168,6 +168,18 @@ class Encoder(nn.Module):
         """The encoder up to `layer`: images [B, 3, H, W] -> [B, D] normed [CLS], trainable."""
         raise NotImplementedError
 
+    def backbone_state(self) -> dict[str, Tensor]:
+        """The weights under the names that their library gives them, without this class around them."""
+        return dict(getattr(self, "model", self).state_dict())
+
+    def load_backbone(self, state: dict[str, Tensor]) -> None:
+        """Loads what `backbone_state` gives, strictly.
+
+        Raises:
+            RuntimeError: torch's, naming every missing, unexpected or mismatched tensor.
+        """
+        getattr(self, "model", self).load_state_dict(state, strict=True)
+
     def forward(self, images: Tensor) -> Tensor:
         """[B, D] of the last layer."""
         out: Tensor = self.forward_layers(images, [self.depth], cls)[self.depth]

@@ -14,6 +14,17 @@ from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, check_layers, e
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 
+RESNETS: dict[tuple[str, tuple[int, ...], int], str] = {
+    ("basic", (2, 2, 2, 2), 64): "resnet18",
+    ("basic", (3, 4, 6, 3), 64): "resnet34",
+    ("bottleneck", (3, 4, 6, 3), 64): "resnet50",
+    ("bottleneck", (3, 4, 23, 3), 64): "resnet101",
+    ("bottleneck", (3, 8, 36, 3), 64): "resnet152",
+    ("bottleneck", (3, 4, 6, 3), 128): "wide_resnet50_2",
+    ("bottleneck", (3, 4, 23, 3), 128): "wide_resnet101_2",
+}
+"""(block, blocks per stage, inner width of the first stage) -> name in timm and torchvision."""
+
 
 def _as_it_is(x: Tensor) -> Tensor:
     return x

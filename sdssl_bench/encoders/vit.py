@@ -74,8 +74,8 @@ class ViTEncoder(Encoder):
             raise UsageError(did_you_mean("norm", norm, NORMS))
         if norm == "per-layer" and norms is None:
             raise UsageError(
-                "--norm per-layer needs a checkpoint with a norm for each layer; this one has a "
-                "single final norm. Choose shared, none or identity."
+                "--norm per-layer needs a checkpoint with a norm for each layer; this one has one final "
+                "norm, not one per layer. Choose shared, none or identity."
             )
         self.model: Any = model
         self.norms = norms

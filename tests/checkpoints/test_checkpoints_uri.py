@@ -172,8 +172,8 @@ def build():
     return VisionTransformer(img_size=32, patch_size=8, embed_dim=48, depth=2, num_heads=3, num_classes=0)
 
 def finished():
-    from sdssl_bench import encoders as backbones
-    return backbones.wrap(build())
+    from sdssl_bench import encoders
+    return encoders.wrap(build())
 
 def broken():
     return {}["missing"]
