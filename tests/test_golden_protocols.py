@@ -32,6 +32,7 @@ ELSEWHERE = {
     "sdssl_bench.datasets.specs_*": "the section datasets",
     "sdssl_bench.datasets.catalogue:*": "the section datasets",
     "sdssl_bench.paper.layouts:LAYOUTS*": "words and metrics; goldens of the tables hold them",
+    "sdssl_bench.checkpoints.layouts:LAYOUTS*": "names of tensors; Layout.input_size has its number",
     "sdssl_bench.datasets.*mini*": "made-up data",
     "sdssl_bench.datasets.*attacks*": "made-up data",
     "sdssl_bench.datasets.photographs:*": "made-up data",

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.checkpoints import hub
-    from sdssl_bench.checkpoints.digests import digest_of_module
     from sdssl_bench.checkpoints.doctor import diagnose, render
+    from sdssl_bench.checkpoints.files import file_sha256
     from sdssl_bench.checkpoints.hub import check_before_imports
     from sdssl_bench.checkpoints.loading import load
     from sdssl_bench.checkpoints.native import save
-    from sdssl_bench.checkpoints.reading import file_sha256
+    from sdssl_bench.checkpoints.verify import digest_of_module
 else:
     from sdssl_bench.exports import lazily
 

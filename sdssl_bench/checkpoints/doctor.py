@@ -3,7 +3,8 @@
 Loads exactly as `run` does, so what it shows is what would be scored.
 """
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,19 +12,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdssl_bench import checkpoints
-from sdssl_bench.checkpoints.contents import describe
-from sdssl_bench.checkpoints.freshness import (
-    MOSTLY_UNTRAINED,
-    UNTRAINED,
-    Group,
-    examine,
-    fixed_by_design,
-)
-from sdssl_bench.checkpoints.uri import parse
+from sdssl_bench.checkpoints.files import CheckpointFile, file_sha256
+from sdssl_bench.checkpoints.freshness import MOSTLY_UNTRAINED, UNTRAINED, Group
+from sdssl_bench.checkpoints.keys import as_state, listing
+from sdssl_bench.checkpoints.loading import encoder_of
+from sdssl_bench.checkpoints.options import Options
+from sdssl_bench.checkpoints.read import read
+from sdssl_bench.checkpoints.recognise import formats
 from sdssl_bench.datasets import REGIONS, Preprocess, crop
 from sdssl_bench.encoders import Encoder, LayerFeatures, ModelInfo, move
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import Column, FittedTable
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -87,62 +86,46 @@ class Diagnosis:
         return asdict(self)
 
 
-def diagnose(
-    uri: str,
-    *,
-    network: str | None = None,
-    arch: str | None = None,
-    heads: int | None = None,
-    patch_size: int | None = None,
-    img_size: int | None = None,
-    norm: str | None = None,
-) -> Diagnosis:
+def diagnose(uri: str, **options: Any) -> Diagnosis:
     """Loads a checkpoint as `run` would, and examines weights and features.
 
-    Args: those of `checkpoints.load`.
+    Args:
+        uri: see `checkpoints.load`.
+        **options: likewise.
 
     Raises:
         DataError: if it cannot be loaded; for a readable file the message says what it holds.
         UsageError: if an option is wrong.
     """
+    asked = Options(**options)
+    contents = read(uri)
     try:
-        encoder = checkpoints.load(
-            uri,
-            network=network,
-            arch=arch,
-            heads=heads,
-            patch_size=patch_size,
-            img_size=img_size,
-            norm=norm,
-        )
+        report = encoder_of(contents, asked)
     except DataError as error:
-        parsed = parse(uri)
-        held = describe(parsed.path) if parsed.scheme == "file" else ""
-        raise DataError(
-            f"{error}\n\nWhat the file holds:\n{held}" if held else str(error)
-        ) from error
+        if contents.file is None:
+            raise
+        raise DataError(f"{error}\n\nWhat the file holds:\n{_describe(contents.file)}") from error
+    encoder, found = report.encoder, report.freshness
     assert encoder.info is not None
-    fixed = fixed_by_design(encoder.info)
-    found = examine(encoder, fixed)
     layers = tuple(layer_sanity(encoder))
-    preprocess = Preprocess("A", encoder.input_size)
+    run = {
+        "layers": encoder.depth,
+        "network": encoder.info.network,
+        "norm": encoder.norm,
+        "preprocess": Preprocess("A", encoder.input_size).describe(),
+        "mean": list(encoder.mean),
+        "std": list(encoder.std),
+    }
     return Diagnosis(
-        model=encoder.info,
-        groups=found.groups,
-        untouched=found.untouched,
-        compared=found.compared,
-        fixed=fixed,
-        weights=found.look,
-        layers=layers,
-        run={
-            "layers": encoder.depth,
-            "network": encoder.info.network,
-            "norm": encoder.norm,
-            "preprocess": preprocess.describe(),
-            "mean": list(encoder.mean),
-            "std": list(encoder.std),
-        },
-        warnings=tuple(_warnings(encoder.info, found.look, layers)),
+        encoder.info,
+        found.groups,
+        found.untouched,
+        found.compared,
+        report.fixed,
+        found.look,
+        layers,
+        run,
+        tuple(_warnings(encoder.info, found.look, layers)),
     )
 
 
@@ -173,14 +156,8 @@ def layer_sanity(encoder: Encoder) -> Iterator[LayerSanity]:
         n = len(cls)
         cosine = float((unit @ unit.T).sum() - n) / (n * (n - 1))
         verdict = "not finite" if not finite else "collapsed" if cosine > COLLAPSED_COSINE else "ok"
-        yield LayerSanity(
-            layer,
-            finite=finite,
-            length=float(cls.norm(dim=-1).mean()),
-            spread=float(cls.std(dim=0).mean()),
-            cosine=cosine,
-            verdict=verdict,
-        )
+        length, spread = float(cls.norm(dim=-1).mean()), float(cls.std(dim=0).mean())
+        yield LayerSanity(layer, finite, length, spread, cosine, verdict)
 
 
 def _photographs(size: int) -> Tensor:
@@ -191,8 +168,111 @@ def _photographs(size: int) -> Tensor:
     return torch.stack([preprocess(picture) for picture in pictures])
 
 
-def render(diagnosis: Diagnosis) -> "RenderableType":
-    """The diagnosis for the terminal."""
-    from sdssl_bench.checkpoints.report import renderable
+def _describe(file: CheckpointFile) -> str:
+    """What a file that could not be loaded holds: container, keys, prefixes, and whose it could be."""
+    lines = [
+        f"file      {file.path} ({file.path.stat().st_size / 1e6:.1f} MB, {file.container})",
+        f"sha256    {file_sha256(file.path)}",
+    ]
+    state = as_state(file.content)
+    if state is not None:
+        lines += [f"content   a state dict of {len(state)} tensors", *_tensors(state)]
+    else:
+        for key, value in list(file.content.items())[:20]:
+            inner = as_state(value)
+            what = f"state dict of {len(inner)} tensors" if inner else _brief(value)
+            lines += [f"key       {key}: {what}", *(_tensors(inner) if inner else [])]
+    verdicts = [f"{name} {'yes' if is_it else 'no'}" for name, is_it in formats(file).items()]
+    return "\n".join([*lines, f"formats   {', '.join(verdicts)}"])
 
-    return renderable(diagnosis)
+
+def _tensors(state: Mapping[str, Tensor]) -> list[str]:
+    prefixes = Counter(key.split(".")[0] for key in state)
+    common = [f"{name} ({count})" for name, count in prefixes.most_common(12)]
+    first = [f"{key} {tuple(value.shape)}" for key, value in list(state.items())[:5]]
+    return [f"  prefixes  {listing(common, 12)}", f"  first     {', '.join(first)}"]
+
+
+def _brief(value: object) -> str:
+    if isinstance(value, bool | int | float | str):
+        return f"{type(value).__name__} {str(value)[:60]!r}"
+    size = f" of {len(value)}" if isinstance(value, Mapping | list | tuple) else ""
+    return type(value).__name__ + size
+
+
+def render(diagnosis: Diagnosis) -> "RenderableType":
+    """The verdict and warnings, what `run` would do, facts, layers, comparison with a fresh start."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for name, value in _facts(diagnosis):
+        facts.add_row(name, Text(value))
+    warnings = [Text(f"Warning: {text}", style="bold yellow") for text in diagnosis.warnings]
+    verdict = Text(_verdict(diagnosis), style="bold")
+    return Group(verdict, *warnings, "", facts, "", _layers(diagnosis), "", _weights(diagnosis))
+
+
+def _verdict(diagnosis: Diagnosis) -> str:
+    model, layers = diagnosis.model, diagnosis.layers
+    broken = [str(layer.layer) for layer in layers if layer.verdict != "ok"]
+    state = f"layers {', '.join(broken)} broken" if broken else f"all {len(layers)} layers sound"
+    return f"{model.name}: {diagnosis.weights}, {state}."
+
+
+def _facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
+    model, run = diagnosis.model, diagnosis.run
+    known = dict(model.details)
+    others = [name for name in known.get("networks", []) if name != model.network]
+    pre = run["preprocess"]
+    yield (
+        "run would",
+        f"score the {model.network} network's {run['layers']} layers at {pre['size']} px, norm "
+        f"'{run['norm']}', preprocessing {pre['id']} ({pre['resize_mode']} {pre['resize']}, "
+        f"{pre['crop']} crop {pre['size']}, {pre['interpolation']})",
+    )
+    yield "checkpoint", model.uri
+    yield "format", model.format
+    yield "network", model.network + (f" (also there: {', '.join(others)})" if others else "")
+    yield "architecture", f"{model.arch}, {known['depth']} layers of width {known['dims'][-1]}"
+    if known.get("heads") is not None:
+        source = known.get("heads_source", "fixed by the architecture")
+        yield "heads", f"{known['heads']} ({source})"
+        yield "patch", f"{known['patch_size']} px"
+    if known.get("pos") is not None:
+        table = "" if known.get("pos_embed") != "recomputed" else ", not stored: recomputed"
+        yield "positions", f"{known['pos']}, made for {known['img_size']} px{table}"
+    if known.get("epoch") is not None:
+        yield "epoch", str(known["epoch"])
+    if known.get("keys") is not None:
+        dropped = ", ".join(f"{n} {prefix}*" for prefix, n in known["keys"]["dropped"].items())
+        loaded = f"{known['keys']['loaded']} backbone tensors, 100 % of the architecture"
+        yield "keys", loaded + (f"; left out: {dropped}" if dropped else "")
+    yield "weights", model.weights_sha256
+    if model.file_sha256:
+        yield "file", model.file_sha256
+
+
+def _layers(diagnosis: Diagnosis) -> FittedTable:
+    columns = [Column(name) for name in ("layer", "finite", "length", "spread", "mean cosine")]
+    rows = []
+    for one in diagnosis.layers:
+        numbers = f"{one.length:.3f}", f"{one.spread:.4f}", f"{one.cosine:.4f}"
+        rows.append([one.layer, "yes" if one.finite else "NO", *numbers, one.verdict])
+    verdict = Column("verdict", left=True)
+    return FittedTable([*columns, verdict], rows, title="[CLS] of six photographs")
+
+
+def _weights(diagnosis: Diagnosis) -> FittedTable:
+    columns = [Column(name) for name in ("number", "look fresh", "std", "fresh std")]
+    rows = [
+        [one.name, one.tensors, one.untouched, f"{one.std:.4f}", f"{one.fresh_std:.4f}"]
+        for one in diagnosis.groups
+    ]
+    fixed = ", ".join(f"{name}*" for name in diagnosis.fixed)
+    fresh = f"{len(diagnosis.untouched)} of {diagnosis.compared} tensors look freshly initialised"
+    title = fresh + (f"; fixed by design: {fixed}" if fixed else "")
+    return FittedTable([Column("tensors", left=True), *columns], rows, title=title)

@@ -1,206 +1,190 @@
-"""From a checkpoint file to an encoder: recognise, choose the network, infer, load strictly, record."""
+"""Reads checkpoint files without executing anything in them.
 
-from dataclasses import asdict
+safetensors by its own reader, zip and legacy `torch.save` files with `weights_only=True`. The one
+class allowed beyond tensors and plain containers is `argparse.Namespace`, which DINO, MAE and DeiT
+store beside their weights. Everything else a pickle may ask for is refused by name.
+"""
+
+import argparse
+import hashlib
+import pickletools
+import re
+import warnings
+import zipfile
+from collections.abc import Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from sdssl_bench import encoders as backbones
-from sdssl_bench.checkpoints import native
-from sdssl_bench.checkpoints.build import (
-    Loaded,
-    arch_of,
-    check_facts,
-    fill,
-    heads_of,
-    vit_encoder,
-)
-from sdssl_bench.checkpoints.formats import ADAPTERS, Release
-from sdssl_bench.checkpoints.heads import heads_by_release
-from sdssl_bench.checkpoints.infer import drop_unused_norm, infer_resnet, infer_vit
-from sdssl_bench.checkpoints.keys import as_state, check_values, has_any, listing
-from sdssl_bench.checkpoints.options import Options
-from sdssl_bench.checkpoints.reading import CheckpointFile, read_file
-from sdssl_bench.encoders import ViTConfig
-from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.errors import DataError
+
+_HARMLESS = ("collections.OrderedDict", "argparse.Namespace")
+_CHUNK = 1 << 22
 
 
-def load_file(path: Path, options: Options) -> Loaded:
-    """The encoder in a checkpoint file.
+@dataclass(frozen=True, eq=False)
+class CheckpointFile:
+    """What a checkpoint file holds, before anybody interprets it.
+
+    Attributes:
+        path: the file.
+        container: "safetensors", "zip" or "legacy".
+        content: top-level keys; tensors may be memory-mapped.
+        metadata: the text metadata of a safetensors file.
+    """
+
+    path: Path
+    container: str
+    content: Mapping[str, Any]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_file(path: Path) -> CheckpointFile:
+    """The content of a checkpoint file; the container is recognised by its first bytes.
 
     Raises:
-        DataError: if the file is missing, damaged, not trusted, unrecognised or does not fit.
-        UsageError: if an option contradicts the file or would have no effect.
+        DataError: if the file is missing, empty, truncated, no checkpoint, or asks to run code.
     """
-    file = read_file(path)
-    header = native.read_header(file)
-    if header is not None:
-        return _load_native(file, header, options)
-    release = recognise(file)
-    name = options.network or release.default
-    if name not in release.networks:
-        raise UsageError(
-            f"--network {name}: {path.name} ({release.format}) has {listing(release.networks)}."
-        )
-    network = release.networks[name]
-    state, unused = drop_unused_norm(network.state)
-    state = check_values(state, source=path.name)
-    loaded = _build(path, release, name, state, options)
-    loaded.details.update(
-        networks=list(release.networks),
-        epoch=release.epoch,
-        keys={"loaded": len(state), "dropped": {**network.dropped, **unused}},
-    )
-    return loaded
-
-
-def recognise(file: CheckpointFile) -> Release:
-    """The release whose adapter claims the file.
-
-    Raises:
-        DataError: listing the adapters tried and the first keys seen.
-    """
-    for adapter in ADAPTERS.values():
-        release = adapter(file)
-        if release is not None:
-            return release
+    _check_is_file(path)
+    with path.open("rb") as stream:
+        head = stream.read(64)
+    if head.startswith(b"PK\x03\x04"):
+        return _read_torch(path, "zip")
+    if path.suffix == ".safetensors" or (head[8:9] == b"{" and not head.startswith(b"\x80")):
+        return _read_safetensors(path)
+    if head.startswith(b"\x80"):
+        return _read_torch(path, "legacy")
     raise DataError(
-        f"{file.path} is in no known checkpoint format. Tried: sdssl-bench, {', '.join(ADAPTERS)}. "
-        f"Its keys: {listing(first_keys(file))}."
+        f"{path} is no checkpoint: expected a safetensors file or a file written by torch.save, "
+        f"found {_guess(head)}."
     )
 
 
-def first_keys(file: CheckpointFile) -> list[str]:
-    """Top-level keys, and below each state dict its first keys, for messages."""
-    found: list[str] = []
-    for key, value in file.content.items():
-        inner = as_state(value)
-        found.append(f"{key} -> [{listing(inner, 5)}]" if inner else key)
-    return found
+def file_sha256(path: Path) -> str:
+    """sha256 of a file, streamed."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
-def _build(
-    path: Path,
-    release: Release,
-    name: str,
-    state: dict[str, Tensor],
-    options: Options,
-) -> Loaded:
-    """The encoder for a network's tensors: a ResNet, an architecture named by --arch, or a ViT."""
-    if has_any(state, "layer1.0."):
-        return _build_resnet(path, release, name, state, options)
-    wanted: ViTConfig | None = None
-    if options.arch is not None:
-        if options.arch not in backbones.NAMES:
-            return _build_timm(path, release, name, state, options)
-        wanted = getattr(backbones.build(options.arch), "config", None)
-        if wanted is None:
-            raise UsageError(f"--arch {options.arch} is a ResNet, {path.name} holds a ViT.")
-        projection = state.get("patch_embed.proj.weight")
-        if projection is not None and projection.shape[0] != wanted.dim:
-            raise UsageError(
-                f"--arch {options.arch} contradicts {path.name}: width {wanted.dim} (the file: "
-                f"{projection.shape[0]})."
+def _check_is_file(path: Path) -> None:
+    if path.is_dir():
+        names = sorted(p.name for p in path.iterdir() if p.suffix in _SUFFIXES)
+        held = f"It holds {', '.join(names[:10])}." if names else "It holds no checkpoint file."
+        raise DataError(f"{path} is a folder, expected a checkpoint file. {held}")
+    if not path.exists():
+        folder = path.parent
+        names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        close = get_close_matches(path.name, names, n=1)
+        hint = f" Did you mean '{close[0]}'?" if close else ""
+        where = "" if folder.is_dir() else f" (the folder {folder} does not exist either)"
+        raise DataError(
+            f"Checkpoint {path} does not exist{where}. Nothing else is loaded in its place.{hint}"
+        )
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (0 bytes); copy or download it again.")
+
+
+_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
+
+
+def _guess(head: bytes) -> str:
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer: run `git lfs pull` to get the file it stands for"
+    if head.lstrip()[:1] == b"<":
+        return "an HTML or XML page (a download that was answered by a web page?)"
+    if head.startswith(b"\x1f\x8b"):
+        return "a gzip archive; unpack it first"
+    text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
+    return f"text beginning with {head[:24]!r}" if text else f"bytes beginning with {head[:8]!r}"
+
+
+def _read_safetensors(path: Path) -> CheckpointFile:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt", device="cpu") as stream:
+            metadata = dict(stream.metadata() or {})
+            content: dict[str, Tensor] = {name: stream.get_tensor(name) for name in stream.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise DataError(
+            f"{path} is no complete safetensors file ({_first_line(error)}); "
+            "it is truncated or damaged: copy or download it again."
+        ) from error
+    return CheckpointFile(path, "safetensors", content, metadata)
+
+
+def _read_torch(path: Path, container: str) -> CheckpointFile:
+    """torch.load with weights_only; zip files are memory-mapped, so unused networks cost nothing."""
+    try:
+        with (
+            warnings.catch_warnings(),
+            torch.serialization.safe_globals([argparse.Namespace]),
+        ):
+            warnings.simplefilter("ignore")
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=container == "zip"
             )
-    inferred = infer_vit(
-        state,
-        release.format,
-        heads=options.heads or (wanted.heads if wanted else None),
-        img_size=options.img_size,
-        hints=release.hints,
+    except Exception as error:  # any failure of a parser of untrusted bytes is a fault of the file
+        raise _refusal(path, error) from error
+    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
+        raise DataError(
+            f"{path} holds a {type(content).__name__}, expected a dictionary with text keys "
+            "(a state dict, or a training checkpoint that contains one)."
+        )
+    return CheckpointFile(path, container, content)
+
+
+def _refusal(path: Path, error: Exception) -> DataError:
+    """Names the blocked class or function if there is one, else says that the file is damaged."""
+    found = re.findall(r"(?:GLOBAL|class|function|global:?) `?([A-Za-z_][\w.]*\.\w+)", str(error))
+    names = [name for name in found if not name.startswith("torch.load")][:1]
+    if not names and "PytorchStreamReader" not in str(error):
+        names = sorted(_globals(path))
+    if names:
+        return DataError(
+            f"{path} is refused: its pickle asks for {', '.join(names[:10])}, and what a pickle asks "
+            "for can run code. Expected tensors, plain containers and argparse.Namespace only. "
+            "Nothing in it was executed. If you trust its maker, open it once in the environment that "
+            "wrote it and save the weights alone, e.g. torch.save({'state_dict': checkpoint['state_dict']}, "
+            "'weights.pth')."
+        )
+    return DataError(
+        f"{path} cannot be read as a torch checkpoint ({type(error).__name__}: "
+        f"{_first_line(error)}); it is truncated, damaged or of another kind: copy or download "
+        "it again."
     )
-    config = inferred.config
-    if wanted is not None:
-        _compare(wanted, config, arch=str(options.arch), source=path.name)
-    options.agree("patch_size", config.patch_size, what=path.name)
-    encoder = vit_encoder(
-        config,
-        norm=options.norm,
-        input_size=options.img_size or release.input_size or config.img_size,
-    )
-    if not inferred.table_stored:
-        state = {**state, "pos_embed": encoder.backbone_state()["pos_embed"]}
-    fill(encoder, state, source=path.name)
-    named_heads = options.heads is None and wanted is not None
-    details = {
-        "heads_source": "--arch" if named_heads else inferred.heads_source,
-        "pos_embed": "stored" if inferred.table_stored else "recomputed",
-    }
-    form = "mae" if release.format == "timm" and config.pos == "sincos-column" else release.format
-    return Loaded(encoder, form, name, arch_of(encoder), details)
 
 
-def _compare(wanted: ViTConfig, found: ViTConfig, *, arch: str, source: str) -> None:
-    """--arch must describe the file; only the grid of its position table is the file's own affair."""
-    wanted_fields, found_fields = asdict(wanted), asdict(found)
-    wrong = [
-        f"{key} {wanted_fields[key]} (the file: {found_fields[key]})"
-        for key in wanted_fields
-        if key not in ("img_size", "norm_eps") and wanted_fields[key] != found_fields[key]
-    ]
-    if wrong:
-        raise UsageError(f"--arch {arch} contradicts {source}: {', '.join(wrong)}.")
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[0][:200] if lines else "no detail"
 
 
-def _build_resnet(
-    path: Path, release: Release, name: str, state: dict[str, Tensor], options: Options
-) -> Loaded:
-    options.refuse("heads", "patch_size", because="this checkpoint is a ResNet")
-    if options.norm not in (None, "none"):
-        options.refuse("norm", because="a ResNet has no norm after its stages")
-    if options.arch is not None and options.arch not in backbones.RESNETS.values():
-        return _build_timm(path, release, name, state, options)
-    arch = infer_resnet(state)
-    options.agree("arch", arch, what=path.name)
-    encoder = backbones.build(arch, img_size=options.img_size)
-    fill(encoder, state, source=path.name)
-    return Loaded(encoder, release.format, name, arch)
-
-
-def _build_timm(
-    path: Path, release: Release, name: str, state: dict[str, Tensor], options: Options
-) -> Loaded:
-    """--arch with a timm name: that architecture decides everything, the file must fit it."""
-    assert options.arch is not None
-    encoder = backbones.build(options.arch, norm=options.norm, img_size=options.img_size)
-    fill(encoder, state, source=path.name)
-    check_facts(encoder, options, what=f"--arch {options.arch}")
-    if isinstance(encoder, backbones.ViTEncoder) and options.heads is None:
-        known, why = heads_by_release(release.format, encoder.dims[0], encoder.pos)
-        heads = heads_of(encoder)
-        if known is not None and known != heads and release.format in ("mocov3", "sdssl"):
-            raise UsageError(
-                f"--arch {options.arch} has {heads} heads, but {path.name} is of a release with "
-                f"{known} ({why}). Leave --arch out, or confirm with --heads {heads}."
-            )
-    return Loaded(encoder, release.format, name, options.arch, {"heads_source": "--arch"})
-
-
-def _load_native(file: CheckpointFile, header: dict[str, Any], options: Options) -> Loaded:
-    source = file.path.name
-    options.agree("network", header["network"], what=source)
-    state = as_state(file.content)
-    if state is None:
-        raise DataError(f"{file.path} holds no tensors.")
-    state = check_values(state, source=source)
-    arch, norm = header["arch"], options.norm or header["norm"]
-    size = options.img_size or header["input_size"]
-    if isinstance(arch, ViTConfig):
-        encoder = vit_encoder(arch, norm=norm, input_size=size or arch.img_size)
-        name = arch_of(encoder)
-    else:
-        encoder, name = backbones.build(arch, norm=norm, img_size=size), arch
-    options.agree("arch", name, what=source)
-    check_facts(encoder, options, what=source)
-    encoder.mean, encoder.std = tuple(header["mean"]), tuple(header["std"])
-    fill(encoder, state, source=source)
-    details = {
-        "networks": [header["network"]],
-        "epoch": header["epoch"],
-        "config": header["config"],
-        "extra": header["extra"],
-        "heads_source": "stored in the file",
-        "keys": {"loaded": len(state), "dropped": {}},
-    }
-    return Loaded(encoder, "sdssl-bench", header["network"], name, details)
+def _globals(path: Path) -> set[str]:
+    """Dotted names a pickle refers to, found by disassembly; nothing is imported or executed."""
+    names: set[str] = set()
+    texts: list[str] = []
+    # A damaged tail hides further names only; the file is refused either way.
+    with ExitStack() as stack, suppress(ValueError, OSError, zipfile.BadZipFile, IndexError):
+        stream: Any = stack.enter_context(path.open("rb"))
+        if zipfile.is_zipfile(path):
+            archive = stack.enter_context(zipfile.ZipFile(path))
+            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
+            stream = stack.enter_context(archive.open(pickles[0]))
+        while stream.peek(1):  # older files hold several pickles, one after the other
+            for opcode, argument, _ in pickletools.genops(stream):
+                if opcode.name == "GLOBAL":
+                    names.add(str(argument).replace(" ", "."))
+                elif opcode.name == "STACK_GLOBAL":
+                    names.add(".".join(texts[-2:]))
+                elif isinstance(argument, str):
+                    texts.append(argument)
+    return {n for n in names if n not in _HARMLESS and not n.startswith("torch.")}

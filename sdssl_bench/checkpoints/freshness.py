@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from sdssl_bench.encoders import Encoder, ModelInfo
+from sdssl_bench.encoders import Encoder
 
 SAMPLE = 4096
 """Values compared per tensor."""
@@ -66,13 +66,6 @@ class Freshness:
     untouched: tuple[str, ...]
     compared: int
     look: str
-
-
-def fixed_by_design(info: ModelInfo) -> tuple[str, ...]:
-    """Tensors that training never changes: sin-cos tables, MoCo v3's and SDSSL's patch projection."""
-    sincos = str(info.details.get("pos", "")).startswith("sincos")
-    frozen = info.format in ("mocov3", "sdssl")
-    return (("pos_embed",) if sincos else ()) + (("patch_embed.proj.",) if frozen else ())
 
 
 def examine(encoder: Encoder, fixed: tuple[str, ...] = ()) -> Freshness:

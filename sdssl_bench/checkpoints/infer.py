@@ -1,91 +1,195 @@
-"""The architecture of a state dict, from the names and shapes of its tensors."""
+"""Third step: every number of the architecture, from names and shapes of tensors and from the user.
+
+An option decides here what weights do not tell; one that would have no effect is refused. Those that merely
+confirm a fact are left to `verify`, which knows all facts.
+"""
 
 import math
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
+from sdssl_bench import encoders
 from sdssl_bench.checkpoints.heads import resolve_heads
-from sdssl_bench.checkpoints.keys import has_any
-from sdssl_bench.encoders import RESNETS, ViTConfig, classify_pos_embed
+from sdssl_bench.checkpoints.keys import State, depth_of, has_any
+from sdssl_bench.checkpoints.native import FORMAT
+from sdssl_bench.checkpoints.options import Options
+from sdssl_bench.checkpoints.recognise import Release
+from sdssl_bench.encoders import RESNETS, VITS, Encoder, ViTConfig, classify_pos_embed
 from sdssl_bench.errors import DataError, UsageError
 
 DEFAULT_IMG_SIZE = 224
+_PATCH = "patch_embed.proj.weight"
+Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
-@dataclass(frozen=True)
-class Inferred:
-    """A ViT's configuration and how the parts that weights do not tell were found.
+@dataclass(frozen=True, eq=False)
+class Config:
+    """What `encoders.build` is asked for, and what remains to be proven of the result.
 
     Attributes:
-        config: the architecture.
-        heads_source: how the head count is known.
-        table_stored: False if the file has no position table (it is recomputed).
+        architecture: name, configuration, or the module itself.
+        norm: see `encoders.build`.
+        img_size: likewise.
+        options: the user's, as far as only the built encoder can confirm them.
+        arch: canonical name, where it is known already.
+        colours: mean and std that the checkpoint states; None = the architecture's.
+        recomputed: tensors that the file does not hold and the architecture alone determines.
+        details: recorded facts about how all this is known; JSON values.
     """
 
-    config: ViTConfig
-    heads_source: str
-    table_stored: bool
+    architecture: str | ViTConfig | nn.Module
+    norm: str | None
+    img_size: int | None
+    options: Options
+    arch: str | None = None
+    colours: Colours | None = None
+    recomputed: tuple[str, ...] = ()
+    details: dict[str, Any] = field(default_factory=dict)
 
 
-def infer_vit(
-    state: Mapping[str, Tensor],
-    form: str,
-    *,
-    heads: int | None,
-    img_size: int | None,
-    hints: Mapping[str, Any],
-) -> Inferred:
-    """Configuration of a ViT state dict with timm's names.
-
-    Args:
-        state: backbone tensors.
-        form: format name, which decides the head count and the positions of a file without table.
-        heads: the user's --heads.
-        img_size: the user's --img-size, used for the position table only where none is stored.
-        hints: facts the file states.
+def infer(release: Release, options: Options) -> Config:
+    """The configuration of a release's network.
 
     Raises:
         DataError: if a needed tensor is missing or of an impossible shape, or heads are unknown.
-        UsageError: if --heads contradicts the file.
+        UsageError: if an option contradicts the checkpoint or would have no effect.
     """
-    projection = _need(state, "patch_embed.proj.weight", 4)
-    dim, channels, patch, patch_width = projection.shape
+    state, module = release.state or {}, release.module
+    is_resnet = has_any(state if module is None else module.state_dict(), "layer1.0.")
+    if is_resnet:
+        options.refuse("heads", "patch_size", because="this checkpoint is a ResNet")
+        if options.norm != "none":
+            options.refuse("norm", because="a ResNet has no norm after its stages")
+    if module is not None:
+        return _live(module, release, options)
+    if release.format == FORMAT:
+        return _stated(release, options)
+    if options.arch is not None and options.arch not in encoders.NAMES:
+        # A name of timm's decides everything, and the file must fit it.
+        known = {"heads_source": "--arch"}
+        return Config(
+            options.arch, options.norm, options.img_size, options, options.arch, details=known
+        )
+    if is_resnet:
+        name = _resnet(state)
+        return Config(name, None, options.img_size, options, name)
+    return _vit(state, release, options)
+
+
+def _live(module: nn.Module, release: Release, options: Options) -> Config:
+    stated = dict(release.stated)
+    because = {
+        "timm": "a timm: name fixes the architecture and has one network",
+        "custom": "a custom: function builds its own architecture",
+    }
+    options.refuse("arch", "network", because=because[release.format])
+    if isinstance(module, Encoder):
+        options.refuse("norm", "img_size", because=f"{release.source} is a finished Encoder")
+    arch, side = stated.pop("arch", None), stated.pop("img_size", None)
+    if side is not None and options.img_size not in (None, side):
+        raise UsageError(f"--img-size {options.img_size} contradicts img_size={side} in the URI.")
+    return Config(module, options.norm, options.img_size or side, options, arch, details=stated)
+
+
+def _stated(release: Release, options: Options) -> Config:
+    header = release.stated
+    arch: str | ViTConfig = header["arch"]
+    return Config(
+        arch,
+        options.norm or header["norm"],
+        options.img_size or header["input_size"],
+        options,
+        arch if isinstance(arch, str) else None,
+        colours=(tuple(header["mean"]), tuple(header["std"])),
+        details={
+            "config": header["config"],
+            "extra": header["extra"],
+            "heads_source": "stored in the file",
+        },
+    )
+
+
+def _vit(state: State, release: Release, options: Options) -> Config:
+    """A plain ViT; --arch may name one of ours, which gives the head count and must agree in all else."""
+    arch, source, dim = options.arch, release.source, _need(state, _PATCH, 4).shape[0]
+    wanted = VITS.get(arch or "")
+    if arch is not None and wanted is None:
+        raise UsageError(f"--arch {arch} is a ResNet, {source} holds a ViT.")
+    if wanted is not None and wanted.dim != dim:
+        raise UsageError(
+            f"--arch {arch} contradicts {source}: width {wanted.dim} (the file: {dim})."
+        )
+    heads = options.heads or (wanted.heads if wanted else None)
+    config, why = _shapes(state, release, heads=heads, img_size=options.img_size)
+    if wanted is not None:
+        _compare(asdict(wanted), asdict(config), what=f"--arch {arch} contradicts {source}")
+        why = why if options.heads else "--arch"
+    stored = "pos_embed" in state
+    return Config(
+        config,
+        options.norm,
+        options.img_size or release.input_size or config.img_size,
+        replace(options, arch=None),
+        recomputed=() if stored else ("pos_embed",),
+        details={"heads_source": why, "pos_embed": "stored" if stored else "recomputed"},
+    )
+
+
+def _shapes(
+    state: State, release: Release, *, heads: int | None, img_size: int | None
+) -> tuple[ViTConfig, str]:
+    """A ViT by the names and shapes of its tensors, and how its head count is known."""
+    dim, channels, patch, patch_width = _need(state, _PATCH, 4).shape
     if channels != 3 or patch != patch_width:
         raise DataError(
-            f"patch_embed.proj.weight has shape {tuple(projection.shape)}; expected RGB and square "
+            f"{_PATCH} has shape {tuple(state[_PATCH].shape)}; expected RGB and square "
             "patches (D, 3, p, p)."
         )
+    if img_size is not None and img_size % patch:
+        raise UsageError(f"--img-size {img_size} is no multiple of the patch size {patch}.")
     fc1, fc2 = (_need(state, f"blocks.0.mlp.{name}.weight", 2) for name in ("fc1", "fc2"))
-    class_token = "cls_token" in state
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
-    pos, size, without_prefix = _positions(
-        state, form, dim=dim, patch=patch, prefix=int(class_token) + registers, img_size=img_size
-    )
+    prefix = registers + ("cls_token" in state)
+    pos, skip, side = _positions(state, release.format, dim, prefix=prefix)
     per_layer = has_any(state, "norms.")
-    count, source = resolve_heads(
-        form, dim, pos=pos, given=heads, hints=hints, per_layer_norm=per_layer
+    heads, why = resolve_heads(
+        release.format,
+        dim,
+        pos=pos,
+        given=heads,
+        hints=release.stated,
+        per_layer_norm=per_layer,
     )
     config = ViTConfig(
         dim=dim,
-        depth=_depth(state),
-        heads=count,
+        depth=depth_of(state),
+        heads=heads,
         patch_size=patch,
-        img_size=size,
+        img_size=side * patch or img_size or DEFAULT_IMG_SIZE,
         mlp_ratio=_ratio(fc1.shape[0], dim),
         qkv_bias="blocks.0.attn.qkv.bias" in state,
         layer_scale="blocks.0.ls1.gamma" in state,
         reg_tokens=registers,
-        class_token=class_token,
-        no_embed_class=without_prefix,
+        class_token="cls_token" in state,
+        no_embed_class=prefix > 0 and skip == 0,
         pos=pos,
         per_layer_norm=per_layer,
         swiglu=fc1.shape[0] == 2 * fc2.shape[1],
     )
-    return Inferred(config, source, "pos_embed" in state)
+    return config, why
+
+
+def _compare(wanted: dict[str, Any], found: dict[str, Any], *, what: str) -> None:
+    """--arch must describe the file; only the grid of its position table is the file's own affair."""
+    wrong = [
+        f"{key} {wanted[key]} (the file: {found[key]})"
+        for key in wanted
+        if key not in ("img_size", "norm_eps") and wanted[key] != found[key]
+    ]
+    if wrong:
+        raise UsageError(f"{what}: {', '.join(wrong)}.")
 
 
 def _ratio(hidden: int, dim: int) -> float:
@@ -94,7 +198,7 @@ def _ratio(hidden: int, dim: int) -> float:
     return ratio if int(dim * ratio) == hidden else (hidden + 0.5) / dim
 
 
-def _need(state: Mapping[str, Tensor], key: str, ndim: int) -> Tensor:
+def _need(state: State, key: str, ndim: int) -> Tensor:
     if key not in state:
         raise DataError(f"Expected a ViT with tensor '{key}', which is missing.")
     if state[key].ndim != ndim:
@@ -105,21 +209,11 @@ def _need(state: Mapping[str, Tensor], key: str, ndim: int) -> Tensor:
     return state[key]
 
 
-def _depth(state: Mapping[str, Tensor]) -> int:
-    indices = {int(m[1]) for key in state if (m := re.match(r"blocks\.(\d+)\.", key))}
-    return max(indices) + 1
+def _positions(state: State, form: str, dim: int, *, prefix: int) -> tuple[Any, int, int]:
+    """Kind of position table, how many tokens before the patches it has, and the side of its patch grid.
 
-
-def _positions(
-    state: Mapping[str, Tensor],
-    form: str,
-    *,
-    dim: int,
-    patch: int,
-    prefix: int,
-    img_size: int | None,
-) -> tuple[Any, int, bool]:
-    """Kind of position table, image side it was made for, and whether it skips the prefix tokens."""
+    The side is 0 for a table that is not stored and fits every grid.
+    """
     table = state.get("pos_embed")
     if table is None:
         if form not in ("sdssl", "mocov3"):
@@ -127,7 +221,7 @@ def _positions(
                 "The checkpoint has no 'pos_embed', and only MoCo v3 and SDSSL have positions that "
                 "can be recomputed. If its architecture has none, name it with --arch."
             )
-        return "sincos-row", _multiple(img_size or DEFAULT_IMG_SIZE, patch), False
+        return "sincos-row", prefix, 0
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != dim:
         raise DataError(f"'pos_embed' has shape {tuple(table.shape)}, expected (1, N, {dim}).")
     count = table.shape[1]
@@ -140,22 +234,11 @@ def _positions(
             f"'pos_embed' has {count} positions, expected a square grid of patches "
             f"with or without {prefix} prefix tokens."
         )
-    skip = fitting[0]
-    return classify_pos_embed(table), sides[skip] * patch, prefix > 0 and skip == 0
+    return classify_pos_embed(table), fitting[0], sides[fitting[0]]
 
 
-def _multiple(size: int, patch: int) -> int:
-    if size < patch or size % patch:
-        raise UsageError(f"--img-size {size} is no multiple of the patch size {patch}.")
-    return size
-
-
-def infer_resnet(state: Mapping[str, Tensor]) -> str:
-    """Name, in timm and torchvision, of a ResNet state dict.
-
-    Raises:
-        DataError: if its blocks are those of no known ResNet.
-    """
+def _resnet(state: State) -> str:
+    """Name, in timm and torchvision, of a ResNet state dict."""
     block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
     counts = tuple(
         len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
@@ -169,37 +252,3 @@ def infer_resnet(state: Mapping[str, Tensor]) -> str:
             f"{', '.join(RESNETS.values())}; name it with --arch (a timm name)."
         )
     return name
-
-
-def drop_unused_norm(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, int]]:
-    """For SDSSL files with both `norm.*` and `norms.i.*`: leaves the one the last layer used.
-
-    Some versions of the authors' code build both and apply `norms[-1]` to the last layer, two apply
-    `norm`; the unused one gets no gradient and is still exactly weight 1, bias 0.
-
-    Returns:
-        the state with `norms.i.*` only, and how many tensors were left out under which prefix.
-
-    Raises:
-        DataError: if both were trained, so that the last layer's norm is unknown.
-    """
-    if "norm.weight" not in state or not has_any(state, "norms."):
-        return dict(state), {}
-    last = f"norms.{_depth(state) - 1}."
-    out = {key: value for key, value in state.items() if not key.startswith("norm.")}
-    if _untouched(state, "norm."):
-        return out, {"norm.": len(state) - len(out)}
-    if not _untouched(state, last):
-        raise DataError(
-            f"The checkpoint has both 'norm.*' and '{last}*', both trained: which of them normalised "
-            "the last layer is unknown."
-        )
-    out |= {last + part: state["norm." + part] for part in ("weight", "bias")}
-    return out, {last: 2}
-
-
-def _untouched(state: Mapping[str, Tensor], prefix: str) -> bool:
-    weight, bias = state.get(prefix + "weight"), state.get(prefix + "bias")
-    return (
-        weight is not None and bias is not None and bool((weight == 1).all() and (bias == 0).all())
-    )

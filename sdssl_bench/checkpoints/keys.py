@@ -1,10 +1,10 @@
 """Key arithmetic on state dicts: prefixes are stripped or dropped, substrings never touched."""
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sdssl_bench.errors import DataError
@@ -12,10 +12,10 @@ from sdssl_bench.errors import DataError
 WRAPPERS = ("module.", "_orig_mod.")
 """Prefixes of torch's DistributedDataParallel and torch.compile."""
 
-_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+State = dict[str, Tensor]
 
 
-def as_state(value: object) -> dict[str, Tensor] | None:
+def as_state(value: object) -> State | None:
     """The value as a state dict, or None if it is not a non-empty mapping from text to tensors."""
     if not isinstance(value, Mapping) or not value:
         return None
@@ -24,17 +24,14 @@ def as_state(value: object) -> dict[str, Tensor] | None:
     return dict(value)
 
 
-def strip_wrappers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def strip_wrappers(state: Mapping[str, Tensor]) -> State:
     """Removes leading `module.` and `_orig_mod.`, in any order and number, where all keys have them."""
     found = dict(state)
-    while prefix := next((w for w in WRAPPERS if found and has_all(found, w)), None):
+    while prefix := next(
+        (w for w in WRAPPERS if found and all(k.startswith(w) for k in found)), None
+    ):
         found = {key.removeprefix(prefix): tensor for key, tensor in found.items()}
     return found
-
-
-def has_all(keys: Iterable[str], prefix: str) -> bool:
-    """Whether every key begins with the prefix."""
-    return all(key.startswith(prefix) for key in keys)
 
 
 def has_any(keys: Iterable[str], prefix: str) -> bool:
@@ -44,7 +41,7 @@ def has_any(keys: Iterable[str], prefix: str) -> bool:
 
 def select(
     state: Mapping[str, Tensor], keep: str, *, drop: Sequence[str] = ()
-) -> tuple[dict[str, Tensor], dict[str, int]]:
+) -> tuple[State, dict[str, int]]:
     """Splits a state dict into the wanted part and named parts to leave out.
 
     Args:
@@ -59,7 +56,7 @@ def select(
     Raises:
         DataError: if two keys become one.
     """
-    kept: dict[str, Tensor] = {}
+    kept: State = {}
     dropped: Counter[str] = Counter()
     for key, tensor in state.items():
         unwanted = next((prefix for prefix in drop if key.startswith(prefix)), None)
@@ -73,41 +70,9 @@ def select(
     return strip_wrappers(kept), dict(dropped)
 
 
-def number(value: object) -> int | float | None:
-    """A checkpoint's epoch or step if it is a plain number."""
-    return value if isinstance(value, int | float) and not isinstance(value, bool) else None
-
-
-def check_values(state: Mapping[str, Tensor], *, source: str) -> dict[str, Tensor]:
-    """The tensors as float32, proven to be dense, floating and finite.
-
-    Counters of batch norm (`num_batches_tracked`) stay integers.
-
-    Raises:
-        DataError: naming the tensors that are of another type or hold NaN or infinity.
-    """
-    wrong: list[str] = []
-    broken: list[str] = []
-    out: dict[str, Tensor] = {}
-    for key, tensor in state.items():
-        if key.endswith("num_batches_tracked"):
-            out[key] = tensor
-        elif tensor.layout is not torch.strided or tensor.dtype not in _FLOATS:
-            wrong.append(f"{key} ({str(tensor.dtype).removeprefix('torch.')})")
-        else:
-            out[key] = tensor.float()
-            if not torch.isfinite(out[key]).all():
-                broken.append(key)
-    if wrong:
-        raise DataError(
-            f"{source}: expected float16, bfloat16, float32 or float64 weights, "
-            f"found {listing(wrong)}."
-        )
-    if broken:
-        raise DataError(
-            f"{source}: NaN or infinite values in {listing(broken)}; training diverged?"
-        )
-    return out
+def depth_of(keys: Iterable[str]) -> int:
+    """Number of transformer blocks."""
+    return max(int(m[1]) for key in keys if (m := re.match(r"blocks\.(\d+)\.", key))) + 1
 
 
 def listing(names: Iterable[Any], limit: int = 10) -> str:

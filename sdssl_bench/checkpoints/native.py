@@ -1,6 +1,6 @@
 """The self-describing checkpoint of sdssl-bench: safetensors and one JSON header that says it all.
 
-The header (metadata key `sdssl_bench`) holds: version, arch (a name of `backbones.build`, or
+The header (metadata key `sdssl_bench`) holds: version, arch (a name of `encoders.build`, or
 {"vit": fields of ViTConfig}), network, norm, input_size, mean, std, epoch, config (how it was
 trained) and extra. A file opens with no further option.
 """
@@ -16,11 +16,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdssl_bench.checkpoints.reading import CheckpointFile
+from sdssl_bench.checkpoints.files import CheckpointFile
 from sdssl_bench.encoders import IMAGENET_MEAN, IMAGENET_STD, NORMS, Encoder, ViTConfig
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 
-METADATA_KEY = "sdssl_bench"
+FORMAT, METADATA_KEY = "sdssl-bench", "sdssl_bench"
 VERSION = 1
 NETWORKS = ("student", "teacher", "base", "momentum", "model", "ema")
 
@@ -44,8 +44,8 @@ def save(
     Args:
         source: an encoder, or the state dict of a backbone under timm's names.
         path: file to write; an existing one is replaced in one step.
-        arch: name for `backbones.build`, or the configuration of a ViT; an encoder built by
-            `backbones.build_vit` knows its own.
+        arch: name for `encoders.build`, or the configuration of a ViT; an encoder built by
+            `encoders.build_vit` knows its own.
         network: which network of the training these weights are ("teacher", "student", ...).
         norm: how features of layers 1..L-1 are normalised; None = the encoder's, else "shared".
         input_size: side of the evaluated images; None = the encoder's, else the architecture's own.

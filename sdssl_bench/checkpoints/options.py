@@ -1,6 +1,6 @@
-"""What a user may override when loading, and the rule that no option is ignored."""
+"""What a user may ask of a checkpoint, and the rule that no option is ignored."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from sdssl_bench.encoders import NORMS
 from sdssl_bench.errors import UsageError, did_you_mean
@@ -24,7 +24,7 @@ class Options:
         for name in ("heads", "patch_size", "img_size"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise UsageError(f"{flag(name)} takes a positive number, found {value}.")
+                raise UsageError(f"{_flag(name)} takes a positive number, found {value}.")
 
     def refuse(self, *names: str, because: str) -> None:
         """An option that would have no effect is an error.
@@ -32,7 +32,7 @@ class Options:
         Raises:
             UsageError: if one of the named options was given.
         """
-        given = [flag(name) for name in names if getattr(self, name) is not None]
+        given = [_flag(name) for name in names if getattr(self, name) is not None]
         if given:
             raise UsageError(f"{' and '.join(given)} would have no effect: {because}.")
 
@@ -44,10 +44,9 @@ class Options:
         """
         given = getattr(self, name)
         if given is not None and given != actual:
-            raise UsageError(f"{flag(name)} {given} contradicts {what}, which has {actual}.")
+            raise UsageError(f"{_flag(name)} {given} contradicts {what}, which has {actual}.")
 
 
-def flag(name: str) -> str:
+def _flag(name: str) -> str:
     """The command-line spelling of an option."""
-    assert name in {f.name for f in fields(Options)}
     return "--" + name.replace("_", "-")

@@ -136,10 +136,16 @@ def test_dino_and_ibot_evaluate_the_teacher(
     assert_same(encoder, teacher)
 
 
-def test_dino_student_on_request(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("write", "dropped"),
+    [(fake.dino, {"head.": 5}), (fake.ibot, {"head.": 6, "masked_embed": 1})],
+)
+def test_the_student_on_request(
+    tmp_path: Path, write: Callable[..., Path], dropped: dict[str, int]
+) -> None:
     student, teacher = fake.vit(1), fake.vit(2)
-    encoder, details = load(fake.dino(tmp_path / "x.pth", student, teacher), network="student")
-    assert details["keys"] == {"loaded": len(student.state_dict()), "dropped": {"head.": 5}}
+    encoder, details = load(write(tmp_path / "x.pth", student, teacher), network="student")
+    assert details["keys"] == {"loaded": len(student.state_dict()), "dropped": dropped}
     assert_same(encoder, student)
 
 

@@ -93,9 +93,11 @@ def test_settings_of_the_encoder_are_kept_and_can_be_overridden(tmp_path: Path) 
     assert (loaded.mean, loaded.std) == (original.mean, original.std)
     again = checkpoints.load(path, norm="none", img_size=32, heads=3, patch_size=8)
     assert (again.norm, again.input_size) == ("none", 32)
-    for options in ({"heads": 6}, {"patch_size": 4}, {"network": "teacher"}, {"arch": "resnet18"}):
+    for options in ({"heads": 6}, {"patch_size": 4}, {"arch": "resnet18"}):
         with pytest.raises(UsageError, match="contradicts"):
             checkpoints.load(path, **options)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"--network teacher: .* has model"):
+        checkpoints.load(path, network="teacher")
 
 
 def test_a_state_dict_with_an_architecture_name(tmp_path: Path) -> None:

@@ -15,9 +15,9 @@ import torch
 from safetensors.torch import save_file
 
 from sdssl_bench import checkpoints
-from sdssl_bench.checkpoints.digests import digest_of_state
-from sdssl_bench.checkpoints.keys import check_values, select, strip_wrappers
-from sdssl_bench.checkpoints.reading import file_sha256, read_file
+from sdssl_bench.checkpoints.files import file_sha256, read_file
+from sdssl_bench.checkpoints.keys import select, strip_wrappers
+from sdssl_bench.checkpoints.verify import check_values, digest_of_state
 from sdssl_bench.errors import DataError
 
 STATE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.zeros(2)}

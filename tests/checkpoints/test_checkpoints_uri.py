@@ -15,7 +15,7 @@ import fake_checkpoints as fake
 from records import head
 from sdssl_bench import checkpoints
 from sdssl_bench.checkpoints.doctor import diagnose
-from sdssl_bench.checkpoints.uri import parse
+from sdssl_bench.checkpoints.read import parse
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.records.titles import record_title
 
@@ -86,7 +86,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_arguments: Any, **_keywords: Any) -> Any:
         raise ConnectionError("Name or service not known")
 
-    monkeypatch.setattr("sdssl_bench.checkpoints.sources.check_reachable", lambda *_: None)
+    monkeypatch.setattr("sdssl_bench.checkpoints.modules.check_reachable", lambda *_: None)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", fail)
     monkeypatch.setattr("timm.models._builder.load_state_dict_from_url", fail, raising=False)
 

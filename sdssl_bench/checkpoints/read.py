@@ -1,0 +1,182 @@
+"""First step: what `--ckpt` names becomes the content of a file, or a module in memory.
+
+It takes a local file, `timm:NAME?key=value`, or `custom:file.py:function`.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from torch import nn
+
+from sdssl_bench.checkpoints.files import CheckpointFile, read_file
+from sdssl_bench.checkpoints.modules import custom_module, timm_module
+from sdssl_bench.checkpoints.native import METADATA_KEY
+from sdssl_bench.encoders import Pretrained, stated_pretraining
+from sdssl_bench.errors import UsageError, did_you_mean
+
+SCHEMES = ("timm", "custom", "file")
+_GENERIC = {
+    "encoder", "checkpoint", "checkpoint_teacher", "checkpoint_student", "checkpoint_key", "model", "last",
+    "best", "latest", "final", "ckpt", "weights", "pytorch_model", "teacher",
+}  # fmt: skip
+
+_QUERY = {
+    "pretrained": "true or false",
+    "seed": "a non-negative integer",
+    "img_size": "a non-negative integer",
+}
+_FLAGS = {"true": True, "1": True, "false": False, "0": False}
+
+
+@dataclass(frozen=True, eq=False)
+class Contents:
+    """What was found, before anybody interprets it: a file or a module.
+
+    Attributes:
+        uri: what the user typed.
+        source: what messages call it.
+        name: what tables call the encoder.
+        file: the content of a file, else None.
+        module: a live module, else None.
+        format: of a live module, "timm" or "custom"; a file's is told by its keys.
+        pretrained: see `ModelInfo`.
+        stated: "arch", "seed" and "img_size" of a timm: URI.
+    """
+
+    uri: str
+    source: str
+    name: str
+    file: CheckpointFile | None = None
+    module: nn.Module | None = None
+    format: str = ""
+    pretrained: Pretrained = True
+    stated: Mapping[str, Any] = field(default_factory=dict)
+
+
+def read(uri: str) -> Contents:
+    """The content of a file, or the module that a `timm:` or `custom:` URI stands for.
+
+    Raises:
+        DataError: if it is missing, damaged or not trusted; random weights never take its place.
+        UsageError: if the URI is malformed or names what does not exist.
+    """
+    parsed = parse(uri)
+    if parsed.scheme == "timm":
+        return _timm(uri, parsed.target, **parsed.query)
+    if parsed.scheme == "custom":
+        path, function, module = custom_module(parsed.target)
+        return Contents(
+            uri,
+            f"{function}() of {path.name}",
+            f"{path.stem}:{function}",
+            module=module,
+            format="custom",
+            pretrained=stated_pretraining(module),
+        )
+    file = read_file(parsed.path)
+    return Contents(uri, file.path.name, _name(file), file)
+
+
+def _timm(
+    uri: str, name: str, *, pretrained: bool = True, seed: int | None = None, **size: int
+) -> Contents:
+    if pretrained and seed is not None:
+        raise UsageError("seed= would have no effect on pretrained weights; add pretrained=false.")
+    seed = None if pretrained else seed or 0
+    return Contents(
+        uri,
+        f"timm's {name}",
+        name if pretrained else f"{name} untrained seed {seed}",
+        module=timm_module(name, seed=seed),
+        format="timm",
+        pretrained=pretrained,
+        stated={"arch": name, **size} if pretrained else {"arch": name, **size, "seed": seed},
+    )
+
+
+def _name(file: CheckpointFile) -> str:
+    """The file's stem; a stem that says nothing gets its folder's name before it.
+
+    Encoders of a pretraining run have the run's name: the last one that alone, those on the way before
+    their epoch. Runs of the same name are told apart by their digests.
+    """
+    name = file.path.name.removesuffix(".tar")
+    stem = name.rpartition(".")[0] or name
+    parent = file.path.resolve().parent
+    folder = parent.name
+    if METADATA_KEY in file.metadata and stem == "encoder" and folder:
+        return folder
+    if folder == "encoders" and stem.startswith("epoch-") and parent.parent.name:
+        return f"{parent.parent.name}/{stem}"
+    return f"{folder}/{stem}" if stem.lower() in _GENERIC and folder else stem
+
+
+@dataclass(frozen=True)
+class Uri:
+    """A parsed `--ckpt`.
+
+    Attributes:
+        scheme: "file", "timm" or "custom".
+        target: path, timm name, or "file.py:function".
+        query: pairs after "?" (timm only): pretrained, seed, img_size.
+    """
+
+    scheme: str
+    target: str
+    query: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def path(self) -> Path:
+        """The target of a file URI, with ~ expanded."""
+        return Path(self.target).expanduser()
+
+
+def parse(text: str) -> Uri:
+    """Reads what the user typed; an existing file wins over any other reading.
+
+    Raises:
+        UsageError: for an empty text, an unknown scheme or an unknown, repeated or empty query key.
+
+    >>> parse("timm:vit_tiny_patch16_224?pretrained=false&seed=0").query
+    {'pretrained': False, 'seed': 0}
+    >>> parse("~/weights.pth").scheme
+    'file'
+    """
+    text = text.strip()
+    if not text:
+        raise UsageError("--ckpt is empty; it takes a file, timm:NAME or custom:file.py:function.")
+    match = re.match(r"^([A-Za-z][A-Za-z0-9_+-]+):(.*)$", text, flags=re.DOTALL)
+    if match is None or Path(text).expanduser().exists():
+        return Uri("file", text)
+    scheme, target = match[1].lower(), match[2]
+    if scheme not in SCHEMES:
+        raise UsageError(did_you_mean("checkpoint scheme", scheme, SCHEMES))
+    if scheme != "timm":
+        return Uri(scheme, target.removeprefix("//") if scheme == "file" else target)
+    name, _, query = target.partition("?")
+    if not name:
+        raise UsageError("timm: needs a model name, e.g. timm:vit_small_patch16_224.dino")
+    return Uri("timm", name, _query(query))
+
+
+def _query(text: str) -> dict[str, bool | int]:
+    pairs = parse_qsl(text, keep_blank_values=True)
+    if text and not pairs:
+        raise UsageError(f"Expected key=value pairs after '?', found '{text}'.")
+    found: dict[str, bool | int] = {}
+    for key, value in pairs:
+        if key not in _QUERY:
+            raise UsageError(did_you_mean("key of a timm: URI", key, _QUERY))
+        if key in found or not value:
+            raise UsageError(f"'{key}' needs one value in '{text}'.")
+        if key == "pretrained" and value.lower() in _FLAGS:
+            found[key] = _FLAGS[value.lower()]
+        elif key != "pretrained" and value.isdecimal():
+            found[key] = int(value)
+        else:
+            raise UsageError(f"{key} takes {_QUERY[key]}, found '{value}'.")
+    return found
