@@ -9,6 +9,7 @@ import sys
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ WIDE = 1_000
 """Columns of a terminal that is never too narrow."""
 LONGEST_BAR, SHORTEST_BAR = 24, 6
 SHORTEST_NAME = 16
+GAP = "  "
+"""Between columns."""
 
 
 def show(renderable: "RenderableType", *, wide: bool = False) -> None:
@@ -100,38 +103,55 @@ class FittedTable:
         if self.title:
             yield wrapped(self.title, width)
         kept = list(range(len(self.columns)))
-        while _width(self._table(kept, bar=SHORTEST_BAR), console) > width:
+        while self._width(kept, bar=SHORTEST_BAR) > width:
             most = max(self.columns[i].drop for i in kept)
             if not most:
                 break
             kept.remove([i for i in kept if self.columns[i].drop == most][-1])
-        for block in self._blocks(kept, width, console):
-            least = self._table(block, bar=SHORTEST_BAR)
-            name = self._longest_name(block, width - _width(least, console))
-            room = width - _width(self._table(block, bar=0, name=name), console)
+        for block in self._blocks(kept, width):
+            spare = width - self._width(block, bar=SHORTEST_BAR)
+            longest = max((self._widths[i] for i in block if self.columns[i].shorten), default=0)
+            name = max(SHORTEST_NAME, longest + min(spare, 0))
+            room = width - self._width(block, bar=0, name=name)
             yield self._table(block, bar=min(LONGEST_BAR, max(room, 0)), name=name)
         hidden = [c.name for i, c in enumerate(self.columns) if i not in kept and not c.bar]
         if hidden:
             yield wrapped(f"--wide shows also: {', '.join(hidden)}", width)
 
-    def _blocks(self, kept: list[int], width: int, console: "Console") -> Iterator[list[int]]:
+    def _blocks(self, kept: list[int], width: int) -> Iterator[list[int]]:
         first, rest = kept[: self.repeat], kept[self.repeat :]
         block: list[int] = []
         for column in rest:
-            tried = self._table([*first, *block, column], bar=SHORTEST_BAR, name=SHORTEST_NAME)
-            if block and _width(tried, console) > width:
+            tried = [*first, *block, column]
+            if block and self._width(tried, bar=SHORTEST_BAR, name=SHORTEST_NAME) > width:
                 yield [*first, *block]
                 block = []
             block.append(column)
         yield [*first, *block]
 
-    def _longest_name(self, block: list[int], spare: int) -> int:
-        """Characters that names may have: all, or what is left of the width."""
-        longest = max(
-            (len(str(row[i])) for row in self.rows for i in block if self.columns[i].shorten),
-            default=0,
-        )
-        return max(SHORTEST_NAME, longest + min(spare, 0))
+    @cached_property
+    def _widths(self) -> list[int]:
+        """Of each column's longest text; of a column of bars, its heading's."""
+        from rich.cells import cell_len
+
+        return [
+            max(map(cell_len, (c.name, *(str(row[i]) for row in self.rows if not c.bar))))
+            for i, c in enumerate(self.columns)
+        ]
+
+    def _width(self, kept: Sequence[int], *, bar: int, name: int = WIDE) -> int:
+        """Characters that a table of these columns takes."""
+        from rich.cells import cell_len
+
+        total = len(GAP) * (len(kept) - 1)
+        for i in kept:
+            column, text = self.columns[i], self._widths[i]
+            if column.bar:
+                text = max(text, bar)
+            elif column.shorten:
+                text = max(cell_len(column.name), min(text, name))
+            total += text
+        return total
 
     def _table(self, kept: Sequence[int], *, bar: int, name: int = WIDE) -> "Table":
         from rich import box
@@ -139,7 +159,7 @@ class FittedTable:
 
         table = Table(
             box=box.SIMPLE_HEAD,
-            padding=(0, 1, 0, 0),
+            padding=(0, len(GAP) - 1, 0, 0),  # the box has one character itself
             pad_edge=False,
             header_style="bold",
             show_edge=False,
@@ -157,12 +177,6 @@ class FittedTable:
             return bar_of(float(value), bar)
         text = str(value)
         return shortened(text, name) if self.columns[i].shorten else text
-
-
-def _width(table: "Table", console: "Console") -> int:
-    from rich.measure import Measurement
-
-    return Measurement.get(console, console.options.update(width=WIDE), table).maximum
 
 
 def bar_of(share: float, width: int) -> str:
