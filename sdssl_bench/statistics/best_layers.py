@@ -5,7 +5,7 @@ every resample (the interval) and in every permutation (p), which swaps a unit's
 between the models. Models of different depth cannot be swapped layer by layer; their p is the bootstrap's.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,25 +87,6 @@ class Groups:
         return drawn
 
 
-def best_layer_interval(
-    a: Mapping[int, Units],
-    b: Mapping[int, Units],
-    *,
-    confidence: float,
-    draws: int = RESELECTIONS,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """The interval of `best_layer_test` at another confidence; same resamples."""
-    groups, generator = Groups.of(a, b), np.random.default_rng(seed)
-    parts = groups.parts(draws)
-    gaps = np.concatenate([groups.gaps(groups.resampled(part, generator)) for part in parts])
-    return _bounds(gaps, len(next(iter(a.values()))), confidence)
-
-
-def _bounds(gaps: Floats, n: int, confidence: float) -> tuple[float, float]:
-    return percentile_bounds(gaps, n, confidence) if n > 1 else (-1.0, 1.0)
-
-
 def best_layer_test(
     a: Mapping[int, Units],
     b: Mapping[int, Units],
@@ -114,6 +95,19 @@ def best_layer_test(
     draws: int = RESELECTIONS,
     seed: int = 0,
 ) -> Difference:
+    """The difference of `best_layer_difference`; same arguments and errors."""
+    found, _ = best_layer_difference(a, b, confidence=confidence, draws=draws, seed=seed)
+    return found
+
+
+def best_layer_difference(
+    a: Mapping[int, Units],
+    b: Mapping[int, Units],
+    *,
+    confidence: float = 0.95,
+    draws: int = RESELECTIONS,
+    seed: int = 0,
+) -> tuple[Difference, Callable[[float], tuple[float, float]]]:
     """Test and interval of (best layer of b) - (best layer of a), with the choice inside.
 
     Args:
@@ -123,6 +117,9 @@ def best_layer_test(
         draws: resamples, and permutations.
         seed: of both.
 
+    Returns:
+        What was found, and its interval at any other confidence from the same resamples.
+
     Raises:
         UsageError: if the units are not the same in all layers.
     """
@@ -130,7 +127,11 @@ def best_layer_test(
     generator = np.random.default_rng(seed)
     parts = groups.parts(draws)
     gaps = np.concatenate([groups.gaps(groups.resampled(part, generator)) for part in parts])
-    low, high = _bounds(gaps, len(one), confidence)
+
+    def interval(level: float) -> tuple[float, float]:
+        return percentile_bounds(gaps, len(one), level) if len(one) > 1 else (-1.0, 1.0)
+
+    low, high = interval(confidence)
     mean_a, mean_b = ((groups.count * groups.weights) @ scores for scores in (groups.a, groups.b))
     best_a, best_b = float(mean_a.max()), float(mean_b.max())
     if list(a) == list(b):
@@ -146,4 +147,5 @@ def best_layer_test(
         p = min(1.0, 2 * (1 + beyond) / (1 + draws))
         test = f"bootstrap with the choice of layers inside, {draws:,} draws"
     layers = (list(a)[int(mean_a.argmax())], list(b)[int(mean_b.argmax())])
-    return Difference(best_a, best_b, low, high, p, len(one), one.kind, test, layers)
+    found = Difference(best_a, best_b, low, high, p, len(one), one.kind, test, layers)
+    return found, interval

@@ -1,4 +1,4 @@
-"""Model b against model a on every benchmark that both were scored on, by the tests of `significance`.
+"""Model b against model a on every benchmark that both were scored on, by the tests of `paired_tests`.
 
 Only results of one protocol on one set of images are paired. Three families of tests are adjusted by
 Holm, each over all benchmarks: last layers, best layers, and every single layer.
@@ -19,7 +19,7 @@ from sdssl_bench.records import (
     read_record,
     variant_mark,
 )
-from sdssl_bench.statistics.best_layers import best_layer_interval, best_layer_test
+from sdssl_bench.statistics.best_layers import best_layer_difference
 from sdssl_bench.statistics.items import Units, layer_units
 from sdssl_bench.statistics.paired_tests import (
     SLACK,
@@ -229,10 +229,7 @@ def _test(a: Stored, b: Stored, *, confidence: float, seed: int) -> Benchmark | 
     tests = {name: test(layers) for name, layers in wanted.items()}
     best = None
     if max(len(units_a), len(units_b)) > 1:
-        best = _alone(
-            best_layer_test(units_a, units_b, confidence=confidence, seed=seed),
-            lambda level: best_layer_interval(units_a, units_b, confidence=level, seed=seed),
-        )
+        best = _alone(*best_layer_difference(units_a, units_b, confidence=confidence, seed=seed))
     last = tests.pop("last", None)
     return Benchmark(a, b, {int(name): one for name, one in tests.items()}, last, best)
 

@@ -119,12 +119,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    adjusted, highest = [0.0] * len(p_values), 0.0
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * p_values[index]))
-        adjusted[index] = highest
-    return adjusted
+    return [min(1.0, value) for value, _ in _stepped_up(p_values)]
 
 
 def holm_factors(p_values: Sequence[float]) -> list[float]:
@@ -135,12 +130,22 @@ def holm_factors(p_values: Sequence[float]) -> list[float]:
     >>> holm_factors([0.01, 0.04, 0.03])
     [3.0, 1.5, 2.0]
     """
-    factors, highest = [1.0] * len(p_values), 0.0
+    stepped = _stepped_up(p_values)
+    return [
+        value / p if p else float(tests)
+        for (value, tests), p in zip(stepped, p_values, strict=True)
+    ]
+
+
+def _stepped_up(p_values: Sequence[float]) -> list[tuple[float, int]]:
+    """Holm's adjusted values without the cap at 1, and how many tests each is adjusted for itself."""
+    adjusted, highest = [(0.0, 0)] * len(p_values), 0.0
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     for rank, index in enumerate(order):
-        highest = max(highest, (len(order) - rank) * p_values[index])
-        factors[index] = highest / p_values[index] if p_values[index] else float(len(order) - rank)
-    return factors
+        tests = len(order) - rank
+        highest = max(highest, tests * p_values[index])
+        adjusted[index] = highest, tests
+    return adjusted
 
 
 def agreeing(
@@ -253,7 +258,7 @@ def paired_proportions(
 def _stratified_bounds(
     units: Units, steps: Floats, confidence: float, seed: int
 ) -> tuple[float, float]:
-    """Normal interval with the variance within classes; see `uncertainty` for the degenerate case."""
+    """Normal interval with the variance within classes; see `intervals` for the degenerate case."""
     difference, variance = float(steps @ units.weights), stratified_variance(steps, units.strata)
     if variance > 0:
         half = normal_quantile(confidence) * math.sqrt(variance)
