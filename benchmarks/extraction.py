@@ -15,8 +15,7 @@ import tempfile
 from pathlib import Path
 
 import sdssl_bench
-from sdssl_bench import api, datasets
-from sdssl_bench import encoders as backbones
+from sdssl_bench import api, datasets, encoders
 from sdssl_bench.datasets.transforms import preprocess
 from sdssl_bench.features.extraction import extract
 from sdssl_bench.system.progress import Progress
@@ -39,8 +38,8 @@ def main() -> None:
     parser.add_argument("--limit", type=int)
     parser.add_argument("--most", type=float, help="largest share outside the forward pass")
     options = parser.parse_args()
-    if options.encoder in backbones.NAMES:
-        encoder = api.as_encoder(backbones.build(options.encoder), name=options.encoder)
+    if options.encoder in encoders.NAMES:
+        encoder = api.as_encoder(encoders.build(options.encoder), name=options.encoder)
     else:
         encoder = sdssl_bench.load_encoder(options.encoder)
     data = datasets.load(

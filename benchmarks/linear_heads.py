@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from sdssl_bench import encoders as backbones
+from sdssl_bench import encoders
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.features.forward import placed
 from sdssl_bench.probes.augment import RandomCropFlip
@@ -52,7 +52,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     torch.manual_seed(0)
-    encoder = backbones.build("vit_small_p16").eval()
+    encoder = encoders.build("vit_small_p16").eval()
     data = images(args.images, args.classes)
     recipe = SgdRecipe(
         epochs=100, batch=args.batch, iterations=0, per_epoch=True, init="normal",

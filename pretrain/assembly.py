@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from sdssl_bench import encoders as backbones
+from sdssl_bench import encoders
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.pretrain.config import VIT_ONLY, PretrainConfig, flag
@@ -24,20 +24,20 @@ def build_encoder(config: PretrainConfig) -> Encoder:
         UsageError: for an unknown architecture or sizes that do not fit each other.
     """
     encoder: Encoder
-    if config.arch not in backbones.NAMES:
-        raise UsageError(did_you_mean("backbone", config.arch, backbones.NAMES))
-    if config.arch not in backbones.VITS:
+    if config.arch not in encoders.NAMES:
+        raise UsageError(did_you_mean("backbone", config.arch, encoders.NAMES))
+    if config.arch not in encoders.VITS:
         given = [name for name in VIT_ONLY if getattr(config, name) is not None]
         if given:
-            raise UsageError(f"{', '.join(map(flag, given))} apply to {', '.join(backbones.VITS)}.")
-        encoder = backbones.build(config.arch, img_size=config.img_size)
+            raise UsageError(f"{', '.join(map(flag, given))} apply to {', '.join(encoders.VITS)}.")
+        encoder = encoders.build(config.arch, img_size=config.img_size)
         initialise(encoder)
         return encoder
     names = (*VIT_ONLY, "img_size")
     changes = {n: getattr(config, n) for n in names if getattr(config, n) is not None}
     per_layer = config.layer_norm == "per-layer"
-    vit = replace(backbones.VITS[config.arch], per_layer_norm=per_layer, **changes)
-    encoder = backbones.build_vit(vit, norm=config.layer_norm)
+    vit = replace(encoders.VITS[config.arch], per_layer_norm=per_layer, **changes)
+    encoder = encoders.build_vit(vit, norm=config.layer_norm)
     initialise(encoder)
     if config.freeze_patch:
         encoder.model.patch_embed.proj.requires_grad_(False)

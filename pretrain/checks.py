@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from sdssl_bench import encoders as backbones
+from sdssl_bench import encoders
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.pretrain.config import CHOICES, VIT_ONLY, PretrainConfig, flag
 from sdssl_bench.pretrain.shards import is_shards
@@ -97,7 +97,7 @@ def check(config: PretrainConfig) -> PretrainConfig:
     for is_wrong, message in wrong:
         if is_wrong:
             raise UsageError(f"{message}.")
-    if config.arch in backbones.VITS:
+    if config.arch in encoders.VITS:
         _check_vit(config)
     elif config.img_size is not None and config.img_size < 1:
         raise UsageError(f"--img-size takes numbers from 1, found {config.img_size}.")
@@ -110,7 +110,7 @@ def _check_vit(config: PretrainConfig) -> None:
     for name, value in given.items():
         if value < 1:
             raise UsageError(f"{flag(name)} takes numbers from 1, found {value}.")
-    vit = replace(backbones.VITS[config.arch], **given)
+    vit = replace(encoders.VITS[config.arch], **given)
     if vit.dim % vit.heads:
         raise UsageError(f"--dim {vit.dim} is no multiple of --heads {vit.heads}.")
     if vit.dim % 4:
@@ -134,7 +134,7 @@ EFFECTS: tuple[tuple[tuple[str, ...], Callable[[PretrainConfig], bool], str], ..
         lambda c: c.method != "simclr",
         "in SimCLR, which has no teacher and no predictor",
     ),
-    (("freeze_patch",), lambda c: c.arch in backbones.VITS, "in a ResNet"),
+    (("freeze_patch",), lambda c: c.arch in encoders.VITS, "in a ResNet"),
     (("decay_scope",), lambda c: c.optimizer != "lars", "with LARS, which decays matrices only"),
     (("knn_every",), lambda c: c.knn is not None, "without --knn"),
     (("shuffle_buffer",), lambda c: is_shards(c.data or ""), "where the data are no shards"),

@@ -15,8 +15,7 @@ from typing import Any
 
 from torch import nn
 
-from sdssl_bench import checkpoints, tasks
-from sdssl_bench import encoders as backbones
+from sdssl_bench import checkpoints, encoders, tasks
 from sdssl_bench.encoders import Encoder, ModelInfo, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.records import Record, ResultStore
@@ -34,9 +33,9 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
         model: an Encoder, or a timm ViT or ResNet, or a torchvision ResNet. Its attribute `pretrained`,
             True or False, says whether it was trained.
         name: what tables call it.
-        norm: see `encoder.NORMS`; an Encoder keeps its own.
+        norm: see `encoders.NORMS`; an Encoder keeps its own.
     """
-    encoder = backbones.wrap(model, norm=norm)
+    encoder = encoders.wrap(model, norm=norm)
     # Digested again even for a loaded checkpoint: a training loop may have changed its weights since,
     # and features of other weights must never be taken from the cache.
     weights = checkpoints.digest_of_module(encoder)
@@ -46,7 +45,7 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
             uri="module:" + type(model).__name__,
             format="module",
             network="model",
-            arch=backbones.arch_name(encoder),
+            arch=encoders.arch_name(encoder),
             weights_sha256=weights,
             pretrained=stated_pretraining(model),
         )

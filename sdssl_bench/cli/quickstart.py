@@ -2,10 +2,13 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from io import StringIO
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -61,25 +64,27 @@ def quickstart(
         sides = _score(data, out, progress=progress, verbose=verbose)
     typer.echo("4/4 comparing them, image by image")
     _compare(sides)
-    if verbose:
+    with nullcontext() if verbose else redirect_stdout(StringIO()):
         leaderboard(results=[results], csv=out / "leaderboard.csv", view="best")
         report(results=[results], out=out / "report")
-    else:
-        with open(os.devnull, "w") as nowhere:  # noqa: PTH123
-            from contextlib import redirect_stdout
-
-            with redirect_stdout(nowhere):
-                leaderboard(results=[results], csv=out / "leaderboard.csv", view="best")
-                report(results=[results], out=out / "report")
     typer.echo(
         f"\nreport       {out / 'report' / 'index.html'}  (open it in a browser)\n"
         f"leaderboard  {out / 'leaderboard.csv'}\nrecords      {results / 'runs'}\n"
-        f"encoders     {out / PRESETS[0]}, {out / PRESETS[1]}\n"
+        f"encoders     {out / PRESETS[0]}\n             {out / PRESETS[1]}\n"
         "\nNext, with a checkpoint of yours:\n"
+        f"{_activation()}"
         "  sdssl-bench doctor CHECKPOINT\n"
         "  sdssl-bench run --task knn --dataset all --all-layers \\\n"
         f"      --data-root {data} --ckpt CHECKPOINT"
     )
+
+
+def _activation() -> str:
+    """How a shell finds the command, where this one was started by its path."""
+    script = Path(sys.executable).with_name("activate")
+    if shutil.which("sdssl-bench") or not script.is_file():
+        return ""
+    return f"  source {script}\n"
 
 
 def benchmarks() -> "list[tuple[Task, str]]":

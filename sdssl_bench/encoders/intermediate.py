@@ -44,8 +44,8 @@ def at_grid(
         model: timm VisionTransformer or Eva.
         grid: patch grid of the images.
         size: (height, width) of the images in pixels.
-        antialias: how a learned table is resampled, see `positions.table_at`; None is timm's own way
-            (Eva).
+        antialias: how a learned table is resampled, see `position_embeddings.table_at`; None is timm's
+            own way (Eva).
     """
     embed = model.patch_embed
     own_grid, own_size = tuple(embed.grid_size), embed.img_size

@@ -70,7 +70,7 @@ def extract(
             it was.
         images: one split.
         layers: any of 1..L.
-        poolings: names from `encoder.POOLINGS`.
+        poolings: names from `encoders.POOLINGS`.
         preprocess: RGB image -> uint8 tensor, picklable.
         ctx: cache, device, precision, batch size, workers, limit and what to do about bad images.
 

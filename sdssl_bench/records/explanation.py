@@ -1,6 +1,6 @@
 """Why two results differ: every recorded setting in which their records disagree.
 
-A record's identity (`results.IDENTITY`) holds whatever could change its numbers; names, file locations
+A record's identity (`store.IDENTITY`) holds whatever could change its numbers; names, file locations
 and environments are recorded beside it. Libraries and devices can move the last digits of a number,
 never its protocol.
 """

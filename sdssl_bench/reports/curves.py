@@ -1,4 +1,4 @@
-"""Metrics of a record over its layers, with the intervals of `uncertainty`."""
+"""Metrics of a record over its layers, with the intervals of `statistics`."""
 
 import math
 from collections.abc import Sequence

@@ -39,7 +39,7 @@ def write_figures(data: Data, folder: Path) -> list[str]:
     """Write every figure that the data allow; returns their names.
 
     Args:
-        data: from `collect`.
+        data: from `page_data.collect`.
         folder: made if it is not there.
     """
     import matplotlib

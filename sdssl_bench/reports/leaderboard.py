@@ -3,7 +3,7 @@
 Rows that must not be compared never share a column: another protocol version, other parameters,
 another set of images or a partial copy each get their own. Holes stay holes. Trials made under `--limit`
 stay out, or have rows and columns of their own that say so.
-Numbers come with the 95 % intervals of `uncertainty`, recomputed from the per-item scores.
+Numbers come with the 95 % intervals of `statistics`, recomputed from the per-item scores.
 """
 
 from collections.abc import Iterable, Mapping

@@ -122,7 +122,7 @@ def latex(table: FilledTable) -> str:
     """One table of the paper as a LaTeX table; needs the packages booktabs and graphicx.
 
     Args:
-        table: from `shaped.shape`.
+        table: from `paper.shape`.
     """
     widest = max(len(block.columns) for block in table.blocks)
     lines = [

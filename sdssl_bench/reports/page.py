@@ -53,7 +53,7 @@ def render(data: Data, *, title: str = TITLE, limit: int = LIMIT) -> Page:
     t-SNE maps. Pictures have been fitted before, see `pictures`.
 
     Args:
-        data: from `collect`, with or without "pictures".
+        data: from `page_data.collect`, with or without "pictures".
         title: of the page.
         limit: bytes.
 

@@ -1,6 +1,6 @@
 """Records as plain data for the report: what is shown, where it comes from, and nothing in between.
 
-Numbers stay fractions. Intervals are those of `uncertainty`, recomputed from the per-item scores, so a
+Numbers stay fractions. Intervals are those of `statistics`, recomputed from the per-item scores, so a
 record whose scores were lost or changed is an error. Nothing is averaged and holes stay holes. The same
 records give the same data, in whatever order they are read.
 """

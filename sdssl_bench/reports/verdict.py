@@ -1,6 +1,6 @@
 """The report's first sentence: who leads on how many benchmarks, where that is certain, where it is a tie.
 
-Of last layers, by the leads of `standings`. An encoder that lacks a benchmark neither wins nor loses it,
+Of last layers, by `statistics.ranks`. An encoder that lacks a benchmark neither wins nor loses it,
 trials made under --limit rank nobody, and nothing is averaged over benchmarks. A single encoder is held
 against its own layers.
 """
@@ -24,7 +24,7 @@ SELECTED = (
 
 
 def verdict(data: Data) -> Data:
-    """Sentences of plain English on what `collect` found.
+    """Sentences of plain English on what `page_data.collect` found.
 
     Args:
         data: with encoders, benchmarks and results.

@@ -1,7 +1,7 @@
 """How far a stored number would move on other test items: intervals from the per-item scores.
 
 Computed from the records alone, without encoder; the recomputed value must be the stored one. What is
-resampled is the independent unit of each task (see `units`): images, queries, sequences.
+resampled is the independent unit of each task (see `items`): images, queries, sequences.
 
 wilson             accuracy over images: the score interval (Wilson 1927), whose coverage is right near 0
                    and 1 too (Brown, Cai, DasGupta 2001).

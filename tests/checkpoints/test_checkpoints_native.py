@@ -10,8 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from pretrain_fixtures import make_images
-from sdssl_bench import checkpoints, evaluate, load_encoder
-from sdssl_bench import encoders as backbones
+from sdssl_bench import checkpoints, encoders, evaluate, load_encoder
 from sdssl_bench.checkpoints.native import METADATA_KEY
 from sdssl_bench.encoders.encoder import Encoder, cls
 from sdssl_bench.encoders.vit import ViTConfig
@@ -24,7 +23,7 @@ CONFIG = ViTConfig(48, 2, 3, 8, 32, pos="sincos-row")
 
 def encoder(config: ViTConfig = CONFIG, **options: Any) -> Encoder:
     torch.manual_seed(1)
-    built = backbones.build_vit(config, **options)
+    built = encoders.build_vit(config, **options)
     for parameter in built.parameters():
         if parameter.requires_grad:
             parameter.data.add_(0.1 * torch.randn_like(parameter))
@@ -101,7 +100,7 @@ def test_settings_of_the_encoder_are_kept_and_can_be_overridden(tmp_path: Path) 
 
 
 def test_a_state_dict_with_an_architecture_name(tmp_path: Path) -> None:
-    original = backbones.build("vit_tiny_p8_32")
+    original = encoders.build("vit_tiny_p8_32")
     state = original.backbone_state()  # type: ignore[operator]
     path = checkpoints.save(state, tmp_path / "x.safetensors", arch="vit_tiny_p8_32", epoch=3)
     loaded = checkpoints.load(str(path))
@@ -111,7 +110,7 @@ def test_a_state_dict_with_an_architecture_name(tmp_path: Path) -> None:
 
 
 def test_a_resnet_comes_back(tmp_path: Path) -> None:
-    original = backbones.build("resnet18", img_size=64)
+    original = encoders.build("resnet18", img_size=64)
     path = checkpoints.save(original, tmp_path / "x.safetensors", arch="resnet18", network="base")
     loaded = checkpoints.load(str(path))
     assert loaded.info is not None
@@ -208,7 +207,7 @@ def test_tensors_that_do_not_fit_the_header_are_refused(tmp_path: Path) -> None:
 
 
 def test_encoders_of_a_run_have_its_name_and_namesakes_never_share_a_record(tmp_path: Path) -> None:
-    one, other = encoder(), backbones.build_vit(CONFIG)
+    one, other = encoder(), encoders.build_vit(CONFIG)
     for path, source, epoch in (
         ("a/sd_mocov3/encoder", one, 2),
         ("b/sd_mocov3/encoder", other, 2),

@@ -11,8 +11,7 @@ from rich.console import Console
 from torch import nn
 
 import fake_checkpoints as fake
-from sdssl_bench import checkpoints
-from sdssl_bench import encoders as backbones
+from sdssl_bench import checkpoints, encoders
 from sdssl_bench.checkpoints.doctor import diagnose, render
 from sdssl_bench.checkpoints.freshness import dispersion, examine, looks_fresh
 from sdssl_bench.encoders.vit import ViTConfig
@@ -54,14 +53,14 @@ def test_an_untrained_encoder_is_called_so() -> None:
 
 
 def test_random_weights_that_pretend_to_be_trained_are_found(tmp_path: Path) -> None:
-    path = checkpoints.save(backbones.build_vit(CONFIG), tmp_path / "x.safetensors", epoch=100)
+    path = checkpoints.save(encoders.build_vit(CONFIG), tmp_path / "x.safetensors", epoch=100)
     diagnosis = diagnose(str(path))
     assert diagnosis.weights == "untrained"
     assert any("look untrained" in warning for warning in diagnosis.warnings)
 
 
 def test_a_half_loaded_model_is_found(tmp_path: Path) -> None:
-    encoder = backbones.build_vit(ViTConfig(64, 4, 2, 8, 32))
+    encoder = encoders.build_vit(ViTConfig(64, 4, 2, 8, 32))
     fake.randomise(encoder.model.blocks[0], 3)
     diagnosis = diagnose(str(checkpoints.save(encoder, tmp_path / "x.safetensors")))
     assert diagnosis.weights == "mostly untrained"
@@ -71,7 +70,7 @@ def test_a_half_loaded_model_is_found(tmp_path: Path) -> None:
 
 def test_a_network_that_was_trained_for_a_few_steps_is_no_longer_fresh() -> None:
     torch.manual_seed(0)
-    encoder = backbones.build_vit(CONFIG)
+    encoder = encoders.build_vit(CONFIG)
     optimizer = torch.optim.AdamW(encoder.parameters(), lr=3e-3)
     images, targets = torch.randn(4, 3, 32, 32), torch.randn(4, 64)
     for _ in range(25):
@@ -126,7 +125,7 @@ def test_tensors_fixed_by_design_are_left_out(tmp_path: Path) -> None:
 
 
 def test_collapse_is_seen_in_the_layer_where_it_happens(tmp_path: Path) -> None:
-    encoder = backbones.build_vit(CONFIG)
+    encoder = encoders.build_vit(CONFIG)
     fake.randomise(encoder.model, 3)
     with torch.no_grad():
         encoder.model.norm.weight.zero_()
@@ -137,7 +136,7 @@ def test_collapse_is_seen_in_the_layer_where_it_happens(tmp_path: Path) -> None:
 
 
 def test_overflow_is_seen(tmp_path: Path) -> None:
-    encoder = backbones.build_vit(CONFIG)
+    encoder = encoders.build_vit(CONFIG)
     fake.randomise(encoder.model, 3)
     with torch.no_grad():
         encoder.model.blocks[1].mlp.fc2.bias.fill_(3e38)
@@ -158,7 +157,7 @@ def test_a_resnet_is_examined(tmp_path: Path) -> None:
 
 
 def test_examining_changes_neither_random_state_nor_weights(tmp_path: Path) -> None:
-    encoder = backbones.build_vit(CONFIG)
+    encoder = encoders.build_vit(CONFIG)
     before, state = checkpoints.digest_of_module(encoder), torch.get_rng_state()
     examine(encoder)
     assert checkpoints.digest_of_module(encoder) == before
