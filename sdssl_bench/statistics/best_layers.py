@@ -104,9 +104,9 @@ def best_layer_difference(
     a: Mapping[int, Units],
     b: Mapping[int, Units],
     *,
-    confidence: float = 0.95,
+    confidence: float,
     draws: int = RESELECTIONS,
-    seed: int = 0,
+    seed: int,
 ) -> tuple[Difference, Callable[[float], tuple[float, float]]]:
     """Test and interval of (best layer of b) - (best layer of a), with the choice inside.
 
