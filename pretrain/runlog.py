@@ -11,7 +11,7 @@ from torch import Tensor
 
 from sdssl_bench.errors import DataError, TaskError
 from sdssl_bench.pretrain.frameworks import LossTerms
-from sdssl_bench.system import Progress
+from sdssl_bench.system import Progress, replacing
 
 TERMS = ("loss", "ssl", "isd", "pred")
 REMEDY = "Start anew in another --out with a lower --base-lr, or with --mixed-precision bf16 or no."
@@ -55,9 +55,8 @@ class RunLog:
         if accelerator.is_main_process:
             kept = [entry for entry in _entries(path) if entry["step"] <= start]
             self.scored = any(e["step"] == start and "knn" in e for e in kept)
-            temporary = path.with_suffix(".tmp")
-            self._write(temporary, "w", kept)
-            temporary.replace(path)
+            with replacing(path) as temporary:
+                self._write(temporary, "w", kept)
 
     def add(self, step: int, terms: LossTerms, *, images: int, waited: float) -> None:
         """Keeps a step's terms on the device, so that nothing waits for it; `waited` for its images."""

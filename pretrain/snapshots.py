@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.pretrain.config import PretrainConfig, differences
+from sdssl_bench.system import replacing
 
 FOLDER = "snapshots"
 
@@ -56,22 +57,15 @@ def write(out: Path, payload: dict[str, Any], *, step: int, keep: int) -> Path:
         DataError: if the disk is full or fails; earlier snapshots are untouched then.
     """
     path = out / FOLDER / f"step-{step:09d}.pt"
-    # Nodes that share the folder all write it, and process ids of containers repeat.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("wb") as stream:
-            torch.save(payload, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            torch.save(payload, temporary)
     except (OSError, RuntimeError) as error:
         last = newest(out)
         raise DataError(
             f"The snapshot before step {step} cannot be written to {out}: {error}. The last good one "
             f"is {last or 'none'}; make room and go on with --resume auto."
         ) from None
-    finally:
-        temporary.unlink(missing_ok=True)
     for old in all_in(out)[:-keep]:
         old.unlink(missing_ok=True)
     return path

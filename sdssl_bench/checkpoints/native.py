@@ -7,7 +7,6 @@ trained) and extra. A file opens with no further option.
 
 import json
 import os
-import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 from sdssl_bench.checkpoints.files import CheckpointFile
 from sdssl_bench.encoders import IMAGENET_MEAN, IMAGENET_STD, NORMS, Encoder, ViTConfig
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
+from sdssl_bench.system import replacing
 
 FORMAT, METADATA_KEY = "sdssl-bench", "sdssl_bench"
 VERSION = 1
@@ -90,15 +90,8 @@ def _write(path: Path, state: Mapping[str, Tensor], header: str) -> Path:
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Nodes that share the folder may write it at once, and process ids of containers repeat.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
+    with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt", METADATA_KEY: header})
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -95,7 +95,7 @@ def convert_gnd(
     from json import dumps
 
     from sdssl_bench.datasets import read_ground_truth
-    from sdssl_bench.records import write_atomic
+    from sdssl_bench.system import write_atomic
 
     truth = read_ground_truth(source)
     written = (target or source.with_suffix(".json")).expanduser()

@@ -122,7 +122,7 @@ def leaderboard(
 
 
 def _write(path: Path, text: str) -> None:
-    from sdssl_bench.records import write_atomic
+    from sdssl_bench.system import write_atomic
 
     path = path.expanduser()
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -63,8 +63,9 @@ def report(
 
     sdssl-bench report results --out report/ --figures figures/
     """
-    from sdssl_bench.records import read_all, select, write_atomic
+    from sdssl_bench.records import read_all, select
     from sdssl_bench.reports import add_pictures, collect, page, size
+    from sdssl_bench.system import write_atomic
 
     records = select(
         read_all(opt.result_folders(folders, results)),

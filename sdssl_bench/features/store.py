@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.features.identity import Facts
-from sdssl_bench.records import write_atomic
+from sdssl_bench.system import write_atomic
 
 MANIFEST, COMPLETE = "manifest.json", "complete.json"
 

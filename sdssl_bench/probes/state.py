@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from sdssl_bench.errors import DataError
-from sdssl_bench.records import digest, slug, write_atomic
-from sdssl_bench.system import is_main_process
+from sdssl_bench.records import digest, slug
+from sdssl_bench.system import is_main_process, write_atomic
 
 SAVE_SECONDS = 20.0
 """A state is written at most this often, in seconds, so that short epochs are not spent on writing."""

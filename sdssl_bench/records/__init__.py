@@ -25,7 +25,6 @@ if TYPE_CHECKING:
         record_key,
         select,
         slug,
-        write_atomic,
     )
     from sdssl_bench.records.titles import limit_mark, record_title, variant_mark
 else:

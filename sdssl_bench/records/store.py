@@ -9,9 +9,7 @@ scores lie beside it in `<record>.items.npz`, written before the record that ref
 import hashlib
 import io
 import json
-import os
 import re
-import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import write_atomic
 
 SCHEMA_VERSION = 1
 REQUIRED = (
@@ -119,28 +118,6 @@ def stable_view(record: Mapping[str, Any]) -> Record:
         for layer, entry in record["layers"].items()
     }
     return {**record, "layers": layers}
-
-
-def write_atomic(path: Path, content: bytes) -> None:
-    """Write a file so that a reader, now or after a crash, sees the old or the new content whole."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        umask = os.umask(0)
-        os.umask(umask)
-        Path(temporary).chmod(0o666 & ~umask)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def read_record(path: Path) -> Record:

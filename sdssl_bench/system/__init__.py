@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         resolve_device,
         wait_for_everyone,
     )
+    from sdssl_bench.system.files import replacing, write_atomic
     from sdssl_bench.system.launching import is_first
     from sdssl_bench.system.paths import default_cache, default_data_root
     from sdssl_bench.system.progress import Progress

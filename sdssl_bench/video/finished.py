@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.records import write_atomic
+from sdssl_bench.system import write_atomic
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,9 +25,9 @@ from sdssl_bench.records.store import (
     read_record,
     record_key,
     stable_view,
-    write_atomic,
 )
 from sdssl_bench.reports.leaderboard import tidy
+from sdssl_bench.system import write_atomic
 
 SCHEMA = json.loads(
     (Path(sdssl_bench.__file__).parent / "records" / "record.schema.json").read_text()
