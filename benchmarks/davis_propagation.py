@@ -26,7 +26,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from davis_twins import dense_propagation  # noqa: E402
 from sdssl_bench import checkpoints, tasks  # noqa: E402
-from sdssl_bench.datasets.palette import write_mask  # noqa: E402
+from sdssl_bench.datasets.readers.palette import write_mask  # noqa: E402
 from sdssl_bench.system.threads import ThreadTeam  # noqa: E402
 from sdssl_bench.task import RunContext  # noqa: E402
 from sdssl_bench.video.affinities import Rule  # noqa: E402

@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image
 
 from sdssl_bench import checkpoints, tasks
-from sdssl_bench.datasets.davis import read_video
-from sdssl_bench.datasets.palette import read_mask, write_mask
+from sdssl_bench.datasets.readers.davis import read_video
+from sdssl_bench.datasets.readers.palette import read_mask, write_mask
 from sdssl_bench.encoders.encoder import parse_layers
 from sdssl_bench.metrics.region_boundary import score_frame
 from sdssl_bench.video.segmentation import Segmenter

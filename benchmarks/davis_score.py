@@ -22,7 +22,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from davis_twins import dense_j_and_f  # noqa: E402
 from sdssl_bench.datasets import spec  # noqa: E402
-from sdssl_bench.datasets.palette import read_mask, write_mask  # noqa: E402
+from sdssl_bench.datasets.readers.palette import read_mask, write_mask  # noqa: E402
 
 VAL_FRAMES = spec("davis").sizes
 

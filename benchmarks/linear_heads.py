@@ -20,7 +20,7 @@ from sdssl_bench import encoders
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.features.forward import placed
 from sdssl_bench.probes.augment import RandomCropFlip
-from sdssl_bench.probes.sgd_probe import SgdRecipe, Trainer
+from sdssl_bench.probes.linear.sgd_probe import SgdRecipe, Trainer
 from sdssl_bench.task import RunContext
 
 LAYERS, RATES = 12, 10

@@ -23,9 +23,9 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from sdssl_bench.probes.design import Design
-from sdssl_bench.probes.logreg import Solver
-from sdssl_bench.probes.sweep import GRID
+from sdssl_bench.probes.linear.design import Design
+from sdssl_bench.probes.linear.sweep import GRID
+from sdssl_bench.probes.logistic.solver import Solver
 
 ALLOWED = 1e-4
 TOLERANCES = (1e-3, 1e-4, 1e-5, 1e-6, 1e-7)

@@ -26,9 +26,9 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sdssl_bench.pretrain.assembly import build_model, build_optimizer
-from sdssl_bench.pretrain.plan import cost
-from sdssl_bench.pretrain.presets import resolve
+from sdssl_bench.pretrain.objective.assembly import build_model, build_optimizer
+from sdssl_bench.pretrain.run.plan import cost
+from sdssl_bench.pretrain.run.presets import resolve
 
 PHASES = ("forward", "backward", "optimizer", "ema")
 

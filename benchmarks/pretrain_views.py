@@ -18,9 +18,9 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sdssl_bench.datasets.images_on_disk import list_images
+from sdssl_bench.datasets.readers.images_on_disk import list_images
 from sdssl_bench.features.views import TwoViews, view_pair
-from sdssl_bench.pretrain.device_views import finish
+from sdssl_bench.pretrain.data.device_views import finish
 
 
 def make_jpegs(folder: Path, count: int) -> None:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from sdssl_bench import tasks
 from sdssl_bench.api import as_encoder
-from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.task import RunContext
 
 

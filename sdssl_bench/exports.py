@@ -34,9 +34,9 @@ def lazily(package: str, file: str) -> Callable[[str], Any]:
             }
         if name not in sources:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        module = sources[name]
-        if module == package:  # a module of the room
-            return import_module(f"{package}.{name}")
-        return getattr(import_module(module), name)
+        module = import_module(sources[name])
+        if hasattr(module, "__path__"):  # a package: what is exported is a module of it
+            return import_module(f"{module.__name__}.{name}")
+        return getattr(module, name)
 
     return __getattr__

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from sdssl_bench.datasets.palette import write_mask
+from sdssl_bench.datasets.readers.palette import write_mask
 from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, ModelInfo, everything
 from sdssl_bench.task import RunContext
 

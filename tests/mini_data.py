@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 
 from sdssl_bench.datasets import spec
-from sdssl_bench.datasets.mini import make_mini
-from sdssl_bench.datasets.specification import MARKER, Miniature
+from sdssl_bench.datasets.mini.make import make_mini
+from sdssl_bench.datasets.specs.specification import MARKER, Miniature
 
 
 @cache

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sdssl_bench.pretrain.config import PretrainConfig
-from sdssl_bench.pretrain.presets import resolve
+from sdssl_bench.pretrain.run.config import PretrainConfig
+from sdssl_bench.pretrain.run.presets import resolve
 
 MAIN = Path(__file__).resolve().parents[1] / "pretrain" / "main.py"
 SETTINGS: dict[str, Any] = {

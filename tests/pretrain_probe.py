@@ -19,8 +19,8 @@ if __package__ in (None, ""):
     ]
 
 from pretrain_fixtures import tiny
-from sdssl_bench.pretrain.assembly import build_model
-from sdssl_bench.pretrain.gathering import all_gather, rank, world_size
+from sdssl_bench.pretrain.objective.assembly import build_model
+from sdssl_bench.pretrain.objective.gathering import all_gather, rank, world_size
 
 METHODS = ("simclr", "sd_simclr", "sd_byol", "mocov3", "sd_mocov3")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini.make import make_mini
 
 ROOT = Path(__file__).resolve().parents[1]
 TOY = {

@@ -29,14 +29,11 @@ GOLDEN: dict[str, dict[str, tuple[Any, str]]] = json.loads(
 ELSEWHERE = {
     "sdssl_bench.tasks.*:Task.*": "what the presets come to, below",
     "sdssl_bench.tasks.finetune:TABLES*": "made of TRANSFER and AUTHORS",
-    "sdssl_bench.datasets.specs_*": "the section datasets",
+    "sdssl_bench.datasets.specs.*": "the section datasets",
     "sdssl_bench.datasets.catalogue:*": "the section datasets",
     "sdssl_bench.paper.layouts:LAYOUTS*": "words and metrics; goldens of the tables hold them",
     "sdssl_bench.checkpoints.layouts:LAYOUTS*": "names of tensors; Layout.input_size has its number",
-    "sdssl_bench.datasets.*mini*": "made-up data",
-    "sdssl_bench.datasets.*attacks*": "made-up data",
-    "sdssl_bench.datasets.photographs:*": "made-up data",
-    "sdssl_bench.datasets.studio:*": "made-up data",
+    "sdssl_bench.datasets.mini.*": "made-up data",
     **dict.fromkeys(
         (
             "sdssl_bench.cli.*", "sdssl_bench.reports.*", "sdssl_bench.system.terminal:*",
@@ -58,10 +55,10 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(
         (
-            "sdssl_bench.probes.logreg:MAX_*", "sdssl_bench.probes.logreg:MIN_*",
-            "sdssl_bench.probes.logreg:SAFETY", "sdssl_bench.probes.logreg:RELATIVE_GAP",
-            "sdssl_bench.probes.logreg:NOISE", "sdssl_bench.probes.logreg:ATTAINABLE",
-            "sdssl_bench.probes.logreg:HALVINGS",
+            "sdssl_bench.probes.logistic.solver:MAX_*", "sdssl_bench.probes.logistic.solver:MIN_*",
+            "sdssl_bench.probes.logistic.solver:SAFETY", "sdssl_bench.probes.logistic.solver:RELATIVE_GAP",
+            "sdssl_bench.probes.logistic.solver:NOISE", "sdssl_bench.probes.logistic.solver:ATTAINABLE",
+            "sdssl_bench.probes.logistic.solver:HALVINGS",
         ),
         "how the optimum is reached, which its own tests prove",
     ),
@@ -69,7 +66,7 @@ ELSEWHERE = {
         (
             "sdssl_bench.checkpoints.native:VERSION", "sdssl_bench.features.identity:FEATURES_VERSION",
             "sdssl_bench.records.store:SCHEMA_VERSION", "sdssl_bench.features.sources:_UNREADABLE",
-            "sdssl_bench.datasets.cifar:_PIXELS",
+            "sdssl_bench.datasets.readers.cifar:_PIXELS",
         ),
         "formats of files",
     ),

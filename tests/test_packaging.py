@@ -50,8 +50,8 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
     expected |= {f"sdssl_bench/reference/{name}.csv" for name in ("paper", "published")}
     templates = (ROOT / "sdssl_bench" / "reports" / "templates").iterdir()
     expected |= {f"sdssl_bench/reports/templates/{path.name}" for path in templates}
-    photos = (ROOT / "sdssl_bench" / "datasets" / "photos").iterdir()
-    expected |= {f"sdssl_bench/datasets/photos/{path.name}" for path in photos}
+    photos = (ROOT / "sdssl_bench" / "datasets" / "mini" / "photos").iterdir()
+    expected |= {f"sdssl_bench/datasets/mini/photos/{path.name}" for path in photos}
     assert expected <= set(wheel.namelist())
 
 

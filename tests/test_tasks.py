@@ -12,7 +12,7 @@ import sdssl_bench
 from sdssl_bench import tasks
 from sdssl_bench.cli import running, task_options
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import UsageError
 from sdssl_bench.task import Option, Task
 

@@ -14,8 +14,8 @@ from typing import Annotated, Any, get_args, get_type_hints
 import typer
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.pretrain import presets
-from sdssl_bench.pretrain.config import CHOICES, PANELS, PretrainConfig, documentation, flag
+from sdssl_bench.pretrain.run import presets
+from sdssl_bench.pretrain.run.config import CHOICES, PANELS, PretrainConfig, documentation, flag
 from sdssl_bench.system import is_first
 
 INTERRUPTED = 130
@@ -111,15 +111,15 @@ def pretrain(
 
     config = presets.resolve(**given)
     if dry_run:
-        from sdssl_bench.pretrain.plan import describe
+        from sdssl_bench.pretrain.run.plan import describe
 
         if is_main_process():
             typer.echo(describe(config))
         return
     if out is None:
         raise UsageError("--out is needed: the folder of the run.")
-    from sdssl_bench.pretrain.stopping import Interrupted
-    from sdssl_bench.pretrain.train import train
+    from sdssl_bench.pretrain.run.stopping import Interrupted
+    from sdssl_bench.pretrain.run.train import train
 
     try:
         path = train(config, out.expanduser(), resume=resume)

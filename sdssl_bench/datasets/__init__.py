@@ -7,7 +7,7 @@ fingerprint and proof of completeness.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.datasets import catalogue, copydays, davis, photographs, roxford_rparis
+    from sdssl_bench.datasets import catalogue
     from sdssl_bench.datasets.base import (
         ClassificationData,
         ImageError,
@@ -17,24 +17,30 @@ if TYPE_CHECKING:
     from sdssl_bench.datasets.catalogue import layout, names, spec
     from sdssl_bench.datasets.checking import check, render
     from sdssl_bench.datasets.classification import ClassificationTask
-    from sdssl_bench.datasets.copy_attacks import make_attacks
-    from sdssl_bench.datasets.copydays import BLOCKS, ONE_EACH, CopydaysData, number_of, original_of
-    from sdssl_bench.datasets.davis import DavisData, Video
-    from sdssl_bench.datasets.ground_truth import GroundTruth, read_ground_truth
-    from sdssl_bench.datasets.images_on_disk import (
+    from sdssl_bench.datasets.loading import describe, load
+    from sdssl_bench.datasets.mini import photographs
+    from sdssl_bench.datasets.mini.copy_attacks import make_attacks
+    from sdssl_bench.datasets.mini.make import make_mini, miniatures
+    from sdssl_bench.datasets.mini.photographs import REGIONS, crop
+    from sdssl_bench.datasets.readers import copydays, davis, roxford_rparis
+    from sdssl_bench.datasets.readers.copydays import (
+        BLOCKS,
+        ONE_EACH,
+        CopydaysData,
+        number_of,
+        original_of,
+    )
+    from sdssl_bench.datasets.readers.davis import DavisData, Video
+    from sdssl_bench.datasets.readers.ground_truth import GroundTruth, read_ground_truth
+    from sdssl_bench.datasets.readers.images_on_disk import (
         describe_extra,
         image_files,
         list_images,
         load_extra,
     )
-    from sdssl_bench.datasets.loading import describe, load
-    from sdssl_bench.datasets.mini import make_mini, miniatures
-    from sdssl_bench.datasets.palette import read_mask, voc_palette, write_mask
-    from sdssl_bench.datasets.photographs import REGIONS, crop
-    from sdssl_bench.datasets.roxford_rparis import RetrievalData, without_positives
-    from sdssl_bench.datasets.specification import DatasetSpec, Miniature
-    from sdssl_bench.datasets.transforms import NATIVE_MAX_SIZE, Preprocess, preprocess
-    from sdssl_bench.datasets.video_files import (
+    from sdssl_bench.datasets.readers.palette import read_mask, voc_palette, write_mask
+    from sdssl_bench.datasets.readers.roxford_rparis import RetrievalData, without_positives
+    from sdssl_bench.datasets.readers.video_files import (
         Size,
         annotation_files,
         count_objects,
@@ -44,6 +50,8 @@ if TYPE_CHECKING:
         read_sequences,
         size_text,
     )
+    from sdssl_bench.datasets.specs.specification import DatasetSpec, Miniature
+    from sdssl_bench.datasets.transforms import NATIVE_MAX_SIZE, Preprocess, preprocess
 else:
     from sdssl_bench.exports import lazily
 

@@ -12,10 +12,10 @@ Like this package's specs the module should import nothing heavy: listings and h
 from functools import cache
 from typing import TYPE_CHECKING
 
-from sdssl_bench.datasets.specification import DatasetSpec
-from sdssl_bench.datasets.specs_fine_grained import FINE_GRAINED
-from sdssl_bench.datasets.specs_general import CIFAR, IMAGENET
-from sdssl_bench.datasets.specs_retrieval_video import COPYDAYS, DAVIS, ROXFORD, RPARIS
+from sdssl_bench.datasets.specs.fine_grained import FINE_GRAINED
+from sdssl_bench.datasets.specs.general import CIFAR, IMAGENET
+from sdssl_bench.datasets.specs.retrieval_video import COPYDAYS, DAVIS, ROXFORD, RPARIS
+from sdssl_bench.datasets.specs.specification import DatasetSpec
 from sdssl_bench.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import Any
 
 from sdssl_bench.datasets import catalogue
 from sdssl_bench.datasets.base import ImageError, ImageSet, truncated_is_an_error
-from sdssl_bench.datasets.specification import KINDS, NotFoundError
+from sdssl_bench.datasets.specs.specification import KINDS, NotFoundError
 from sdssl_bench.errors import DataError
 from sdssl_bench.system import available_cpus
 

@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 import numpy as np
 
 from sdssl_bench.datasets.listing import Listing, SplitFacts, split_facts
-from sdssl_bench.datasets.specification import DatasetSpec
+from sdssl_bench.datasets.specs.specification import DatasetSpec
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import numpy as np
 from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.datasets.catalogue import spec
 from sdssl_bench.datasets.checking import CheckReport, outcome, unreadable_images
-from sdssl_bench.datasets.folders import read_folder
 from sdssl_bench.datasets.inspection import Inspection, inspect, overlap_problems
 from sdssl_bench.datasets.listing import image_set, split_facts
+from sdssl_bench.datasets.readers.folders import read_folder
 from sdssl_bench.errors import DataError
 from sdssl_bench.records import digest
 from sdssl_bench.task import DatasetInfo

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.probes.augment import RESAMPLING, RandomCropFlip, random_box
-    from sdssl_bench.probes.finetuning import TuneRecipe
-    from sdssl_bench.probes.inputs import needed, parts_of
-    from sdssl_bench.probes.logreg_probe import score_logreg_layers
-    from sdssl_bench.probes.mixing import Mixing
+    from sdssl_bench.probes.finetuning.mixing import Mixing
+    from sdssl_bench.probes.finetuning.recipe import TuneRecipe
+    from sdssl_bench.probes.finetuning.tunable import takes_drop_path
+    from sdssl_bench.probes.finetuning.tuning_scores import SELECT, make_job, score_tuned_layers
+    from sdssl_bench.probes.linear.inputs import needed, parts_of
+    from sdssl_bench.probes.linear.sgd_probe import SgdRecipe
+    from sdssl_bench.probes.linear.sgd_scores import score_sgd_layers
+    from sdssl_bench.probes.linear.sweep import SWEEPS
+    from sdssl_bench.probes.logistic.probe import score_logreg_layers
     from sdssl_bench.probes.multi_exit import ExitReport, exit_report, throughput
-    from sdssl_bench.probes.sgd_probe import SgdRecipe
-    from sdssl_bench.probes.sgd_scores import score_sgd_layers
-    from sdssl_bench.probes.sweep import SWEEPS
-    from sdssl_bench.probes.tunable import takes_drop_path
-    from sdssl_bench.probes.tuning_scores import SELECT, make_job, score_tuned_layers
 else:
     from sdssl_bench.exports import lazily
 

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdssl_bench.datasets import ImageSet
-from sdssl_bench.probes.regularisers import POLICY, rand_augment
+from sdssl_bench.probes.linear.regularisers import POLICY, rand_augment
 
 RATIO = (3 / 4, 4 / 3)
 """Narrowest and widest crop, width / height; torchvision."""

@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 
 import sdssl_bench
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import UsageError
 from sdssl_bench.records.store import ResultStore, read_items, stable_view
 from sdssl_bench.rounding import percent

@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.records.store import ResultStore, read_items, stable_view
 
 ROOT = Path(__file__).resolve().parents[2]

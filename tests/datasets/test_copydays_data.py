@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import copydays
-from sdssl_bench.datasets.copy_attacks import make_attacks
-from sdssl_bench.datasets.copydays import BLOCKS, ONE_EACH
-from sdssl_bench.datasets.photographs import REGIONS, whole
-from sdssl_bench.datasets.strong_attacks import ATTACKS, homography
+from sdssl_bench.datasets.mini.copy_attacks import make_attacks
+from sdssl_bench.datasets.mini.photographs import REGIONS, whole
+from sdssl_bench.datasets.mini.strong_attacks import ATTACKS, homography
+from sdssl_bench.datasets.readers.copydays import BLOCKS, ONE_EACH
 from sdssl_bench.errors import DataError, UsageError
 
 

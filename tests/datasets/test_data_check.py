@@ -11,7 +11,7 @@ from sdssl_bench.datasets import spec
 from sdssl_bench.datasets.catalogue import names
 from sdssl_bench.datasets.checking import check, render
 from sdssl_bench.datasets.loading import load
-from sdssl_bench.datasets.specification import MARKER
+from sdssl_bench.datasets.specs.specification import MARKER
 from sdssl_bench.errors import UsageError
 
 

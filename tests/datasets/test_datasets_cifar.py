@@ -12,7 +12,7 @@ from torchvision.datasets.cifar import CIFAR10
 
 from mini_data import copy_of, declare, shared_mini
 from sdssl_bench.datasets.loading import load
-from sdssl_bench.datasets.unpickle import load_arrays
+from sdssl_bench.datasets.readers.unpickle import load_arrays
 from sdssl_bench.errors import DataError
 
 PIXELS = np.random.default_rng(1).integers(0, 256, (7, 3072), dtype=np.uint8)

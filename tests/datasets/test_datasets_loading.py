@@ -10,7 +10,7 @@ from mini_data import copy_of, mini_of, shared_mini
 from sdssl_bench.datasets import spec
 from sdssl_bench.datasets.catalogue import layout, names
 from sdssl_bench.datasets.loading import load
-from sdssl_bench.datasets.specification import MARKER
+from sdssl_bench.datasets.specs.specification import MARKER
 from sdssl_bench.errors import DataError, UsageError
 
 FILE_SETS = [name for name in names("classification") if not name.startswith("cifar")]

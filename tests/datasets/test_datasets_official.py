@@ -11,7 +11,7 @@ from real_layouts import SHARED
 from sdssl_bench.datasets import spec
 from sdssl_bench.datasets.inspection import inspect
 from sdssl_bench.datasets.loading import load
-from sdssl_bench.datasets.mat_sets import read_flowers
+from sdssl_bench.datasets.readers.mat_sets import read_flowers
 from sdssl_bench.errors import DataError
 
 pytestmark = pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data")

@@ -13,7 +13,7 @@ import pytest
 
 from sdssl_bench.datasets import catalogue, spec
 from sdssl_bench.datasets.catalogue import names
-from sdssl_bench.datasets.specification import KINDS
+from sdssl_bench.datasets.specs.specification import KINDS
 from sdssl_bench.errors import UsageError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,7 +35,7 @@ import csv
 import numpy as np
 
 from sdssl_bench.datasets.listing import Listing, SplitListing
-from sdssl_bench.datasets.studio import save_jpeg
+from sdssl_bench.datasets.mini.studio import save_jpeg
 
 
 def read(root, num_classes):

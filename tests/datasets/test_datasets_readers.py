@@ -10,7 +10,7 @@ from sdssl_bench.datasets import spec
 from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.datasets.catalogue import names
 from sdssl_bench.datasets.loading import load
-from sdssl_bench.datasets.photographs import REGIONS
+from sdssl_bench.datasets.mini.photographs import REGIONS
 from sdssl_bench.errors import DataError
 
 HEADLINES = {"flowers": "mean_per_class", "pets": "mean_per_class", "aircraft": "mean_per_class"}

@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 from davis_videos import blocks, write_video
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import spec
-from sdssl_bench.datasets.davis import load
-from sdssl_bench.datasets.mini import make_mini
-from sdssl_bench.datasets.mini_davis import VIDEOS
-from sdssl_bench.datasets.palette import read_mask, write_mask
+from sdssl_bench.datasets.mini.davis import VIDEOS
+from sdssl_bench.datasets.mini.make import make_mini
+from sdssl_bench.datasets.readers.davis import load
+from sdssl_bench.datasets.readers.palette import read_mask, write_mask
 from sdssl_bench.errors import DataError
 
 

@@ -16,8 +16,8 @@ from sdssl_bench.datasets import photographs
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.catalogue import names
 from sdssl_bench.datasets.loading import load
-from sdssl_bench.datasets.mini import make_mini, miniatures
-from sdssl_bench.datasets.specification import MARKER
+from sdssl_bench.datasets.mini.make import make_mini, miniatures
+from sdssl_bench.datasets.specs.specification import MARKER
 from sdssl_bench.errors import DataError, UsageError
 
 
@@ -195,7 +195,7 @@ def test_a_failure_leaves_neither_half_a_copy_nor_scraps(
         if next(shots, None) is None:
             raise OSError("No space left on device")
 
-    monkeypatch.setattr("sdssl_bench.datasets.mini_classification.save_jpeg", full_disk)
+    monkeypatch.setattr("sdssl_bench.datasets.mini.classification.save_jpeg", full_disk)
     with pytest.raises(OSError, match="No space"):
         make_mini(root, names=["cifar10", "dogs"])
     assert digests(root) == before

@@ -14,10 +14,15 @@ from typer.testing import CliRunner
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import roxford_rparis, spec
 from sdssl_bench.datasets.catalogue import names
-from sdssl_bench.datasets.ground_truth import read_ground_truth
-from sdssl_bench.datasets.images_on_disk import image_files, load_extra, sample, shared_images
-from sdssl_bench.datasets.mini import make_mini
-from sdssl_bench.datasets.mini_retrieval import EASY, HARD, JUNK, LANDMARK, shown
+from sdssl_bench.datasets.mini.make import make_mini
+from sdssl_bench.datasets.mini.retrieval import EASY, HARD, JUNK, LANDMARK, shown
+from sdssl_bench.datasets.readers.ground_truth import read_ground_truth
+from sdssl_bench.datasets.readers.images_on_disk import (
+    image_files,
+    load_extra,
+    sample,
+    shared_images,
+)
 from sdssl_bench.errors import DataError
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "data" / "revisitop"
@@ -110,7 +115,7 @@ def test_restricting_a_ground_truth_keeps_the_names_behind_the_indices() -> None
 
 
 def read_ground_truth_of(content):
-    from sdssl_bench.datasets.ground_truth import _parse
+    from sdssl_bench.datasets.readers.ground_truth import _parse
 
     return _parse(content)
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from sdssl_bench.api import as_encoder
-from sdssl_bench.datasets.images_on_disk import image_files
+from sdssl_bench.datasets.readers.images_on_disk import image_files
 from sdssl_bench.encoders.encoder import gem_pool, move
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.features import cache

@@ -18,7 +18,7 @@ from sdssl_bench.paper.figures import FIGURES
 from sdssl_bench.paper.layouts import LAYOUTS, candidates
 from sdssl_bench.paper.references import CONTRADICTION
 from sdssl_bench.paper.reproduction import TABLES, Checkpoint, evaluation_commands, outcome, wanted
-from sdssl_bench.pretrain.presets import EXPECTED, PRESETS, resolve
+from sdssl_bench.pretrain.run.presets import EXPECTED, PRESETS, resolve
 from sdssl_bench.records.store import ResultStore
 from sdssl_bench.tasks import task_class, task_names
 from stored_results import DAVIS, davis_layer, store

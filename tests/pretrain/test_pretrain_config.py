@@ -13,11 +13,11 @@ from typer.testing import CliRunner
 from pretrain_fixtures import make_shards, tiny
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import UsageError
-from sdssl_bench.pretrain.assembly import build_model, build_optimizer, parameter_groups
-from sdssl_bench.pretrain.config import CHOICES, PretrainConfig
-from sdssl_bench.pretrain.feeding import open_feed
-from sdssl_bench.pretrain.plan import cost, describe
-from sdssl_bench.pretrain.presets import (
+from sdssl_bench.pretrain.data.feeding import open_feed
+from sdssl_bench.pretrain.objective.assembly import build_model, build_optimizer, parameter_groups
+from sdssl_bench.pretrain.run.config import CHOICES, PretrainConfig
+from sdssl_bench.pretrain.run.plan import cost, describe
+from sdssl_bench.pretrain.run.presets import (
     PRESETS,
     RECIPES,
     REGISTER,
@@ -215,7 +215,7 @@ def test_a_default_is_shown_only_where_every_preset_has_it() -> None:
 def test_ablations_are_flags(monkeypatch: pytest.MonkeyPatch) -> None:
     plans: list[PretrainConfig] = []
     monkeypatch.setattr(
-        "sdssl_bench.pretrain.plan.describe", lambda config: str(plans.append(config))
+        "sdssl_bench.pretrain.run.plan.describe", lambda config: str(plans.append(config))
     )
     command = (
         "pretrain --preset sd_byol_vit_s16 --pred last --alpha-schedule const --alpha-max 0.6 "

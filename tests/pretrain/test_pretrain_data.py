@@ -19,14 +19,14 @@ from torchvision.transforms.v2 import functional as vf
 from pretrain_fixtures import image, make_images, make_shards, tiny
 from sdssl_bench import datasets
 from sdssl_bench.datasets.base import ImageSet
-from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.features.views import TwoViews, draw, recolour, seeded, view_pair
-from sdssl_bench.pretrain import tar_images
-from sdssl_bench.pretrain.device_views import finish, recolour_batch
-from sdssl_bench.pretrain.feeding import open_feed
-from sdssl_bench.pretrain.images import StepSampler
-from sdssl_bench.pretrain.shards import expand, open_shards
+from sdssl_bench.pretrain.data import tar_images
+from sdssl_bench.pretrain.data.device_views import finish, recolour_batch
+from sdssl_bench.pretrain.data.feeding import open_feed
+from sdssl_bench.pretrain.data.images import StepSampler
+from sdssl_bench.pretrain.data.shards import expand, open_shards
 
 MOCO = view_pair("mocov3", size=32, crop_min=0.08)
 

@@ -18,10 +18,10 @@ from pretrain_fixtures import log_lines, make_images, tiny
 from sdssl_bench import checkpoints
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError, TaskError, UsageError
-from sdssl_bench.pretrain import run_folder
-from sdssl_bench.pretrain import train as training
-from sdssl_bench.pretrain.agreement import newest_common
-from sdssl_bench.pretrain.train import train
+from sdssl_bench.pretrain.run import run_folder
+from sdssl_bench.pretrain.run import train as training
+from sdssl_bench.pretrain.run.agreement import newest_common
+from sdssl_bench.pretrain.run.train import train
 from sdssl_bench.system import distributed
 
 MAIN = Path(__file__).resolve().parents[2] / "pretrain" / "main.py"

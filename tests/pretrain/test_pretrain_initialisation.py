@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from pretrain_fixtures import tiny
-from sdssl_bench.pretrain.assembly import build_encoder, build_model
+from sdssl_bench.pretrain.objective.assembly import build_encoder, build_model
 
 DIM, PATCH = 96, 8
 

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from sdssl_bench.encoders.building import build_vit
 from sdssl_bench.encoders.vit import ViTConfig
-from sdssl_bench.pretrain import schedules
-from sdssl_bench.pretrain.lars import LARS
-from sdssl_bench.pretrain.losses import byol_loss, info_nce, simclr_loss
+from sdssl_bench.pretrain.objective import schedules
+from sdssl_bench.pretrain.objective.lars import LARS
+from sdssl_bench.pretrain.objective.losses import byol_loss, info_nce, simclr_loss
 
 ALL = json.loads((Path(__file__).parents[1] / "golden" / "pretrain.json").read_text())
 GOLDEN = ALL["sd_losses"]

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from sdssl_bench.encoders.building import build, build_vit
 from sdssl_bench.encoders.encoder import Encoder, cls
 from sdssl_bench.encoders.vit import ViTConfig
-from sdssl_bench.pretrain.frameworks import FRAMEWORKS, Heads, distilled_layers
-from sdssl_bench.pretrain.heads import GroupedMLP
-from sdssl_bench.pretrain.sdssl import SDSSL
+from sdssl_bench.pretrain.objective.frameworks import FRAMEWORKS, Heads, distilled_layers
+from sdssl_bench.pretrain.objective.heads import GroupedMLP
+from sdssl_bench.pretrain.objective.sdssl import SDSSL
 
 CONFIG = ViTConfig(dim=16, depth=3, heads=2, patch_size=8, img_size=16, pos="sincos-row")
 METHODS = [(name, sd) for name in FRAMEWORKS for sd in (False, True)]

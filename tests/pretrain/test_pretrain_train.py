@@ -31,13 +31,13 @@ from pretrain_fixtures import (
 from sdssl_bench import checkpoints
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError, TaskError, UsageError
-from sdssl_bench.pretrain import train as training
-from sdssl_bench.pretrain.assembly import build_model
-from sdssl_bench.pretrain.collapse import alarm, rank_me, spread
-from sdssl_bench.pretrain.config import PretrainConfig
-from sdssl_bench.pretrain.slices import backward
-from sdssl_bench.pretrain.stopping import Interrupted
-from sdssl_bench.pretrain.train import train
+from sdssl_bench.pretrain.objective.assembly import build_model
+from sdssl_bench.pretrain.objective.slices import backward
+from sdssl_bench.pretrain.run import train as training
+from sdssl_bench.pretrain.run.collapse import alarm, rank_me, spread
+from sdssl_bench.pretrain.run.config import PretrainConfig
+from sdssl_bench.pretrain.run.stopping import Interrupted
+from sdssl_bench.pretrain.run.train import train
 from sdssl_bench.records.store import ResultStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -178,7 +178,8 @@ def test_an_unwritable_or_full_folder_fails_before_training(
     with pytest.raises(DataError, match="cannot be written"):
         train(tiny(data=data), tmp_path / "file" / "run")
     monkeypatch.setattr(
-        "sdssl_bench.pretrain.snapshots.shutil.disk_usage", lambda _: type("U", (), {"free": 100})
+        "sdssl_bench.pretrain.run.snapshots.shutil.disk_usage",
+        lambda _: type("U", (), {"free": 100}),
     )
     with pytest.raises(DataError, match="GiB free"):
         train(tiny(data=data), tmp_path / "run")
@@ -307,7 +308,7 @@ def test_slices_give_the_loss_and_gradients_of_the_whole_batch(method: str, slic
 
 def test_gradient_caching_updates_running_statistics_once() -> None:
     """Eight images in one slice of two passes have the statistics of eight images in one pass."""
-    from sdssl_bench.pretrain.slices import statistics_kept
+    from sdssl_bench.pretrain.objective.slices import statistics_kept
 
     norm = nn.BatchNorm1d(3)
     before = norm.running_mean.clone() if norm.running_mean is not None else None

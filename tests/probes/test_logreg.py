@@ -10,8 +10,8 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
 from sdssl_bench.errors import TaskError
-from sdssl_bench.probes.design import Design
-from sdssl_bench.probes.logreg import Solution, Solver
+from sdssl_bench.probes.linear.design import Design
+from sdssl_bench.probes.logistic.solver import Solution, Solver
 
 PENALTIES = (10.0, 0.3, 1e-2, 1e-3, 1e-5, 1e-7)
 
@@ -98,8 +98,8 @@ def test_layers_solved_together_equal_layers_solved_alone() -> None:
 def test_a_streamed_bank_gives_the_same_optimum_as_a_resident_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sdssl_bench.probes.design.CHUNK_ROWS", 50)
-    monkeypatch.setattr("sdssl_bench.probes.softmax.CHUNK_CPU", 64 * 5)
+    monkeypatch.setattr("sdssl_bench.probes.linear.design.CHUNK_ROWS", 50)
+    monkeypatch.setattr("sdssl_bench.probes.logistic.softmax.CHUNK_CPU", 64 * 5)
     x, y = problem(2, rows=1200)
     rows = np.flatnonzero(np.arange(len(y)) % 7 != 0)
     targets = torch.from_numpy(y[rows])

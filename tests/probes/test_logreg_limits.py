@@ -8,9 +8,9 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
-from sdssl_bench.probes.design import Design
-from sdssl_bench.probes.logreg import Solution, Solver
-from sdssl_bench.probes.sweep import GRID
+from sdssl_bench.probes.linear.design import Design
+from sdssl_bench.probes.linear.sweep import GRID
+from sdssl_bench.probes.logistic.solver import Solution, Solver
 
 
 def separable(
@@ -203,7 +203,7 @@ def test_a_solver_that_runs_out_of_steps_says_so(monkeypatch: pytest.MonkeyPatch
     solver = Solver([Design(x)], torch.from_numpy(y), num_classes=4)
     start = solver.loss.zeros(1)
     whole = solver.solve([0], [1e-6], start=start)
-    monkeypatch.setattr("sdssl_bench.probes.logreg.MAX_STEPS", 1)
+    monkeypatch.setattr("sdssl_bench.probes.logistic.solver.MAX_STEPS", 1)
     cut = solver.solve([0], [1e-6], start=start)
     assert (whole.converged.item(), cut.converged.item()) == (True, False)
     assert float(cut.gap[0]) > solver.tolerance

@@ -13,12 +13,12 @@ from timm.scheduler import CosineLRScheduler
 from records import entry, head
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.probes.inputs import Joined, needed, parts_of
-from sdssl_bench.probes.mixing import Mixing, cut_and_paste, smoothed
+from sdssl_bench.probes.finetuning.mixing import Mixing, cut_and_paste, smoothed
+from sdssl_bench.probes.linear.inputs import Joined, needed, parts_of
+from sdssl_bench.probes.linear.schedules import cosine, deit_lr
+from sdssl_bench.probes.linear.sweep import CLIP, CLIP_START, GRID, best, clip_search
 from sdssl_bench.probes.multi_exit import area, exit_report
-from sdssl_bench.probes.schedules import cosine, deit_lr
 from sdssl_bench.probes.scores import Graded, grade, ranks_of
-from sdssl_bench.probes.sweep import CLIP, CLIP_START, GRID, best, clip_search
 from sdssl_bench.probes.val_split import hashed_mask, validation_mask
 
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sdssl_bench.probes.heads import Heads
-from sdssl_bench.probes.schedules import cosine
+from sdssl_bench.probes.linear.heads import Heads
+from sdssl_bench.probes.linear.schedules import cosine
 
 RATES = (0.01, 0.3, 2.0)
 WIDTHS = (6, 9, 6)

@@ -11,7 +11,7 @@ from timm.data.auto_augment import rand_augment_transform
 from torch import Tensor
 
 from sdssl_bench.probes.augment import RandomCropFlip, epoch_order
-from sdssl_bench.probes.regularisers import erase, rand_augment
+from sdssl_bench.probes.linear.regularisers import erase, rand_augment
 
 BICUBIC = Image.Resampling.BICUBIC
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sdssl_bench.datasets.ground_truth import GroundTruth
+from sdssl_bench.datasets.readers.ground_truth import GroundTruth
 from sdssl_bench.metrics.average_precision import trapezoid_ap
 from sdssl_bench.retrieval.copy_detection import CopyFeatures, score_copies
 from sdssl_bench.retrieval.database_ranks import labelled_positions

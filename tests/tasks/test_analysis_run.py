@@ -22,7 +22,7 @@ from sdssl_bench import tasks
 from sdssl_bench.analysis import cka, layer_scores, samples
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.mini import make_mini
+from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.encoders.encoder import LayerFeatures, everything
 from sdssl_bench.errors import UsageError
 from sdssl_bench.features.extraction import extract

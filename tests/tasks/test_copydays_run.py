@@ -8,8 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini import make_mini
-from sdssl_bench.datasets.photographs import REGIONS, whole
+from sdssl_bench.datasets.mini.make import make_mini
+from sdssl_bench.datasets.mini.photographs import REGIONS, whole
 from sdssl_bench.metrics.average_precision import micro_ap
 from sdssl_bench.records.store import ResultStore, read_items
 from sdssl_bench.reports.leaderboard import tidy, wide

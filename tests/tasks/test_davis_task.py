@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from davis_videos import MeanColour, blocks, context, write_video
 from sdssl_bench import runner, tasks
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.palette import read_mask
+from sdssl_bench.datasets.readers.palette import read_mask
 from sdssl_bench.errors import DataError, TaskError, UsageError
 from sdssl_bench.records.store import ResultStore, stable_view
 from sdssl_bench.video.folders import score_folders
@@ -349,7 +349,7 @@ def test_an_output_option_without_effect_is_an_error(
 
 
 def test_the_command_scores_the_miniature_and_shows_its_sequences(tmp_path: Path) -> None:
-    from sdssl_bench.datasets.mini import make_mini
+    from sdssl_bench.datasets.mini.make import make_mini
 
     make_mini(tmp_path / "data", names=["davis"])
     model = Path(__file__).parents[1] / "tiny_model.py"

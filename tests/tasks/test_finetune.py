@@ -17,10 +17,10 @@ from sdssl_bench.encoders.building import build_vit
 from sdssl_bench.encoders.encoder import Encoder
 from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.errors import TaskError, UsageError
-from sdssl_bench.probes.finetuning import Tuning
-from sdssl_bench.probes.mixing import Mixing
+from sdssl_bench.probes.finetuning.mixing import Mixing
+from sdssl_bench.probes.finetuning.recipe import Tuning
+from sdssl_bench.probes.finetuning.tunable import Tunable, level_of, parameter_groups
 from sdssl_bench.probes.scores import Graded
-from sdssl_bench.probes.tunable import Tunable, level_of, parameter_groups
 from sdssl_bench.rounding import percent
 from sdssl_bench.system.progress import Progress
 from sdssl_bench.task import LayerScores, RunContext
@@ -166,7 +166,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     changes = {**SHORT, "drop_path": "0.2", "mixup": "0.8", "cutmix": "1"}
     other = replace(ctx, cache_dir=ctx.cache_dir / "other")
     (whole,) = run(encoder, other, changes, protocol=protocol)
-    monkeypatch.setattr("sdssl_bench.probes.state.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("sdssl_bench.probes.linear.state.SAVE_SECONDS", 0.0)
     epoch, seen = Tuning.epoch, []
 
     def dies(self: Tuning, number: int) -> float:

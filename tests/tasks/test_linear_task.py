@@ -22,12 +22,12 @@ from sdssl_bench.encoders.encoder import Encoder
 from sdssl_bench.encoders.resnet import ResNetEncoder
 from sdssl_bench.errors import DataError, TaskError, UsageError
 from sdssl_bench.features.extraction import extract
-from sdssl_bench.probes.heads import Heads
-from sdssl_bench.probes.logreg import Solution, Solver
-from sdssl_bench.probes.logreg_choice import Probe
-from sdssl_bench.probes.sgd_probe import Trainer, Watched
-from sdssl_bench.probes.state import TrainingState
-from sdssl_bench.probes.sweep import GRID
+from sdssl_bench.probes.linear.heads import Heads
+from sdssl_bench.probes.linear.sgd_probe import Trainer, Watched
+from sdssl_bench.probes.linear.state import TrainingState
+from sdssl_bench.probes.linear.sweep import GRID
+from sdssl_bench.probes.logistic.choice import Probe
+from sdssl_bench.probes.logistic.solver import Solution, Solver
 from sdssl_bench.probes.val_split import validation_mask
 from sdssl_bench.records.store import stable_view
 from sdssl_bench.system.progress import Progress
@@ -262,7 +262,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(
     encoder: Encoder, ctx: RunContext, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str]
 ) -> None:
     whole = run(encoder, replace(ctx, cache_dir=ctx.cache_dir / "other"), "mocov3", changes)
-    monkeypatch.setattr("sdssl_bench.probes.state.SAVE_SECONDS", 0.0)
+    monkeypatch.setattr("sdssl_bench.probes.linear.state.SAVE_SECONDS", 0.0)
     epoch, seen = Trainer.epoch, []
 
     def dies(self: Trainer, number: int) -> torch.Tensor:

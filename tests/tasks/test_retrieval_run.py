@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 from sdssl_bench import tasks
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import roxford_rparis
-from sdssl_bench.datasets.mini import make_mini
-from sdssl_bench.datasets.photographs import REGIONS, whole
+from sdssl_bench.datasets.mini.make import make_mini
+from sdssl_bench.datasets.mini.photographs import REGIONS, whole
 from sdssl_bench.metrics.average_precision import PROTOCOLS
 from sdssl_bench.records.store import ResultStore, read_items
 from sdssl_bench.reports.leaderboard import tidy, wide

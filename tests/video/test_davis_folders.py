@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from davis_twins import dense_j_and_f
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.palette import read_mask, voc_palette, write_mask
-from sdssl_bench.datasets.video_files import read_sequences
+from sdssl_bench.datasets.readers.palette import read_mask, voc_palette, write_mask
+from sdssl_bench.datasets.readers.video_files import read_sequences
 from sdssl_bench.errors import DataError
 from sdssl_bench.rounding import percent
 from sdssl_bench.video.folders import score_folders

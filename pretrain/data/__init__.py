@@ -1,0 +1,1 @@
+"""Images and their views, from folders, shards or the device."""

@@ -1,0 +1,1 @@
+"""The sets in miniature, in their official layouts, drawn from free photographs."""

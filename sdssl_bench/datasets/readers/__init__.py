@@ -1,0 +1,1 @@
+"""Official layouts read from disk: one file a family of sets."""

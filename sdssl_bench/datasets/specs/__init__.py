@@ -1,0 +1,1 @@
+"""Everything about each set, as light data: one `DatasetSpec` a set."""

@@ -1,0 +1,1 @@
+"""The whole encoder trained with a head on one of its layers."""
