@@ -72,7 +72,7 @@ def leaderboard(
     from sdssl_bench.records import read_all, select
     from sdssl_bench.reports import VIEWS, coverage, frame_table, tidy
     from sdssl_bench.reports import wide as pivot
-    from sdssl_bench.statistics import standings
+    from sdssl_bench.statistics import rank_intervals
     from sdssl_bench.system import show
 
     opt.choice("--view", view, VIEWS)
@@ -92,7 +92,7 @@ def leaderboard(
             f"leaderboard{hint}. Run an evaluation first, without --limit, or name another folder."
         )
     frame = tidy(wanted, uncertainty=uncertainty, include_limited=include_limited)
-    ranks = standings(records) if uncertainty else {}
+    ranks = rank_intervals(records) if uncertainty else {}
     limited = frame["limited"].notna()
     for part, title in ((frame[~limited], TITLES[view]), (frame[limited], TRIALS)):
         table = pivot(part, view, ranks={key: str(one) for key, one in ranks.items()})
@@ -112,12 +112,12 @@ def leaderboard(
         _write(markdown, text)
         typer.echo(f"wrote {markdown}")
     if latex:
-        from sdssl_bench.paper import LAYOUTS, model_pairs, shape
+        from sdssl_bench.paper import LAYOUTS, fill_table, model_pairs
         from sdssl_bench.reports import latex as as_latex
 
         pairs = model_pairs(records, pair or [])
         for number, layout in LAYOUTS.items():
-            _write(latex / f"table{number}.tex", as_latex(shape(records, layout, pairs)))
+            _write(latex / f"table{number}.tex", as_latex(fill_table(records, layout, pairs)))
         typer.echo(f"wrote {latex}: {', '.join(f'table{number}.tex' for number in LAYOUTS)}")
 
 

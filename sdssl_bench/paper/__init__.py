@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.paper import figures, references, reproduction
-    from sdssl_bench.paper.filled_tables import Cell, FilledTable, Row, shape
+    from sdssl_bench.paper.filled_tables import Cell, FilledTable, Row, fill_table
     from sdssl_bench.paper.layouts import LAYOUTS, Column
     from sdssl_bench.paper.pairs import model_pairs
     from sdssl_bench.paper.references import (

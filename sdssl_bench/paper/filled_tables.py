@@ -15,10 +15,10 @@ from sdssl_bench.paper.references import CONTRADICTION, method_name, paper_cells
 from sdssl_bench.records import Stored
 from sdssl_bench.statistics import (
     Difference,
-    Units,
+    ItemScores,
     best_layer_test,
     holm,
-    layer_units,
+    layer_item_scores,
     paired_test,
 )
 
@@ -77,7 +77,7 @@ class FilledTable:
     notes: tuple[str, ...]
 
 
-def shape(records: Sequence[Stored], layout: Layout, pairs: Sequence[Pair]) -> FilledTable:
+def fill_table(records: Sequence[Stored], layout: Layout, pairs: Sequence[Pair]) -> FilledTable:
     """Fill a table.
 
     Args:
@@ -188,11 +188,11 @@ def _difference(
         return None
 
 
-def _units(stored: Stored, metric: str, layer: str) -> dict[int, Units]:
+def _units(stored: Stored, metric: str, layer: str) -> dict[int, ItemScores]:
     path, record = stored
     depth = record["model"]["depth"]
     layers = [int(name) for name in record["layers"] if layer == "best" or int(name) == depth]
-    found = {number: layer_units(record, path, number, metric) for number in layers}
+    found = {number: layer_item_scores(record, path, number, metric) for number in layers}
     return {number: one for number, one in found.items() if one is not None}
 
 

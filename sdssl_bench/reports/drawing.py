@@ -92,7 +92,7 @@ def draw_curve(
         )
 
 
-def finish(figure: "Figure", axes: "Sequence[Axes]") -> None:
+def share_legend(figure: "Figure", axes: "Sequence[Axes]") -> None:
     """Whole layers on the axis and one legend for all panels."""
     from matplotlib.ticker import MaxNLocator
 

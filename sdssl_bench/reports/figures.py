@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdssl_bench.records import canonical_json, slug
-from sdssl_bench.reports.drawing import COLOURS, STYLE, draw_curve, finish, grid, lines
+from sdssl_bench.reports.drawing import COLOURS, STYLE, draw_curve, grid, lines, share_legend
 from sdssl_bench.reports.page_data import Data
 from sdssl_bench.reports.representations import GRID
 
@@ -95,7 +95,7 @@ def _layers(data: Data, results: Sequence[Data]) -> "Figure":
                 draw_curve(one, data, result, metric=info["headline"])
         one.set_title(lines(info["label"].removeprefix(f"{info['task']} "), 36))
         one.set_ylabel(lines(f"{info['headline']}, %", 26))
-    finish(figure, axes)
+    share_legend(figure, axes)
     return figure
 
 
@@ -107,7 +107,7 @@ def _descriptions(data: Data, results: Sequence[Data]) -> "Figure":
         for result in results:
             draw_curve(one, data, result, metric=metric, scale=sign)
         one.set_title(title)
-    finish(figure, axes)
+    share_legend(figure, axes)
     return figure
 
 

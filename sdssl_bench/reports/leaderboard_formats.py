@@ -19,7 +19,7 @@ from sdssl_bench.paper import (
 )
 from sdssl_bench.reports.leaderboard import coverage, wide
 from sdssl_bench.rounding import percent
-from sdssl_bench.statistics import Standing
+from sdssl_bench.statistics import RankInterval
 
 INTRODUCTION = """# Leaderboard
 
@@ -37,7 +37,7 @@ LATEX = {
 
 def markdown(
     frame: pd.DataFrame,
-    ranks: Mapping[str, Standing],
+    ranks: Mapping[str, RankInterval],
     *,
     published: Sequence[Published] = (),
     paper: Sequence[PaperCell] = (),

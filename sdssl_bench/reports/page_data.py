@@ -22,7 +22,7 @@ from sdssl_bench.reports.curves import CONFIDENCE, curve_of
 from sdssl_bench.reports.leaderboard import column_labels, row_labels, tidy
 from sdssl_bench.reports.representations import maps, matrices
 from sdssl_bench.reports.verdict import verdict
-from sdssl_bench.statistics import standings
+from sdssl_bench.statistics import rank_intervals
 
 LONG_NOTE = 1500
 """Characters of a layer's note above which the page refers to the record."""
@@ -83,7 +83,7 @@ def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data
     benchmarks = _benchmarks(kept, labels)
     places = _places(encoders, {key: encoder for key, (_, encoder) in labels.items()})
     columns = _places(benchmarks, {key: benchmark for key, (benchmark, _) in labels.items()})
-    ranks = standings(pair for pair in kept if pair[1].get("ranked", True))
+    ranks = rank_intervals(pair for pair in kept if pair[1].get("ranked", True))
     pool = Pool()
     results = [
         {

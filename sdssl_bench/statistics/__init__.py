@@ -9,9 +9,9 @@ if TYPE_CHECKING:
     from sdssl_bench.statistics.best_layers import best_layer_test
     from sdssl_bench.statistics.comparison import Benchmark, Outcome, compare, find_records, pair
     from sdssl_bench.statistics.intervals import Interval, layer_interval, record_intervals
-    from sdssl_bench.statistics.items import Units, layer_units
+    from sdssl_bench.statistics.items import ItemScores, layer_item_scores
     from sdssl_bench.statistics.paired_tests import Difference, holm, paired_test
-    from sdssl_bench.statistics.ranks import Standing, standings
+    from sdssl_bench.statistics.ranks import RankInterval, rank_intervals
 else:
     from sdssl_bench.exports import lazily
 

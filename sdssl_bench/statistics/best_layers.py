@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.statistics.intervals import percentile_bounds
-from sdssl_bench.statistics.items import Units
+from sdssl_bench.statistics.items import ItemScores
 from sdssl_bench.statistics.paired_tests import SLACK, Difference, Floats, aligned, coins
 
 RESELECTIONS = 2_000
@@ -42,7 +42,7 @@ class Groups:
     b: Floats
 
     @staticmethod
-    def of(a: Mapping[int, Units], b: Mapping[int, Units]) -> "Groups":
+    def of(a: Mapping[int, ItemScores], b: Mapping[int, ItemScores]) -> "Groups":
         """Of two models' layers.
 
         Raises:
@@ -88,8 +88,8 @@ class Groups:
 
 
 def best_layer_test(
-    a: Mapping[int, Units],
-    b: Mapping[int, Units],
+    a: Mapping[int, ItemScores],
+    b: Mapping[int, ItemScores],
     *,
     confidence: float = 0.95,
     draws: int = RESELECTIONS,
@@ -101,8 +101,8 @@ def best_layer_test(
 
 
 def best_layer_difference(
-    a: Mapping[int, Units],
-    b: Mapping[int, Units],
+    a: Mapping[int, ItemScores],
+    b: Mapping[int, ItemScores],
     *,
     confidence: float,
     draws: int = RESELECTIONS,

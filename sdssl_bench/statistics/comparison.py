@@ -20,7 +20,7 @@ from sdssl_bench.records import (
     variant_mark,
 )
 from sdssl_bench.statistics.best_layers import best_layer_difference
-from sdssl_bench.statistics.items import Units, layer_units
+from sdssl_bench.statistics.items import ItemScores, layer_item_scores
 from sdssl_bench.statistics.paired_tests import (
     SLACK,
     Difference,
@@ -238,9 +238,9 @@ def _alone(found: Difference, interval: Callable[[float], tuple[float, float]]) 
     return Outcome(found, found.p, found.low, found.high, interval)
 
 
-def _layers(stored: Stored) -> dict[int, Units] | None:
+def _layers(stored: Stored) -> dict[int, ItemScores] | None:
     path, record = stored
-    found = {int(layer): layer_units(record, path, int(layer)) for layer in record["layers"]}
+    found = {int(layer): layer_item_scores(record, path, int(layer)) for layer in record["layers"]}
     complete = {layer: units for layer, units in found.items() if units is not None}
     if complete and len(complete) < len(found):
         raise DataError(f"{path} holds per-item scores of some layers only; run it again.")

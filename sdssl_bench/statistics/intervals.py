@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.records import Record
-from sdssl_bench.statistics.items import Units, layer_entry, layer_units
+from sdssl_bench.statistics.items import ItemScores, layer_entry, layer_item_scores
 
 RESAMPLES = 10_000
 FEW, MANY = 10, 2_000
@@ -94,7 +94,7 @@ def layer_interval(
     """
     if not 0 < confidence < 1:
         raise UsageError(f"The confidence lies between 0 and 1, found {confidence}.")
-    units = layer_units(record, record_path, layer, metric)
+    units = layer_item_scores(record, record_path, layer, metric)
     entry = layer_entry(record, layer)
     name = metric if metric is not None else str(record["headline"])
     value = float(entry["metrics"][name])
@@ -130,7 +130,7 @@ def record_intervals(
     return {layer: one for layer, one in found.items() if one is not None}
 
 
-def interval(units: Units, *, confidence: float = 0.95, seed: int = 0) -> Interval | None:
+def interval(units: ItemScores, *, confidence: float = 0.95, seed: int = 0) -> Interval | None:
     """The interval of the mean of these units; None of a single query or sequence."""
     if units.binary:
         if units.strata.any():
@@ -198,7 +198,7 @@ def _wilson(value: float, n: int, confidence: float) -> Interval:
     return Interval(value, low, high, math.sqrt(value * (1 - value) / n), n, "images", "wilson")
 
 
-def _stratified(units: Units, confidence: float) -> Interval:
+def _stratified(units: ItemScores, confidence: float) -> Interval:
     value, variance = units.value, stratified_variance(units.scores, units.strata)
     effective = equal_strata_items(units.strata)
     if variance > 0:  # not every class is wholly right or wholly wrong

@@ -37,7 +37,7 @@ TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
-class Units:
+class ItemScores:
     """One metric of one layer, unit by unit.
 
     Attributes:
@@ -85,9 +85,9 @@ class Units:
         )
 
 
-def layer_units(
+def layer_item_scores(
     record: Record, record_path: Path, layer: int, metric: str | None = None
-) -> Units | None:
+) -> ItemScores | None:
     """The units of one metric of one layer, proven to give the stored value.
 
     Args:
@@ -117,7 +117,7 @@ def layer_units(
             f"{record_path} says that the scores {', '.join(missing)} of layer {layer} lie beside it, "
             "but they do not. Delete the record and run that evaluation again."
         )
-    units = _units(name, needed, stored)
+    units = _item_scores(name, needed, stored)
     expected = float(entry["metrics"][name])
     if not len(units) or not abs(units.value - expected) <= TOLERANCE * max(1.0, abs(expected)):
         found = units.value if len(units) else "nothing"
@@ -181,7 +181,9 @@ def _arrays_of(metric: str, headline: str, stored: list[str]) -> tuple[str, ...]
     return wanted if wanted[0] in stored else None
 
 
-def _units(metric: str, arrays: tuple[str, ...], stored: Mapping[str, NDArray[Any]]) -> Units:
+def _item_scores(
+    metric: str, arrays: tuple[str, ...], stored: Mapping[str, NDArray[Any]]
+) -> ItemScores:
     first = stored[arrays[0]]
     name = metric.rpartition("/")[2]
     if metric in DAVIS_PARTS:
@@ -211,15 +213,15 @@ def _single(
     kind: str,
     *,
     binary: bool = False,
-) -> Units:
-    return Units(scores, np.ones(len(scores)), strata, ids, kind, binary)
+) -> ItemScores:
+    return ItemScores(scores, np.ones(len(scores)), strata, ids, kind, binary)
 
 
-def _sequences(objects: NDArray[Any], scores: NDArray[np.float64]) -> Units:
+def _sequences(objects: NDArray[Any], scores: NDArray[np.float64]) -> ItemScores:
     """Objects "bike-packing_1", "bike-packing_2" make one unit."""
     names = np.array([str(name).rpartition("_")[0] for name in objects])
     ids, place = np.unique(names, return_inverse=True)
     sums = np.asarray(np.bincount(place, weights=scores), np.float64)
     sizes = np.asarray(np.bincount(place), np.float64)
     strata = np.zeros(len(ids), np.int64)
-    return Units(sums, sizes, strata, ids, "sequences", binary=False)
+    return ItemScores(sums, sizes, strata, ids, "sequences", binary=False)

@@ -24,7 +24,7 @@ from sdssl_bench.statistics.intervals import (
     ratio_bounds,
     stratified_variance,
 )
-from sdssl_bench.statistics.items import Units
+from sdssl_bench.statistics.items import ItemScores
 
 DRAWS = 20_000
 EXACT_UNITS = 20
@@ -169,7 +169,7 @@ def agreeing(
     return (max(low, least), high) if difference > 0 else (low, min(high, -least))
 
 
-def aligned(a: Units, b: Units) -> tuple[Units, Units]:
+def aligned(a: ItemScores, b: ItemScores) -> tuple[ItemScores, ItemScores]:
     """Both models' units in the order of their ids.
 
     Raises:
@@ -191,8 +191,8 @@ def aligned(a: Units, b: Units) -> tuple[Units, Units]:
 
 
 def paired_test(
-    a: Units,
-    b: Units,
+    a: ItemScores,
+    b: ItemScores,
     *,
     layers: tuple[int, int],
     confidence: float = 0.95,
@@ -226,7 +226,9 @@ def paired_test(
     return Difference(a.value, b.value, low, high, p, len(a), a.kind, test, layers, only_a, only_b)
 
 
-def paired_interval(a: Units, b: Units, *, confidence: float, seed: int = 0) -> tuple[float, float]:
+def paired_interval(
+    a: ItemScores, b: ItemScores, *, confidence: float, seed: int = 0
+) -> tuple[float, float]:
     """Interval of b - a; arguments and errors of `paired_test`."""
     a, b = aligned(a, b)
     steps = b.scores - a.scores
@@ -256,7 +258,7 @@ def paired_proportions(
 
 
 def _stratified_bounds(
-    units: Units, steps: Floats, confidence: float, seed: int
+    units: ItemScores, steps: Floats, confidence: float, seed: int
 ) -> tuple[float, float]:
     """Normal interval with the variance within classes; see `intervals` for the degenerate case."""
     difference, variance = float(steps @ units.weights), stratified_variance(steps, units.strata)
@@ -268,7 +270,7 @@ def _stratified_bounds(
 
 
 def _bootstrap_bounds(
-    units: Units, steps: Floats, confidence: float, seed: int
+    units: ItemScores, steps: Floats, confidence: float, seed: int
 ) -> tuple[float, float]:
     difference = float(steps @ units.weights)
     if len(steps) < 2:

@@ -18,12 +18,12 @@ from itertools import combinations
 
 from sdssl_bench.errors import UsageError
 from sdssl_bench.records import Record, Stored
-from sdssl_bench.statistics.items import Units, layer_units
+from sdssl_bench.statistics.items import ItemScores, layer_item_scores
 from sdssl_bench.statistics.paired_tests import holm, paired_test
 
 
 @dataclass(frozen=True)
-class Standing:
+class RankInterval:
     """A model's place on one benchmark.
 
     Attributes:
@@ -55,7 +55,7 @@ def benchmark_key(record: Record) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def standings(records: Iterable[Stored], *, alpha: float = 0.05) -> dict[str, Standing]:
+def rank_intervals(records: Iterable[Stored], *, alpha: float = 0.05) -> dict[str, RankInterval]:
     """Record key -> standing, of records whose last layer has per-item scores and company.
 
     Args:
@@ -65,11 +65,11 @@ def standings(records: Iterable[Stored], *, alpha: float = 0.05) -> dict[str, St
     Raises:
         DataError: if per-item scores are missing or do not give the stored numbers.
     """
-    columns: dict[tuple[str, ...], list[tuple[str, Units]]] = {}
+    columns: dict[tuple[str, ...], list[tuple[str, ItemScores]]] = {}
     for path, record in records:
         depth = record["model"]["depth"]
         if record["limited"] is None and str(depth) in record["layers"]:
-            units = layer_units(record, path, depth)
+            units = layer_item_scores(record, path, depth)
             if units is not None:
                 columns.setdefault(benchmark_key(record), []).append((record["key"], units))
     orders = [
@@ -81,7 +81,7 @@ def standings(records: Iterable[Stored], *, alpha: float = 0.05) -> dict[str, St
         {(i, j): _p(order[i][1], order[j][1]) for i, j in combinations(range(len(order)), 2)}
         for order in orders
     ]
-    found: dict[str, Standing] = {}
+    found: dict[str, RankInterval] = {}
     for order, p_values, lead in zip(orders, tests, leads(tests, alpha=alpha), strict=True):
         found |= _ranked([key for key, _ in order], p_values, lead, alpha)
     return found
@@ -118,7 +118,7 @@ def _ranked(
     p_values: Mapping[tuple[int, int], float],
     lead: Sequence[str],
     alpha: float,
-) -> dict[str, Standing]:
+) -> dict[str, RankInterval]:
     """Of the models of one benchmark, keys by falling score."""
     adjusted = holm(list(p_values.values()))
     apart = {pair for pair, p in zip(p_values, adjusted, strict=True) if p <= alpha}
@@ -131,7 +131,7 @@ def _ranked(
             groups.append(groups[-1])
     total = len(order)
     return {
-        key: Standing(
+        key: RankInterval(
             first=1 + sum((other, place) in apart for other in range(place)),
             last=total - sum((place, other) in apart for other in range(place + 1, total)),
             group=_letters(groups[place]),
@@ -142,7 +142,7 @@ def _ranked(
     }
 
 
-def _p(a: Units, b: Units) -> float:
+def _p(a: ItemScores, b: ItemScores) -> float:
     """1 where the models were not scored on the same items: nothing can be said of them."""
     try:
         return paired_test(a, b, layers=(0, 0)).p

@@ -17,8 +17,8 @@ from sdssl_bench.metrics import score_frame
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import gather_objects, missing_opencv, resolve_device
 from sdssl_bench.task import RunContext
-from sdssl_bench.video.finished import LayerResult, Stamp, StoredScores
 from sdssl_bench.video.segmentation import FrameMasks, Segmenter, Settings
+from sdssl_bench.video.stored_scores import LayerResult, Stamp, StoredScores
 from sdssl_bench.video.strips import overlay, shown_frames, strip, write_strip
 
 Results = dict[int, LayerResult]

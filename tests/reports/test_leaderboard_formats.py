@@ -16,14 +16,14 @@ from typer.testing import CliRunner
 from example_results import TARGET, results
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import UsageError
-from sdssl_bench.paper.filled_tables import FilledTable, shape
+from sdssl_bench.paper.filled_tables import FilledTable, fill_table
 from sdssl_bench.paper.layouts import LAYOUTS
 from sdssl_bench.paper.pairs import model_pairs
 from sdssl_bench.paper.references import CONTRADICTION
 from sdssl_bench.records.store import ResultStore, items_path
 from sdssl_bench.reports.leaderboard import COLUMNS, coverage, tidy, wide
 from sdssl_bench.reports.leaderboard_formats import escape, latex
-from sdssl_bench.statistics.ranks import standings
+from sdssl_bench.statistics.ranks import rank_intervals
 from stored_results import knn_layer, store
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -122,7 +122,7 @@ def test_the_val_view_selects_on_held_out_images(root: Path) -> None:
 def test_ranks_are_intervals_and_models_that_cannot_be_told_apart_share_a_group(
     root: Path,
 ) -> None:
-    ranks = standings(ResultStore(root))
+    ranks = rank_intervals(ResultStore(root))
     by_name = {
         record["model"]["name"]: ranks[record["key"]]
         for _, record in ResultStore(root)
@@ -136,7 +136,7 @@ def test_ranks_are_intervals_and_models_that_cannot_be_told_apart_share_a_group(
 
 def test_a_lone_model_has_no_rank(root: Path) -> None:
     alone = [one for one in ResultStore(root) if one[1]["model"]["name"] == "dino"]
-    assert standings(alone) == {}
+    assert rank_intervals(alone) == {}
 
 
 # The paper's tables
@@ -144,7 +144,7 @@ def test_a_lone_model_has_no_rank(root: Path) -> None:
 
 def shaped(root: Path, number: int, *pairs: str) -> FilledTable:
     records = list(ResultStore(root))
-    return shape(records, LAYOUTS[number], model_pairs(records, pairs))
+    return fill_table(records, LAYOUTS[number], model_pairs(records, pairs))
 
 
 def test_a_baseline_stands_over_its_sd_variant_and_the_paper_below(root: Path) -> None:

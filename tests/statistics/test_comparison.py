@@ -15,7 +15,7 @@ from sdssl_bench.records.store import items_path
 from sdssl_bench.reports.comparison_text import sentence
 from sdssl_bench.statistics.best_layers import best_layer_test
 from sdssl_bench.statistics.comparison import Outcome, _family, compare, find_records, pair
-from sdssl_bench.statistics.items import layer_units
+from sdssl_bench.statistics.items import layer_item_scores
 from sdssl_bench.statistics.paired_tests import Difference, holm, mcnemar, paired_proportions
 from stored_results import PETS, RETRIEVAL, knn_layer, retrieval_layer, store
 
@@ -119,7 +119,7 @@ def test_the_best_layers_are_tested_with_their_choice_inside(root: Path) -> None
     (knn, _), _ = compare(pairs)
     (path_a, a), (path_b, b) = pairs[0]
     units = [
-        {layer: one for layer in (1, 2, 3) if (one := layer_units(r, path, layer))}
+        {layer: one for layer in (1, 2, 3) if (one := layer_item_scores(r, path, layer))}
         for path, r in ((path_a, a), (path_b, b))
     ]
     assert knn.best is not None

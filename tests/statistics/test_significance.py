@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import UsageError
 from sdssl_bench.statistics.best_layers import best_layer_test
-from sdssl_bench.statistics.items import Units
+from sdssl_bench.statistics.items import ItemScores
 from sdssl_bench.statistics.paired_tests import (
     Difference,
     agreeing,
@@ -35,9 +35,9 @@ def units(
     strata: NDArray[np.int64] | None = None,
     sizes: NDArray[np.float64] | None = None,
     binary: bool = False,
-) -> Units:
+) -> ItemScores:
     n = len(scores)
-    return Units(
+    return ItemScores(
         scores,
         np.ones(n) if sizes is None else sizes,
         np.zeros(n, np.int64) if strata is None else strata,
@@ -47,7 +47,7 @@ def units(
     )
 
 
-def compare(a: Units, b: Units, draws: int = 999) -> Difference:
+def compare(a: ItemScores, b: ItemScores, draws: int = 999) -> Difference:
     return paired_test(a, b, layers=(1, 1), draws=draws)
 
 
@@ -148,7 +148,7 @@ def test_sequences_count_as_often_as_they_have_objects() -> None:
 
 def test_units_are_matched_by_their_ids_whatever_their_order() -> None:
     one = units(np.array([0.1, 0.2, 0.3]))
-    other = Units(
+    other = ItemScores(
         np.array([0.3, 0.1, 0.2]), one.sizes, one.strata, np.array([2, 0, 1]), "queries", False
     )
     assert compare(one, other).p == 1
@@ -160,10 +160,12 @@ def test_other_units_are_refused() -> None:
     fewer = units(np.random.default_rng(0).random(4))
     with pytest.raises(UsageError, match="1 of them were scored on one side only"):
         compare(one, fewer)
-    moved = Units(one.scores, one.sizes, one.strata, one.ids + 1, "queries", False)
+    moved = ItemScores(one.scores, one.sizes, one.strata, one.ids + 1, "queries", False)
     with pytest.raises(UsageError, match="2 of them were scored on one side only"):
         best_layer_test({1: one}, {1: moved})
-    classes = Units(one.scores, one.sizes, np.array([0, 0, 0, 1, 1]), one.ids, "queries", False)
+    classes = ItemScores(
+        one.scores, one.sizes, np.array([0, 0, 0, 1, 1]), one.ids, "queries", False
+    )
     with pytest.raises(UsageError, match="differ in their classes"):
         compare(one, classes)
 
@@ -215,7 +217,7 @@ def test_the_test_of_sequences_keeps_its_level() -> None:
 
 def layers_of(
     scores: NDArray[np.float64], *, binary: bool = False, strata: NDArray[np.int64] | None = None
-) -> dict[int, Units]:
+) -> dict[int, ItemScores]:
     return {layer + 1: units(row, binary=binary, strata=strata) for layer, row in enumerate(scores)}
 
 

@@ -21,7 +21,7 @@ from sdssl_bench.statistics.intervals import (
     score_interval,
     stratified_variance,
 )
-from sdssl_bench.statistics.items import Units, layer_units
+from sdssl_bench.statistics.items import ItemScores, layer_item_scores
 from sdssl_bench.system.terminal import show
 from stored_results import (
     COPYDAYS,
@@ -43,9 +43,9 @@ def answers(seed: int = 0) -> NDArray[np.bool_]:
     return np.asarray(np.random.default_rng(seed).random(len(TARGET)) < 0.7)
 
 
-def images(correct: NDArray[np.bool_], strata: NDArray[np.int64] | None = None) -> Units:
+def images(correct: NDArray[np.bool_], strata: NDArray[np.int64] | None = None) -> ItemScores:
     n = len(correct)
-    return Units(
+    return ItemScores(
         correct.astype(float),
         np.ones(n),
         np.zeros(n, np.int64) if strata is None else strata,
@@ -55,9 +55,9 @@ def images(correct: NDArray[np.bool_], strata: NDArray[np.int64] | None = None) 
     )
 
 
-def clusters(scores: NDArray[np.float64], sizes: NDArray[np.float64]) -> Units:
+def clusters(scores: NDArray[np.float64], sizes: NDArray[np.float64]) -> ItemScores:
     n = len(scores)
-    return Units(scores, sizes, np.zeros(n, np.int64), np.arange(n), "sequences", binary=False)
+    return ItemScores(scores, sizes, np.zeros(n, np.int64), np.arange(n), "sequences", binary=False)
 
 
 def covered(found: list[Interval | None], truth: float) -> float:
@@ -183,7 +183,7 @@ def test_copies_are_told_apart_by_their_image(tmp_path: Path) -> None:
     metrics["d9/strong/mAP@20"] = metrics["strong/mAP@20"]
     path, record = store(tmp_path, {1: (metrics, items)}, **COPYDAYS)
     for name in ("strong/mAP@20", "d9/strong/mAP@20"):
-        units = layer_units(record, path, 1, name)
+        units = layer_item_scores(record, path, 1, name)
         assert units is not None
         assert units.ids.tolist() == list(range(100, 112))
 
@@ -340,7 +340,7 @@ def test_units_are_aligned_with_their_ids(tmp_path: Path) -> None:
     metrics, items = knn_layer(answers(), TARGET)
     items["index"] = items["index"] + 100
     path, record = store(tmp_path, {1: (metrics, items)})
-    units = layer_units(record, path, 1)
+    units = layer_item_scores(record, path, 1)
     assert units is not None
     assert units.ids.tolist() == list(range(100, 124))
     assert units.scores.astype(bool).tolist() == answers().tolist()

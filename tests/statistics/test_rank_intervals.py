@@ -11,9 +11,9 @@ from scipy.stats import norm
 from example_results import results
 from sdssl_bench.records.store import ResultStore
 from sdssl_bench.statistics.comparison import compare, pair
-from sdssl_bench.statistics.items import layer_units
+from sdssl_bench.statistics.items import layer_item_scores
 from sdssl_bench.statistics.paired_tests import holm, paired_test
-from sdssl_bench.statistics.ranks import leads, standings
+from sdssl_bench.statistics.ranks import leads, rank_intervals
 from stored_results import knn_layer, scored, store
 
 
@@ -30,7 +30,7 @@ def test_two_encoders_lead_where_compare_tells_them_apart_at_the_last_layer(tmp_
     sides = [[one for one in ResultStore(tmp_path) if one[1]["model"]["name"] == n] for n in "ab"]
     pairs, _ = pair(*sides)
     benchmarks, _ = compare(pairs)
-    ranks = standings([*sides[0], *sides[1]])
+    ranks = rank_intervals([*sides[0], *sides[1]])
     outcomes = set()
     for one in benchmarks:
         assert one.last is not None
@@ -60,7 +60,7 @@ def test_a_difference_at_the_level_counts_and_one_above_does_not(
     for name, right in places.items():
         layer = knn_layer(np.arange(40) < right, np.arange(40) % 2)
         store(tmp_path, {1: layer}, model__name=name, model__weights_sha256=name)
-    found = standings(ResultStore(tmp_path), alpha=alpha)
+    found = rank_intervals(ResultStore(tmp_path), alpha=alpha)
     names = {record["model"]["name"]: record["key"] for _, record in ResultStore(tmp_path)}
     assert [str(found[names[name]]) for name in places] == ranks
 
@@ -69,7 +69,7 @@ def test_leads_of_many_are_those_of_the_definition(tmp_path: Path) -> None:
     root = results(tmp_path)
     columns: dict[str, list[Any]] = {}
     for path, record in ResultStore(root):
-        units = layer_units(record, path, record["model"]["depth"])
+        units = layer_item_scores(record, path, record["model"]["depth"])
         assert units is not None
         columns.setdefault(record["task"] + record["dataset"]["name"], []).append(
             (record["key"], units)
@@ -82,7 +82,7 @@ def test_leads_of_many_are_those_of_the_definition(tmp_path: Path) -> None:
     together = dict(zip(p, holm(list(p.values())), strict=True))
     keys = [[key for key, _ in members] for members in columns.values()]
     worst = holm([max(p[one[0], other] for other in one[1:]) for one in keys])
-    found = {key: one.lead for key, one in standings(ResultStore(root)).items()}
+    found = {key: one.lead for key, one in rank_intervals(ResultStore(root)).items()}
     for (best, *others), adjusted in zip(keys, worst, strict=True):
         if adjusted <= 0.05:
             assert [found[key] for key in (best, *others)] == ["first", *("behind" for _ in others)]
