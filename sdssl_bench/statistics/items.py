@@ -73,7 +73,7 @@ class ItemScores:
         sums = np.bincount(self.strata, weights=self.scores)
         return float((sums / np.bincount(self.strata, weights=self.sizes)).mean())
 
-    def ordered(self) -> "Units":
+    def ordered(self) -> "ItemScores":
         """The same units in ascending order of their ids."""
         order = np.argsort(self.ids, kind="stable")
         return replace(
