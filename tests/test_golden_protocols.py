@@ -32,7 +32,7 @@ ELSEWHERE = {
     "sdssl_bench.datasets.specs.*": "the section datasets",
     "sdssl_bench.datasets.catalogue:*": "the section datasets",
     "sdssl_bench.paper.layouts:LAYOUTS*": "words and metrics; goldens of the tables hold them",
-    "sdssl_bench.checkpoints.layouts:LAYOUTS*": "names of tensors; Layout.input_size has its number",
+    "sdssl_bench.checkpoints.releases:RELEASES*": "marks of releases; Release.input_size has its number",
     "sdssl_bench.datasets.mini.*": "made-up data",
     **dict.fromkeys(
         (

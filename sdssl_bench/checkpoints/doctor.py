@@ -14,11 +14,11 @@ from torch import Tensor
 
 from sdssl_bench.checkpoints.files import CheckpointFile, file_sha256
 from sdssl_bench.checkpoints.freshness import MOSTLY_UNTRAINED, UNTRAINED, Group
-from sdssl_bench.checkpoints.keys import as_state, listing
+from sdssl_bench.checkpoints.keys import flat, listing
 from sdssl_bench.checkpoints.loading import encoder_of
+from sdssl_bench.checkpoints.networks import find_networks
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.read import read
-from sdssl_bench.checkpoints.recognise import formats
 from sdssl_bench.datasets import REGIONS, Preprocess, crop
 from sdssl_bench.encoders import Encoder, LayerFeatures, ModelInfo, move
 from sdssl_bench.errors import DataError
@@ -169,21 +169,23 @@ def _photographs(size: int) -> Tensor:
 
 
 def _describe(file: CheckpointFile) -> str:
-    """What a file that could not be loaded holds: container, keys, prefixes, and whose it could be."""
+    """What a file that could not be loaded holds: container, keys, prefixes, and the backbones found."""
     lines = [
         f"file      {file.path} ({file.path.stat().st_size / 1e6:.1f} MB, {file.container})",
         f"sha256    {file_sha256(file.path)}",
     ]
-    state = as_state(file.content)
-    if state is not None:
-        lines += [f"content   a state dict of {len(state)} tensors", *_tensors(state)]
-    else:
-        for key, value in list(file.content.items())[:20]:
-            inner = as_state(value)
-            what = f"state dict of {len(inner)} tensors" if inner else _brief(value)
-            lines += [f"key       {key}: {what}", *(_tensors(inner) if inner else [])]
-    verdicts = [f"{name} {'yes' if is_it else 'no'}" for name, is_it in formats(file).items()]
-    return "\n".join([*lines, f"formats   {', '.join(verdicts)}"])
+    tensors = flat(file.content)
+    for home in list(dict.fromkeys(tensors.homes.values()))[:20]:
+        inside = {n[len(home) :]: t for n, t in tensors.items() if tensors.homes[n] == home}
+        where = home.rstrip(".") or "top level"
+        lines += [f"content   {where}: {len(inside)} tensors", *_tensors(inside)]
+    others = {k: v for k, v in file.content.items() if not isinstance(v, Tensor)}
+    lines += [f"key       {key}: {_brief(value)}" for key, value in list(others.items())[:20]]
+    found = [
+        f"{one.name} (prefix '{one.prefix}', names of {one.style.name})"
+        for one in find_networks(tensors).values()
+    ]
+    return "\n".join([*lines, f"backbones {listing(found) or 'none'}"])
 
 
 def _tensors(state: Mapping[str, Tensor]) -> list[str]:

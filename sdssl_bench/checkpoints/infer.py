@@ -114,6 +114,8 @@ def _stated(release: Release, options: Options) -> Config:
 def _vit(state: State, release: Release, options: Options) -> Config:
     """A plain ViT; --arch may name one of ours, which gives the head count and must agree in all else."""
     arch, source, dim = options.arch, release.source, _need(state, _PATCH, 4).shape[0]
+    if "dist_token" in state:
+        return _distilled(dim, options)
     wanted = VITS.get(arch or "")
     if arch is not None and wanted is None:
         raise UsageError(f"--arch {arch} is a ResNet, {source} holds a ViT.")
@@ -177,8 +179,44 @@ def _shapes(
         pos=pos,
         per_layer_norm=per_layer,
         swiglu=fc1.shape[0] == 2 * fc2.shape[1],
+        norm_eps=release.stated.get("norm_eps", ViTConfig.norm_eps),
+        pre_norm="norm_pre.weight" in state,
+        quick_gelu=_quick_gelu(release),
     )
     return config, why
+
+
+def _quick_gelu(release: Release) -> bool:
+    """Whether the MLPs use CLIP's approximation, which no weight tells.
+
+    Raises:
+        DataError: for a CLIP tower that does not say.
+    """
+    if release.format == "clip" and "quick_gelu" not in release.stated:
+        raise DataError(
+            f"{release.source} is a visual tower of CLIP, and the activation is not stored in the weights: "
+            "OpenAI's models and open_clip's '-quickgelu' ones use QuickGELU, open_clip's others GELU. Say "
+            "which by timm's name, e.g. --arch vit_base_patch16_clip_quickgelu_224 or "
+            "--arch vit_base_patch16_clip_224."
+        )
+    return bool(release.stated.get("quick_gelu", False))
+
+
+def _distilled(dim: int, options: Options) -> Config:
+    """DeiT's models with a distillation token, which timm has under three names."""
+    size = {192: "tiny", 384: "small", 768: "base"}.get(dim)
+    if size is None:
+        raise DataError(
+            f"A ViT with a distillation token of width {dim} is none of DeiT's (192, 384, 768)."
+        )
+    name = f"deit_{size}_distilled_patch16_224"
+    return Config(
+        name,
+        options.norm,
+        options.img_size,
+        replace(options, arch=None),
+        details={"heads_source": name},
+    )
 
 
 def _compare(wanted: dict[str, Any], found: dict[str, Any], *, what: str) -> None:

@@ -53,7 +53,7 @@ def encoder_of(contents: Contents, options: Options) -> Report:
 
     Raises: as `load`.
     """
-    release = recognise(contents, options.network)
+    release = recognise(contents, options.network, options.arch)
     config = infer(release, options)
     encoder = encoders.build(config.architecture, norm=config.norm, img_size=config.img_size)
     if config.colours is not None:

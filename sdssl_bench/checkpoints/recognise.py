@@ -1,16 +1,22 @@
-"""Second step: whose checkpoint it is, and which of its networks is evaluated."""
+"""Second step: which networks a checkpoint holds, which is evaluated, and whose it is."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import nn
 
+from sdssl_bench import encoders
 from sdssl_bench.checkpoints.files import CheckpointFile
-from sdssl_bench.checkpoints.keys import State, as_state, listing
-from sdssl_bench.checkpoints.layouts import LAYOUTS
-from sdssl_bench.checkpoints.native import FORMAT, METADATA_KEY, read_header
+from sdssl_bench.checkpoints.keys import Flat, State, flat, listing, under
+from sdssl_bench.checkpoints.native import FORMAT, read_header
+from sdssl_bench.checkpoints.networks import Network, find_networks
 from sdssl_bench.checkpoints.read import Contents
+from sdssl_bench.checkpoints.releases import evaluated, release_of
+from sdssl_bench.checkpoints.renaming import Translated
+from sdssl_bench.checkpoints.styles import STYLES, Style
 from sdssl_bench.errors import DataError, UsageError
 
 
@@ -19,16 +25,17 @@ class Release:
     """A recognised checkpoint.
 
     Attributes:
-        format: whose it is: a layout's, "sdssl-bench", "timm" or "custom".
+        format: whose it is: a release's, a style's, "sdssl-bench", "timm" or "custom".
         source: what messages call it.
         network: the one that is evaluated.
         networks: all that could be.
         state: backbone tensors under their timm names (plus whatever nobody expected); None for a module.
         module: a live module, None for a file.
-        dropped: number of tensors left out under each named prefix.
+        dropped: number of tensors left out of the network's dictionary, by group.
         input_size: side the release is evaluated on; None = that of its position table.
         epoch: recorded by the file, if any.
-        stated: what the checkpoint says of itself: "heads"; `Contents.stated`; the header of our own format.
+        stated: what the checkpoint says of itself: "heads", "norm_eps", ...; `Contents.stated`; the header of
+            our own format.
     """
 
     format: str
@@ -43,72 +50,97 @@ class Release:
     stated: Mapping[str, Any] = field(default_factory=dict)
 
 
-def recognise(contents: Contents, network: str | None) -> Release:
-    """Whose checkpoint it is, with the asked network, or the one its authors evaluate.
+def recognise(contents: Contents, network: str | None, arch: str | None = None) -> Release:
+    """The asked network of a checkpoint, or the one its authors evaluate.
+
+    Args:
+        contents: of `read`.
+        network: the user's choice.
+        arch: a name of `encoders.build` whose own names are looked for where no known style is found.
 
     Raises:
-        DataError: if nobody claims it (listing the formats tried and the first keys), or its header is
-            damaged.
+        DataError: if it holds no backbone (listing its first keys), several of which none is known to
+            be the evaluated one, or a damaged header.
         UsageError: for a network that the checkpoint has not.
     """
     source, file = contents.source, contents.file
     if file is None:  # `infer` refuses a network with all else that cannot be asked of a module
         form, stated = contents.format, contents.stated
         return Release(form, source, "model", ("model",), module=contents.module, stated=stated)
+    tensors = flat(file.content)
     header = read_header(file)
     if header is not None:
-        name, state = header["network"], as_state(file.content)
-        _check_network(network, (name,), FORMAT, source)
-        if state is None:
+        name = header["network"]
+        _check_network(network, (name,), source)
+        if not tensors:
             raise DataError(f"{file.path} holds no tensors.")
-        return Release(FORMAT, source, name, (name,), state, epoch=header["epoch"], stated=header)
-    for layout in LAYOUTS:
-        found = layout.networks_of(file)
-        if not found:
-            continue
-        _check_network(network, tuple(found), layout.format, source)
-        name = network or (layout.evaluated if layout.evaluated in found else next(iter(found)))
-        state, dropped = found[name]
-        state, unused = layout.translate(state)
-        epoch = file.content.get("epoch")
         return Release(
-            layout.format,
-            source,
-            name,
-            tuple(found),
-            state,
-            dropped={**dropped, **unused},
-            input_size=layout.input_size,
-            epoch=epoch if type(epoch) in (int, float) else None,
-            stated=_stated_heads(file.content.get(layout.parameters)),
+            FORMAT, source, name, (name,), dict(tensors), epoch=header["epoch"], stated=header
         )
-    raise DataError(
-        f"{file.path} is in no known checkpoint format. Tried: {', '.join(formats(file))}. "
-        f"Its keys: {listing(_first_keys(file))}."
+    networks = find_networks(tensors)
+    if not networks and arch is not None:
+        networks = find_networks(tensors, [_style_of(arch)])
+    if not networks:
+        raise DataError(_no_backbone(file, tensors))
+    _check_network(network, tuple(networks), source)
+    usual = evaluated(networks) or evaluated(n for n, one in networks.items() if one.whole)
+    chosen = networks[network or usual or _undecided(networks, source)]
+    form, input_size = release_of(chosen, tensors, beside=under(tensors, chosen.home))
+    found = chosen.translate()
+    epoch = file.content.get("epoch")
+    return Release(
+        form,
+        source,
+        chosen.name,
+        tuple(sorted(networks, key=lambda name: name != usual)),
+        found.state,
+        dropped={**chosen.dropped, **{chosen.inside + k: n for k, n in found.unused.items()}},
+        input_size=input_size,
+        epoch=epoch if type(epoch) in (int, float) else None,
+        stated={**found.stated, **_stated(file.content, tensors, chosen)},
     )
 
 
-def formats(file: CheckpointFile) -> dict[str, bool]:
-    """Every known format, and whether the file could be read as one."""
-    found = {FORMAT: METADATA_KEY in file.metadata}
-    for layout in LAYOUTS:
-        found[layout.format] = found.get(layout.format, False) or bool(layout.networks_of(file))
-    return found
+def _undecided(networks: Mapping[str, Network], source: str) -> str:
+    kinds = [f"{one.name} ({one.prefix or 'no prefix'})" for one in networks.values()]
+    raise UsageError(
+        f"{source} holds {len(networks)} backbones, and no convention says which is evaluated: "
+        f"{listing(kinds)}. Choose one with --network."
+    )
 
 
-def _check_network(asked: str | None, known: tuple[str, ...], form: str, source: str) -> None:
+def _style_of(arch: str) -> Style:
+    """The names of an architecture's own tensors."""
+    with torch.device("meta"):
+        names = list(encoders.build(arch).backbone_state())
+    firsts = {re.escape(name.split(".")[0]) for name in names}
+    return Style(arch, tuple(names), "|".join(sorted(firsts)), Translated)
+
+
+def _no_backbone(file: CheckpointFile, tensors: Flat) -> str:
+    if not tensors:
+        kinds = [f"{key} ({type(value).__name__})" for key, value in file.content.items()]
+        return f"{file.path} holds no tensors. Its keys: {listing(kinds)}."
+    anchors = [f"{style.needs[0]} ({style.name})" for style in STYLES]
+    return (
+        f"{file.path} is in no known checkpoint format: under no prefix stands a whole backbone. Looked for "
+        f"{', '.join(anchors)}. Its {len(tensors)} tensors begin {listing(tensors)}. If you know the "
+        "architecture, name it with --arch (a timm name)."
+    )
+
+
+def _check_network(asked: str | None, known: tuple[str, ...], source: str) -> None:
     if asked is not None and asked not in known:
-        raise UsageError(f"--network {asked}: {source} ({form}) has {listing(known)}.")
+        raise UsageError(f"--network {asked}: {source} has {listing(known)}.")
 
 
-def _first_keys(file: CheckpointFile) -> list[str]:
-    """Top-level keys, and below each state dict its first keys, for messages."""
-    states = {key: as_state(value) for key, value in file.content.items()}
-    return [f"{key} -> [{listing(inner, 5)}]" if inner else key for key, inner in states.items()]
-
-
-def _stated_heads(parameters: object) -> dict[str, int]:
-    """A head count that hyper-parameters state outright."""
-    found = parameters if isinstance(parameters, Mapping) else getattr(parameters, "__dict__", {})
-    counts = [found.get(key) for key in ("num_heads", "n_heads", "heads")]
-    return next(({"heads": count} for count in counts if type(count) is int), {})
+def _stated(content: Mapping[str, Any], tensors: Flat, network: Network) -> dict[str, Any]:
+    """What the file says beside the weights: a head count of its hyper-parameters, OpenAI's activation."""
+    found: dict[str, Any] = {}
+    parameters = content.get("hyper_parameters")
+    facts = parameters if isinstance(parameters, Mapping) else getattr(parameters, "__dict__", {})
+    counts = [facts.get(key) for key in ("num_heads", "n_heads", "heads")]
+    found |= next(({"heads": count} for count in counts if type(count) is int), {})
+    if network.style.name == "clip" and any(name.endswith("input_resolution") for name in tensors):
+        found["quick_gelu"] = True  # OpenAI's own file; open_clip's says nothing
+    return found

@@ -164,6 +164,8 @@ def build_vit(
         from timm.layers.mlp import SwiGLUPacked
 
         extra = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
+    if config.quick_gelu:
+        extra["act_layer"] = "quick_gelu"
     model = VisionTransformer(
         img_size=config.img_size,
         patch_size=config.patch_size,
@@ -180,6 +182,7 @@ def build_vit(
         class_token=config.class_token,
         no_embed_class=config.no_embed_class,
         reg_tokens=config.reg_tokens,
+        pre_norm=config.pre_norm,
         norm_layer=partial(nn.LayerNorm, eps=config.norm_eps),
         **extra,
     )

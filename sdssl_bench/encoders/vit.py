@@ -30,6 +30,8 @@ class ViTConfig:
         pos: learned table, or a fixed one that is recomputed for other grids.
         per_layer_norm: every layer has a final norm of its own (some SDSSL checkpoints).
         swiglu: gated MLP (DINOv2 giant); mlp_ratio counts both halves of its first projection.
+        pre_norm: a norm before the blocks and no bias of the patch projection (CLIP).
+        quick_gelu: x * sigmoid(1.702 x) in place of GELU (OpenAI's CLIP).
     """
 
     dim: int
@@ -47,6 +49,8 @@ class ViTConfig:
     per_layer_norm: bool = False
     swiglu: bool = False
     norm_eps: float = 1e-6
+    pre_norm: bool = False
+    quick_gelu: bool = False
 
 
 class ViTEncoder(Encoder):

@@ -15,8 +15,9 @@ from sdssl_bench.errors import UsageError
 
 ROOM = Path(loading.__file__).parent
 ORDER = (
-    "options", "keys", "hub", "files", "modules", "native", "read", "layouts", "recognise", "heads", "infer",
-    "freshness", "verify", "loading", "doctor", "__init__",
+    "options", "keys", "hub", "files", "modules", "native", "read", "renaming", "vit_names",
+    "family_names", "styles", "networks", "releases", "recognise",
+    "heads", "infer", "freshness", "verify", "loading", "doctor", "__init__",
 )  # fmt: skip
 STEPS = ("read", "recognise", "infer", "verify")
 CUSTOM = """

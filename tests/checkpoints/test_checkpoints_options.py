@@ -75,7 +75,7 @@ def test_heads_given_must_divide_and_must_not_contradict_the_file() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"network": "teacher"}, r"--network teacher: plain\.pth \(timm\) has model"),
+        ({"network": "teacher"}, r"--network teacher: plain\.pth has model"),
         ({"patch_size": 16}, r"--patch-size 16 contradicts plain\.pth, which has 8"),
         ({"img_size": 33}, r"--img-size 33 is no multiple of the patch size 8"),
         ({"heads": 0}, "--heads takes a positive number"),

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from sdssl_bench import checkpoints
 from sdssl_bench.checkpoints.files import file_sha256, read_file
-from sdssl_bench.checkpoints.keys import select, strip_wrappers
+from sdssl_bench.checkpoints.keys import flat
 from sdssl_bench.checkpoints.verify import check_values, digest_of_state
 from sdssl_bench.errors import DataError
 
@@ -197,24 +197,28 @@ def test_unrecognised_content_lists_adapters_and_keys(tmp_path: Path) -> None:
     torch.save({"generator": dict(STATE), "step": 3}, path)
     with pytest.raises(DataError) as error:
         checkpoints.load(str(path))
-    for part in ("sdssl-bench, sdssl, mocov3, dino", "timm", "generator -> [a.weight", "step"):
+    for part in ("patch_embed.proj.weight (timm)", "generator.a.weight", "--arch"):
         assert part in str(error.value)
 
 
-def test_prefixes_are_stripped_and_substrings_left_alone() -> None:
-    state = {"module._orig_mod.a.module.b": torch.zeros(1), "module._orig_mod.c": torch.zeros(1)}
-    assert sorted(strip_wrappers(state)) == ["a.module.b", "c"]
-    mixed = {"module.a": torch.zeros(1), "b": torch.zeros(1)}
-    assert strip_wrappers(mixed) == mixed
-
-
-def test_select_accounts_for_every_tensor() -> None:
-    state = {k: torch.zeros(1) for k in ("net.a", "net.head.b", "head.c", "stray")}
-    kept, dropped = select(state, "net.", drop=["net.head.", "head."])
-    assert sorted(kept) == ["a", "stray"]
-    assert dropped == {"net.head.": 1, "head.": 1}
+def test_wrappers_leave_names_wherever_they_stand() -> None:
+    names = [
+        "module._orig_mod.a",
+        "b._fsdp_wrapped_module.c",
+        "d.0._checkpoint_wrapped_module.e",
+        "module_f",
+    ]
+    content = {"module": {name: torch.zeros(1) for name in names}, "x": {"y": torch.zeros(1)}}
+    assert sorted(flat(content)) == ["a", "b.c", "d.0.e", "module_f", "x.y"]
+    assert flat(content).homes["x.y"] == "x."
     with pytest.raises(DataError, match="Two tensors"):
-        select({"net.a": torch.zeros(1), "a": torch.zeros(1)}, "net.")
+        flat({"module.a": torch.zeros(1), "a": torch.zeros(1)})
+
+
+def test_a_trainers_state_is_no_weight_and_a_circle_ends() -> None:
+    content: dict[str, Any] = {"optimizer": {"state": {"a": torch.zeros(1)}}, 7: torch.zeros(1)}
+    content["self"] = content
+    assert flat(content) == {}
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])

@@ -173,10 +173,10 @@ def test_a_file_that_cannot_be_loaded_is_described(tmp_path: Path) -> None:
     for part in (
         "no known checkpoint format",
         "What the file holds",
-        "state dict of 1 tensors",
+        "content   generator: 1 tensors",
         "prefixes  g (1)",
         "step: int '3'",
-        "sdssl-bench no, sdssl no",
+        "backbones none",
         checkpoints.file_sha256(path),
     ):
         assert part in str(error.value)
@@ -187,7 +187,7 @@ def test_a_strictness_error_still_describes_the_file(tmp_path: Path) -> None:
     del state["norm.bias"]
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(
-        DataError, match=r"1 missing: norm\.bias(.|\n)*blocks \(24\)(.|\n)*timm yes"
+        DataError, match=r"1 missing: norm\.bias(.|\n)*blocks \(24\)(.|\n)*names of timm"
     ):
         diagnose(str(tmp_path / "x.pth"))
 

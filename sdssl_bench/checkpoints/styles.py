@@ -1,0 +1,108 @@
+"""Styles of names: under which names the tensors of a backbone are saved, and what timm calls them.
+
+A style is recognised by the names alone, under whatever prefix. Its tensors are put under timm's names
+(torchvision's for a ResNet); what it does not know keeps its name, so that `verify` refuses it. Sources: the
+libraries' own code, read for facts (timm 1.0, torchvision, transformers 5, mmpretrain, CLIP, open_clip,
+DINOv2 b8931f7, big_vision's and vision_transformer's npz files).
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sdssl_bench.checkpoints.family_names import hf_resnet, numbered_resnet
+from sdssl_bench.checkpoints.keys import State, has_any
+from sdssl_bench.checkpoints.renaming import Translated, renaming
+from sdssl_bench.checkpoints.vit_names import clip, hf_vit, npz, vit
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a library names the tensors of a family.
+
+    Attributes:
+        name: what messages call it.
+        needs: names (a trailing dot: beginnings) that are there under a prefix if it is this style; the
+            first, whole, is what is looked for.
+        own: pattern of the first part of names that belong to the backbone.
+        translate: to timm's names.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    own: str
+    translate: Callable[[State], Translated]
+
+    def owns(self, name: str) -> bool:
+        """Whether a name, without prefix, belongs to a backbone of this style, by its first part."""
+        return re.fullmatch(self.own, name.split(".")[0]) is not None
+
+    def prefixes(self, names: Mapping[str, Any]) -> list[str]:
+        """Every prefix under which the needed names are, in the order of the file."""
+        anchor = self.needs[0]
+        found = [n[: -len(anchor)] for n in names if n == anchor or n.endswith("." + anchor)]
+        return [
+            prefix
+            for prefix in found
+            if all(
+                has_any(names, prefix + need) if need.endswith(".") else prefix + need in names
+                for need in self.needs[1:]
+            )
+        ]
+
+
+_VIT = r"cls_token|dist_token|reg_token|register_tokens|pos_embed|patch_embed|blocks|norms?|norm_pre|fc_norm"
+STYLES = (
+    Style("timm", ("patch_embed.proj.weight", "blocks."), _VIT, vit),
+    Style(
+        "resnet",
+        ("layer1.0.conv1.weight", "bn1.weight"),
+        r"conv1|bn1|layer\d",
+        renaming(),
+    ),
+    Style(
+        "resnet, numbered",
+        ("4.0.conv1.weight", "0.weight", "1.weight"),
+        "[014567]",
+        numbered_resnet,
+    ),
+    Style(
+        "mmpretrain",
+        ("patch_embed.projection.weight", "layers.0.ln1.weight"),
+        r"cls_token|pos_embed|patch_embed|layers|ln1|pre_norm",
+        renaming(
+            (r"^patch_embed\.projection\.", "patch_embed.proj."),
+            (r"^layers\.", "blocks."),
+            (r"\.ln(\d)\.", r".norm\1."),
+            (r"\.ffn\.layers\.0\.0\.", ".mlp.fc1."),
+            (r"\.ffn\.layers\.1\.", ".mlp.fc2."),
+            (r"^ln1\.", "norm."),
+        ),
+    ),
+    Style(
+        "clip",
+        ("class_embedding", "conv1.weight", "transformer.resblocks."),
+        r"class_embedding|conv1|positional_embedding|ln_pre|ln_post|transformer|proj",
+        clip,
+    ),
+    Style(
+        "jax",
+        ("embedding/kernel", "Transformer/encoder_norm/scale"),
+        r"embedding/.*|cls|Transformer/.*",
+        npz,
+    ),
+    Style(
+        "huggingface",
+        ("embeddings.patch_embeddings.projection.weight", "layernorm.weight"),
+        r"embeddings|encoder|layers?|layernorm",
+        hf_vit,
+    ),
+    Style(
+        "huggingface resnet",
+        ("embedder.embedder.convolution.weight",),
+        "embedder|encoder",
+        hf_resnet,
+    ),
+)
+"""In the order in which they are tried; a prefix belongs to the first that fits."""

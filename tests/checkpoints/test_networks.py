@@ -1,0 +1,320 @@
+"""A backbone is found under any prefix and in the names of any library, whole, and nothing beside it."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+import fake_checkpoints as fake
+from sdssl_bench import checkpoints
+from sdssl_bench.encoders.encoder import cls
+from sdssl_bench.errors import DataError, UsageError
+
+State = dict[str, Tensor]
+
+
+def resnet(seed: int) -> State:
+    model = fake.randomise(torchvision.models.resnet18(), seed)
+    return {k: v for k, v in model.state_dict().items() if not k.startswith("fc.")}
+
+
+def vit(seed: int) -> State:
+    return dict(fake.vit(seed).state_dict())
+
+
+def nested(state: State) -> dict[str, Any]:
+    """Every part of a name a dictionary of its own."""
+    out: dict[str, Any] = {}
+    for name, tensor in state.items():
+        *path, last = name.split(".")
+        inner = out
+        for part in path:
+            inner = inner.setdefault(part, {})
+        inner[last] = tensor
+    return out
+
+
+def under(prefix: str, state: State) -> State:
+    return fake.prefixed(state, prefix)
+
+
+HEAD = {"0.weight": torch.ones(2, 2), "0.bias": torch.ones(2)}
+Make = Callable[[State, State], dict[str, Any]]
+FILES: dict[str, tuple[Make, str, list[str]]] = {
+    "MoCo v2": (
+        lambda a, b: {"state_dict": {
+            **under("module.encoder_q.", a), **under("module.encoder_k.", b),
+            **under("module.encoder_q.fc.", HEAD), "module.queue": torch.ones(2, 3)}},
+        "encoder_q", ["encoder_q", "encoder_k"],
+    ),
+    "backbone beside projector": (
+        lambda a, b: {"model": {**under("backbone.", a), **under("projector.", HEAD)}}, "model", ["model"],
+    ),
+    "solo-learn": (
+        lambda a, b: {"state_dict": {
+            **under("backbone.", a), **under("momentum_backbone.", b), **under("classifier.", HEAD)}},
+        "backbone", ["backbone", "momentum_backbone"],
+    ),
+    "BYOL": (
+        lambda a, b: {"online_encoder": under("net.", a), "target_encoder": under("net.", b)},
+        "online_encoder", ["online_encoder", "target_encoder"],
+    ),
+    "I-JEPA": (
+        lambda a, b: {"encoder": under("module.", b), "target_encoder": under("module.", a), "epoch": 3},
+        "target_encoder", ["target_encoder", "encoder"],
+    ),
+    "net": (lambda a, b: under("net.", a), "model", ["model"]),
+    "three dictionaries deep": (
+        lambda a, b: {"checkpoint": {"model": {"trunk": a}, "step": 3}}, "checkpoint", ["checkpoint"],
+    ),
+    "a dictionary for every part": (lambda a, b: {"model": nested(a)}, "model", ["model"]),
+    "FSDP inside": (
+        lambda a, b: {"model": {k.replace(".0.", ".0._fsdp_wrapped_module.", 1): v for k, v in a.items()}},
+        "model", ["model"],
+    ),
+    "compiled under DDP": (lambda a, b: under("module._orig_mod.backbone.", a), "model", ["model"]),
+    "DeepSpeed": (lambda a, b: {"module": a, "global_steps": 5}, "model", ["model"]),
+    "an optimizer with the weights' names": (
+        lambda a, b: {"model": a, "optimizer": {"exp_avg": b}}, "model", ["model"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("family", [resnet, vit], ids=["resnet", "vit"])
+@pytest.mark.parametrize("kind", FILES)
+def test_a_backbone_is_found_under_any_prefix(
+    tmp_path: Path, family: Callable[[int], State], kind: str
+) -> None:
+    make, network, networks = FILES[kind]
+    evaluated, other = family(1), family(2)
+    torch.save(evaluated, tmp_path / "bare.pth")
+    torch.save(make(evaluated, other), tmp_path / "x.pth")
+    bare = checkpoints.load(str(tmp_path / "bare.pth")).info
+    found = checkpoints.load(str(tmp_path / "x.pth")).info
+    assert bare is not None
+    assert found is not None
+    assert (found.network, found.details["networks"]) == (network, networks)
+    assert (found.weights_sha256, found.arch) == (bare.weights_sha256, bare.arch)
+
+
+def test_every_tensor_of_the_dictionary_is_loaded_or_counted(tmp_path: Path) -> None:
+    make, _, _ = FILES["MoCo v2"]
+    content = make(resnet(1), resnet(2))
+    torch.save(content, tmp_path / "x.pth")
+    info = checkpoints.load(str(tmp_path / "x.pth")).info
+    assert info is not None
+    keys = info.details["keys"]
+    assert keys["dropped"] == {"encoder_k.": len(resnet(2)), "encoder_q.fc.": 2, "queue": 1}
+    assert keys["loaded"] + sum(keys["dropped"].values()) == len(content["state_dict"])
+
+
+def test_without_a_convention_the_networks_are_listed_and_each_can_be_chosen(
+    tmp_path: Path,
+) -> None:
+    one, two, three = vit(1), vit(2), vit(3)
+    torch.save({"left": one, "middle": two, "right": three}, tmp_path / "x.pth")
+    with pytest.raises(UsageError, match=r"3 backbones(.|\n)*left(.|\n)*middle(.|\n)*--network"):
+        checkpoints.load(str(tmp_path / "x.pth"))
+    encoder = checkpoints.load(str(tmp_path / "x.pth"), network="middle")
+    assert torch.equal(encoder.backbone_state()["cls_token"], two["cls_token"])
+    with pytest.raises(UsageError, match="has left, middle, right"):
+        checkpoints.load(str(tmp_path / "x.pth"), network="centre")
+
+
+def test_a_part_of_a_backbone_is_no_rival_and_no_substitute(tmp_path: Path) -> None:
+    part = {key: tensor for key, tensor in vit(2).items() if "blocks.0.norm1" not in key}
+    torch.save({"left": part, "right": vit(1)}, tmp_path / "x.pth")
+    encoder = checkpoints.load(str(tmp_path / "x.pth"))
+    assert torch.equal(encoder.backbone_state()["cls_token"], vit(1)["cls_token"])
+    torch.save({"teacher": part, "student": vit(1)}, tmp_path / "x.pth")
+    with pytest.raises(
+        DataError, match=r"missing: blocks\.0\.norm1"
+    ):  # the student does not take its place
+        checkpoints.load(str(tmp_path / "x.pth"))
+
+
+def test_a_block_number_that_cannot_be_is_an_error_at_once(tmp_path: Path) -> None:
+    state = vit(1)
+    state["blocks.99999999999.norm1.weight"] = state["blocks.0.norm1.weight"]
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(DataError, match="numbers a block 99999999999"):
+        checkpoints.load(str(tmp_path / "x.pth"))
+
+
+# --- the names of other libraries -----------------------------------------------------------------
+
+
+def names_of_huggingface(state: State) -> State:
+    """What transformers writes to disk."""
+    rules = [
+        (r"^cls_token$", "embeddings.cls_token"), (r"^pos_embed$", "embeddings.position_embeddings"),
+        (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+        (r"^norm\.", "layernorm."), (r"^blocks\.", "encoder.layer."),
+        (r"\.norm1\.", ".layernorm_before."), (r"\.norm2\.", ".layernorm_after."),
+        (r"\.attn\.proj\.", ".attention.output.dense."), (r"\.mlp\.fc1\.", ".intermediate.dense."),
+        (r"\.mlp\.fc2\.", ".output.dense."),
+    ]  # fmt: skip
+    out = {}
+    for key, tensor in state.items():
+        for pattern, name in rules:
+            key = re.sub(pattern, name, key)
+        if ".attn.qkv." in key:
+            for which, part in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                out[key.replace("attn.qkv", f"attention.attention.{which}")] = part.clone()
+        else:
+            out[key] = tensor
+    return {**out, "pooler.dense.weight": torch.zeros(4, 4)}
+
+
+def names_of_transformers_5(state: State) -> State:
+    """The same in memory since version 5."""
+    out = {}
+    for key, tensor in names_of_huggingface(state).items():
+        key = key.replace("encoder.layer.", "layers.").replace(
+            "attention.output.dense", "attention.o_proj"
+        )
+        for old, new in (("query", "q_proj"), ("key", "k_proj"), ("value", "v_proj")):
+            key = key.replace(f"attention.attention.{old}", f"attention.{new}")
+        out[key.replace("intermediate.dense", "mlp.fc1").replace(".output.dense", ".mlp.fc2")] = (
+            tensor
+        )
+    return out
+
+
+def names_of_mmpretrain(state: State) -> State:
+    rules = [
+        (r"^patch_embed\.proj\.", "patch_embed.projection."), (r"^norm\.", "ln1."),
+        (r"^blocks\.", "layers."), (r"\.norm(\d)\.", r".ln\1."),
+        (r"\.mlp\.fc1\.", ".ffn.layers.0.0."), (r"\.mlp\.fc2\.", ".ffn.layers.1."),
+    ]  # fmt: skip
+    for pattern, name in rules:
+        state = {re.sub(pattern, name, key): tensor for key, tensor in state.items()}
+    return under("backbone.", state) | under("head.layers.head.", {"weight": torch.zeros(3, 4)})
+
+
+def names_of_jax(state: State, heads: int = 2) -> State:
+    out: State = {}
+    for key, tensor in state.items():
+        key = re.sub(r"^blocks\.(\d+)\.", r"Transformer.encoderblock_\1.", key)
+        for old, new in (
+            ("norm1", "LayerNorm_0"), ("norm2", "LayerNorm_2"), ("mlp.fc1", "MlpBlock_3.Dense_0"),
+            ("mlp.fc2", "MlpBlock_3.Dense_1"), ("attn.proj", "MultiHeadDotProductAttention_1.out"),
+        ):  # fmt: skip
+            key = key.replace(f".{old}.", f".{new}.")
+        key = re.sub(r"^norm\.", "Transformer.encoder_norm.", key)
+        key = key.replace("patch_embed.proj.", "embedding.")
+        key = {"cls_token": "cls", "pos_embed": "Transformer.posembed_input.pos_embedding"}.get(
+            key, key
+        )
+        if "attn.qkv" in key:
+            for which, part in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                name = key.replace("attn.qkv", f"MultiHeadDotProductAttention_1.{which}")
+                shape = (heads, -1) if part.ndim == 1 else (part.shape[1], heads, -1)
+                out[name.replace("weight", "kernel")] = part.transpose(0, -1).reshape(shape)
+        elif "norm" in key.lower() and key.endswith("weight"):
+            out[key.removesuffix("weight") + "scale"] = tensor
+        elif key == "embedding.weight":
+            out["embedding.kernel"] = tensor.permute(2, 3, 1, 0)
+        elif key.endswith(".out.weight"):
+            out[key.removesuffix("weight") + "kernel"] = tensor.T.reshape(
+                heads, -1, tensor.shape[0]
+            )
+        elif key.endswith("weight"):
+            out[key.removesuffix("weight") + "kernel"] = tensor.T
+        else:
+            out[key] = tensor
+    return {key.replace(".", "/"): tensor.contiguous() for key, tensor in out.items()}
+
+
+def features(model: VisionTransformer, images: Tensor) -> list[Tensor]:
+    with torch.no_grad():
+        x = model.norm_pre(model._pos_embed(model.patch_embed(images)))
+        out = []
+        for block in model.blocks:
+            x = block(x)
+            out.append(model.norm(x)[:, 0])
+    return out
+
+
+def assert_same(path: Path, model: VisionTransformer, **options: Any) -> dict[str, Any]:
+    encoder = checkpoints.load(str(path), **options)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(3))
+    got = encoder.forward_layers(images, range(1, encoder.depth + 1), cls)
+    for layer, expected in enumerate(features(model, images), start=1):
+        torch.testing.assert_close(got[layer], expected, rtol=1e-5, atol=1e-5)
+    assert encoder.info is not None
+    return encoder.info.details
+
+
+@pytest.mark.parametrize(
+    "rename", [names_of_huggingface, names_of_transformers_5, names_of_mmpretrain, names_of_jax]
+)
+def test_the_same_vit_under_the_names_of_other_libraries(
+    tmp_path: Path, rename: Callable[[State], State]
+) -> None:
+    model = fake.vit(dim=128, heads=2)
+    torch.save(rename(dict(model.state_dict())), tmp_path / "x.pth")
+    details = assert_same(tmp_path / "x.pth", model)
+    assert details["heads"] == 2
+
+
+def names_of_clip(state: State) -> State:
+    rules = [
+        (r"^patch_embed\.proj\.", "conv1."), (r"^norm_pre\.", "ln_pre."), (r"^norm\.", "ln_post."),
+        (r"^blocks\.", "transformer.resblocks."), (r"\.norm(\d)\.", r".ln_\1."),
+        (r"attn\.qkv\.", "attn.in_proj_"),
+        (r"attn\.proj\.", "attn.out_proj."), (r"mlp\.fc1\.", "mlp.c_fc."), (r"mlp\.fc2\.", "mlp.c_proj."),
+        (r"^cls_token$", "class_embedding"), (r"^pos_embed$", "positional_embedding"),
+    ]  # fmt: skip
+    for pattern, name in rules:
+        state = {re.sub(pattern, name, key): tensor for key, tensor in state.items()}
+    state["class_embedding"] = state["class_embedding"].flatten()
+    state["positional_embedding"] = state["positional_embedding"][0]
+    text = {"transformer.resblocks.0.ln_1.weight": torch.ones(4), "logit_scale": torch.ones(())}
+    return under("visual.", {**state, "proj": torch.ones(64, 8)}) | text
+
+
+def clip_model(**more: Any) -> VisionTransformer:
+    return fake.vit(pre_norm=True, norm_layer=partial(nn.LayerNorm, eps=1e-5), **more)
+
+
+def test_openai_clip_says_its_activation_and_open_clip_does_not(tmp_path: Path) -> None:
+    model = clip_model(act_layer="quick_gelu")
+    state = names_of_clip(dict(model.state_dict()))
+    torch.save({**state, "input_resolution": torch.tensor(32)}, tmp_path / "openai.pth")
+    details = assert_same(tmp_path / "openai.pth", model)
+    assert details["keys"]["dropped"]["visual.proj"] == 1
+    torch.save(state, tmp_path / "open.pth")
+    with pytest.raises(DataError, match=r"QuickGELU(.|\n)*--arch"):
+        checkpoints.load(str(tmp_path / "open.pth"))
+
+
+def test_the_trunk_of_open_clips_timm_models_is_a_timm_vit(tmp_path: Path) -> None:
+    model = fake.vit(1)
+    state = under("visual.trunk.", dict(model.state_dict()))
+    torch.save({**state, "visual.head.proj.weight": torch.ones(2, 2)}, tmp_path / "x.pth")
+    assert_same(tmp_path / "x.pth", model)
+
+
+def test_numbered_children_are_taken_by_their_order(tmp_path: Path) -> None:
+    model = fake.randomise(torchvision.models.resnet18(), 1)
+    children = nn.Sequential(*list(model.children())[:-1]).state_dict()
+    torch.save({"state_dict": under("backbone.", dict(children))}, tmp_path / "x.pth")
+    encoder = checkpoints.load(str(tmp_path / "x.pth"))
+    for name, tensor in encoder.backbone_state().items():
+        assert torch.equal(tensor, model.state_dict()[name]), name
+
+
+def test_half_of_a_query_key_value_is_refused(tmp_path: Path) -> None:
+    state = names_of_huggingface(vit(1))
+    del state["encoder.layer.1.attention.attention.key.weight"]
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(DataError, match="q, k and v"):
+        checkpoints.load(str(tmp_path / "x.pth"))
