@@ -36,12 +36,14 @@ class CheckpointFile:
         container: "safetensors", "zip" or "legacy".
         content: top-level keys; tensors may be memory-mapped.
         metadata: the text metadata of a safetensors file.
+        hints: what else a folder says: the content of its JSON files, by name.
     """
 
     path: Path
     container: str
     content: Mapping[str, Any]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    hints: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_file(path: Path) -> CheckpointFile:

@@ -5,48 +5,24 @@ confirm a fact are left to `verify`, which knows all facts.
 """
 
 import math
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from typing import Any
 
 from torch import Tensor, nn
 
 from sdssl_bench import encoders
+from sdssl_bench.checkpoints.config import Config
+from sdssl_bench.checkpoints.families import of_family
 from sdssl_bench.checkpoints.heads import resolve_heads
 from sdssl_bench.checkpoints.keys import State, depth_of, has_any
 from sdssl_bench.checkpoints.native import FORMAT
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.recognise import Release
-from sdssl_bench.encoders import RESNETS, VITS, Encoder, ViTConfig, classify_pos_embed
+from sdssl_bench.encoders import VITS, Encoder, ViTConfig, classify_pos_embed
 from sdssl_bench.errors import DataError, UsageError
 
 DEFAULT_IMG_SIZE = 224
 _PATCH = "patch_embed.proj.weight"
-Colours = tuple[tuple[float, float, float], tuple[float, float, float]]
-
-
-@dataclass(frozen=True, eq=False)
-class Config:
-    """What `encoders.build` is asked for, and what remains to be proven of the result.
-
-    Attributes:
-        architecture: name, configuration, or the module itself.
-        norm: see `encoders.build`.
-        img_size: likewise.
-        options: the user's, as far as only the built encoder can confirm them.
-        arch: canonical name, where it is known already.
-        colours: mean and std that the checkpoint states; None = the architecture's.
-        recomputed: tensors that the file does not hold and the architecture alone determines.
-        details: recorded facts about how all this is known; JSON values.
-    """
-
-    architecture: str | ViTConfig | nn.Module
-    norm: str | None
-    img_size: int | None
-    options: Options
-    arch: str | None = None
-    colours: Colours | None = None
-    recomputed: tuple[str, ...] = ()
-    details: dict[str, Any] = field(default_factory=dict)
 
 
 def infer(release: Release, options: Options) -> Config:
@@ -72,10 +48,7 @@ def infer(release: Release, options: Options) -> Config:
         return Config(
             options.arch, options.norm, options.img_size, options, options.arch, details=known
         )
-    if is_resnet:
-        name = _resnet(state)
-        return Config(name, None, options.img_size, options, name)
-    return _vit(state, release, options)
+    return of_family(release, options) or _vit(state, release, options)
 
 
 def _live(module: nn.Module, release: Release, options: Options) -> Config:
@@ -114,8 +87,6 @@ def _stated(release: Release, options: Options) -> Config:
 def _vit(state: State, release: Release, options: Options) -> Config:
     """A plain ViT; --arch may name one of ours, which gives the head count and must agree in all else."""
     arch, source, dim = options.arch, release.source, _need(state, _PATCH, 4).shape[0]
-    if "dist_token" in state:
-        return _distilled(dim, options)
     wanted = VITS.get(arch or "")
     if arch is not None and wanted is None:
         raise UsageError(f"--arch {arch} is a ResNet, {source} holds a ViT.")
@@ -202,23 +173,6 @@ def _quick_gelu(release: Release) -> bool:
     return bool(release.stated.get("quick_gelu", False))
 
 
-def _distilled(dim: int, options: Options) -> Config:
-    """DeiT's models with a distillation token, which timm has under three names."""
-    size = {192: "tiny", 384: "small", 768: "base"}.get(dim)
-    if size is None:
-        raise DataError(
-            f"A ViT with a distillation token of width {dim} is none of DeiT's (192, 384, 768)."
-        )
-    name = f"deit_{size}_distilled_patch16_224"
-    return Config(
-        name,
-        options.norm,
-        options.img_size,
-        replace(options, arch=None),
-        details={"heads_source": name},
-    )
-
-
 def _compare(wanted: dict[str, Any], found: dict[str, Any], *, what: str) -> None:
     """--arch must describe the file; only the grid of its position table is the file's own affair."""
     wrong = [
@@ -273,20 +227,3 @@ def _positions(state: State, form: str, dim: int, *, prefix: int) -> tuple[Any, 
             f"with or without {prefix} prefix tokens."
         )
     return classify_pos_embed(table), fitting[0], sides[fitting[0]]
-
-
-def _resnet(state: State) -> str:
-    """Name, in timm and torchvision, of a ResNet state dict."""
-    block = "bottleneck" if "layer1.0.conv3.weight" in state else "basic"
-    counts = tuple(
-        len({key.split(".")[1] for key in state if key.startswith(f"layer{stage}.")})
-        for stage in range(1, 5)
-    )
-    width = state["layer1.0.conv1.weight"].shape[0] if "layer1.0.conv1.weight" in state else 0
-    name = RESNETS.get((block, counts, width))
-    if name is None:
-        raise DataError(
-            f"A ResNet with {block} blocks {counts} of width {width} is none of "
-            f"{', '.join(RESNETS.values())}; name it with --arch (a timm name)."
-        )
-    return name

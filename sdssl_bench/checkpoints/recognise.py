@@ -97,7 +97,7 @@ def recognise(contents: Contents, network: str | None, arch: str | None = None) 
         dropped={**chosen.dropped, **{chosen.inside + k: n for k, n in found.unused.items()}},
         input_size=input_size,
         epoch=epoch if type(epoch) in (int, float) else None,
-        stated={**found.stated, **_stated(file.content, tensors, chosen)},
+        stated={**found.stated, **_stated(file, tensors, chosen)},
     )
 
 
@@ -134,13 +134,38 @@ def _check_network(asked: str | None, known: tuple[str, ...], source: str) -> No
         raise UsageError(f"--network {asked}: {source} has {listing(known)}.")
 
 
-def _stated(content: Mapping[str, Any], tensors: Flat, network: Network) -> dict[str, Any]:
-    """What the file says beside the weights: a head count of its hyper-parameters, OpenAI's activation."""
+_ACTIVATIONS = {"gelu": False, "quick_gelu": True}
+
+
+def _stated(file: CheckpointFile, tensors: Flat, network: Network) -> dict[str, Any]:
+    """What is said beside the weights: by hyper-parameters, by OpenAI's own file, by a config.json.
+
+    Raises:
+        DataError: for an activation of config.json that no encoder here has.
+    """
     found: dict[str, Any] = {}
-    parameters = content.get("hyper_parameters")
+    parameters = file.content.get("hyper_parameters")
     facts = parameters if isinstance(parameters, Mapping) else getattr(parameters, "__dict__", {})
     counts = [facts.get(key) for key in ("num_heads", "n_heads", "heads")]
     found |= next(({"heads": count} for count in counts if type(count) is int), {})
     if network.style.name == "clip" and any(name.endswith("input_resolution") for name in tensors):
         found["quick_gelu"] = True  # OpenAI's own file; open_clip's says nothing
+    config = file.hints.get("config.json", {})
+    if network.style.name.startswith("huggingface") and config:
+        names = {
+            "num_attention_heads": "heads",
+            "layer_norm_eps": "norm_eps",
+            "rope_theta": "rope_temperature",
+            "image_size": "img_size",
+            "model_type": "model_type",
+        }
+        found |= {ours: config[key] for key, ours in names.items() if key in config}
+        act = config.get("hidden_act", "gelu")
+        plain = network.style.name != "huggingface resnet" and not config.get("use_gated_mlp")
+        if act not in _ACTIVATIONS and plain:
+            raise DataError(
+                f"{file.path}: config.json says hidden_act '{act}', expected one of "
+                f"{', '.join(_ACTIVATIONS)}."
+            )
+        found |= {"quick_gelu": True} if _ACTIVATIONS.get(act) else {}
     return found

@@ -71,6 +71,12 @@ def _is_dinov2(beside: State, own: State) -> bool:
     )
 
 
+def _is_dinov3(beside: State, own: State) -> bool:
+    """Meta's table of rotary periods, or in timm's names layer scale and registers without a table."""
+    timm = {"blocks.0.gamma_1", "reg_token"} <= own.keys() and "pos_embed" not in own
+    return timm or "rope_embed.periods" in own
+
+
 def _is_mae_alone(beside: State, own: State) -> bool:
     """An encoder of MAE's without its decoder: a plain ViT with MAE's order of fixed positions."""
     table = own.get("pos_embed")
@@ -81,6 +87,7 @@ _PAIR = r"(.*\.)?(teacher|student)\.(backbone\.)?"
 RELEASES = (
     Release("sdssl", r"(.*\.)?(teacher|student)\.net\."),
     Release("mocov3", r"(.*\.)?(base|momentum)_encoder\."),
+    Release("dinov3", marks=_is_dinov3),
     Release("dinov2", _PAIR, _any_of("dino_head.", "ibot_head.")),
     Release(
         "ibot",

@@ -1,7 +1,8 @@
 """Renaming of tensors: by rules, with nothing lost, and query, key and value put together."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,9 +58,14 @@ def renamed(state: State, rules: Rules) -> State:
 
 
 def without(state: State, pattern: str) -> tuple[State, dict[str, int]]:
-    """The tensors whose whole name does not match, and the others' names with 1 each."""
-    dropped = {key: 1 for key in state if re.fullmatch(pattern, key)}
-    return {key: tensor for key, tensor in state.items() if key not in dropped}, dropped
+    """The tensors whose whole name does not match, and counts of the others, numbers written as "*"."""
+    dropped = [key for key in state if re.fullmatch(pattern, key)]
+    return {key: tensor for key, tensor in state.items() if key not in dropped}, grouped(dropped)
+
+
+def grouped(names: Iterable[str]) -> dict[str, int]:
+    """Counts of names that differ in numbers only."""
+    return dict(Counter(re.sub(r"\.\d+\.", ".*.", name) for name in names))
 
 
 def fuse(state: State) -> State:

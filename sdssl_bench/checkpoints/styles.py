@@ -14,7 +14,7 @@ from typing import Any
 from sdssl_bench.checkpoints.family_names import hf_resnet, numbered_resnet
 from sdssl_bench.checkpoints.keys import State, has_any
 from sdssl_bench.checkpoints.renaming import Translated, renaming
-from sdssl_bench.checkpoints.vit_names import clip, hf_vit, npz, vit
+from sdssl_bench.checkpoints.vit_names import clip, hf_dinov3, hf_vit, npz, vit
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,10 @@ class Style:
         ]
 
 
-_VIT = r"cls_token|dist_token|reg_token|register_tokens|pos_embed|patch_embed|blocks|norms?|norm_pre|fc_norm"
+_VIT = (
+    r"cls_token|dist_token|reg_token|register_tokens|pos_embed|patch_embed|blocks|norms?|norm_pre|fc_norm"
+    r"|storage_tokens|rope_embed|local_cls_norm|cls_norm"
+)
 STYLES = (
     Style("timm", ("patch_embed.proj.weight", "blocks."), _VIT, vit),
     Style(
@@ -97,6 +100,12 @@ STYLES = (
         ("embeddings.patch_embeddings.projection.weight", "layernorm.weight"),
         r"embeddings|encoder|layers?|layernorm",
         hf_vit,
+    ),
+    Style(
+        "huggingface dinov3",
+        ("embeddings.patch_embeddings.weight", "norm.weight", "layer."),
+        r"embeddings|layer|norm|model",
+        hf_dinov3,
     ),
     Style(
         "huggingface resnet",

@@ -3,18 +3,20 @@
 import re
 from collections.abc import Mapping
 
+import torch
 from torch import Tensor
 
 from sdssl_bench.checkpoints.keys import State, depth_of, has_any
-from sdssl_bench.checkpoints.renaming import Translated, fuse, renamed, without
+from sdssl_bench.checkpoints.renaming import Translated, fuse, grouped, renamed, without
 from sdssl_bench.errors import DataError
 
 
 def vit(state: State) -> Translated:
-    """Timm's own names, and those of DINOv2 and SDSSL, which differ in some."""
-    kept, _ = without(state, "(?!)")
+    """Timm's own names, and those of DINOv2, DINOv3 and SDSSL, which differ in some."""
+    if "rope_embed.periods" in state:
+        return _dinov3(state)
     kept = renamed(
-        kept,
+        state,
         [
             (r"^blocks\.\d+\.(\d+)\.", r"blocks.\1."),  # DINOv2's chunks of blocks
             (r"^(blocks\.\d+\.mlp\.)w12\.", r"\1fc1."),
@@ -25,6 +27,84 @@ def vit(state: State) -> Translated:
         kept = _registers_after_positions(kept)
     kept, unused = _used_norm(kept)
     return Translated(kept, unused)
+
+
+def _dinov3(state: State) -> Translated:
+    """Meta's names of DINOv3 as timm's: rotary positions are fixed, the bias of keys is masked to zero."""
+    periods = state["rope_embed.periods"].float()
+    heads = state["cls_token"].shape[-1] // (4 * len(periods))
+    exact = ROPE_BASE ** (torch.arange(len(periods)) / len(periods))
+    constant = bool((periods == periods[0]).all())  # a placeholder: nobody rotates all alike
+    if not constant and not torch.allclose(periods, exact, rtol=1e-2):
+        raise DataError(
+            f"'rope_embed.periods' is {periods.tolist()}, expected those of base {ROPE_BASE:.0f}: this "
+            "DINOv3 has other rotary positions than the released ones."
+        )
+    kept, unused = without(
+        state, r"rope_embed\.periods|.*\.attn\.qkv\.bias_mask|(local_)?cls_norm\..*"
+    )
+    kept = renamed(
+        kept,
+        [
+            (r"^storage_tokens$", "reg_token"),
+            (r"\.ls(\d)\.gamma$", r".gamma_\1"),
+            (r"\.mlp\.w1\.", ".mlp.fc1_g."),
+            (r"\.mlp\.w2\.", ".mlp.fc1_x."),
+            (r"\.mlp\.w3\.", ".mlp.fc2."),
+        ],
+    )
+    masks = {key.removesuffix("_mask"): state[key] for key in state if key.endswith("bias_mask")}
+    kept, zero = _split_bias(kept, masks)
+    return Translated(kept, {**unused, **zero}, {"heads": heads})
+
+
+ROPE_BASE = 100.0
+"""Of DINOv3's rotary positions."""
+
+
+def _split_bias(state: State, masks: State) -> tuple[State, dict[str, int]]:
+    """`attn.qkv.bias` as timm's `q_bias` and `v_bias`, or left out where all of them are zero."""
+    out = {key: tensor for key, tensor in state.items() if not key.endswith(".attn.qkv.bias")}
+    found = {key: tensor for key, tensor in state.items() if key not in out}
+    masked = {k: torch.where(masks[k] == 0, 0, t) if k in masks else t for k, t in found.items()}
+    if not any(bool(tensor.any()) for tensor in masked.values()):
+        return out, grouped(found)
+    for key, tensor in masked.items():
+        query, middle, value = tensor.chunk(3)
+        if bool(middle.any()):
+            raise DataError(f"'{key}' has a bias of keys, which DINOv3 has not.")
+        stem = key.removesuffix("qkv.bias")
+        out[f"{stem}q_bias"], out[f"{stem}v_bias"] = query, value
+    return out, {}
+
+
+def hf_dinov3(state: State) -> Translated:
+    """DINOv3's ViT of transformers, plain or gated."""
+    kept, unused = without(state, r"embeddings\.mask_token")
+    out = renamed(
+        kept,
+        [
+            (r"^embeddings\.cls_token$", "cls_token"),
+            (r"^embeddings\.register_tokens$", "reg_token"),
+            (r"^embeddings\.patch_embeddings\.", "patch_embed.proj."),
+            (r"^(?:model\.)?layer\.", "blocks."),
+            (r"\.layer_scale(\d)\.lambda1$", r".gamma_\1"),
+            (r"\.attention\.([qkv])_proj\.", r".attn.\1."),
+            (r"\.attention\.o_proj\.", ".attn.proj."),
+            (r"\.mlp\.gate_proj\.", ".mlp.fc1_g."),
+            (r"\.mlp\.up_proj\.", ".mlp.fc1_x." if has_gate(kept) else ".mlp.fc1."),
+            (r"\.mlp\.down_proj\.", ".mlp.fc2."),
+        ],
+    )
+    if "reg_token" in out and out["reg_token"].shape[1] == 0:
+        del out["reg_token"]
+    out, zero = _split_bias(fuse(out), {})
+    return Translated(out, {**unused, **zero})
+
+
+def has_gate(state: State) -> bool:
+    """Whether the MLPs are gated, by transformers' names."""
+    return any(".mlp.gate_proj." in key for key in state)
 
 
 def _registers_after_positions(state: State) -> State:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
         parse_layers,
         stated_pretraining,
     )
+    from sdssl_bench.encoders.families import build_distilled_vit, build_resnet, build_rope_vit
     from sdssl_bench.encoders.position_embeddings import classify_pos_embed
     from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
     from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder

@@ -17,7 +17,7 @@ ROOM = Path(loading.__file__).parent
 ORDER = (
     "options", "keys", "hub", "files", "modules", "native", "read", "renaming", "vit_names",
     "family_names", "styles", "networks", "releases", "recognise",
-    "heads", "infer", "freshness", "verify", "loading", "doctor", "__init__",
+    "heads", "config", "families", "infer", "freshness", "verify", "loading", "doctor", "__init__",
 )  # fmt: skip
 STEPS = ("read", "recognise", "infer", "verify")
 CUSTOM = """

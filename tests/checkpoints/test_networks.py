@@ -13,7 +13,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 import fake_checkpoints as fake
-from sdssl_bench import checkpoints
+from sdssl_bench import checkpoints, encoders
 from sdssl_bench.encoders.encoder import cls
 from sdssl_bench.errors import DataError, UsageError
 
@@ -317,4 +317,71 @@ def test_half_of_a_query_key_value_is_refused(tmp_path: Path) -> None:
     del state["encoder.layer.1.attention.attention.key.weight"]
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(DataError, match="q, k and v"):
+        checkpoints.load(str(tmp_path / "x.pth"))
+
+
+# --- DINOv3 ---------------------------------------------------------------------------------------
+
+
+def rope_vit(**more: Any) -> Any:
+    settings: dict[str, Any] = {
+        "dim": 128, "depth": 2, "heads": 2, "patch_size": 8, "img_size": 32, "hidden": 96, "gated": False,
+        "registers": 4, "qkv_bias": True, "norm_eps": 1e-5, "temperature": 100.0,
+    }  # fmt: skip
+    return fake.randomise(encoders.build_rope_vit(**(settings | more)), 1)
+
+
+def names_of_dinov3(model: Any, *, periods: Tensor | None = None) -> State:
+    """Meta's: a bias of keys that a mask makes zero, the rotary periods as a buffer."""
+    state: State = {"mask_token": torch.zeros(1, 4)}
+    for key, tensor in model.state_dict().items():
+        if key.endswith("attn.qkv.weight"):
+            stem = key.removesuffix("weight")
+            ones = torch.ones(len(tensor) // 3)
+            state[f"{stem}bias_mask"] = torch.cat([ones, 0 * ones, ones])
+            state[f"{stem}bias"] = 0.5 * torch.cat([ones, ones, ones])
+        if not key.endswith("_bias"):
+            state[key] = tensor
+    for key, tensor in model.state_dict().items():
+        if key.endswith("q_bias"):
+            stem = key.removesuffix("q_bias")
+            value = model.state_dict()[f"{stem}v_bias"]
+            state[f"{stem}qkv.bias"] = torch.cat([tensor, torch.full_like(tensor, 7.0), value])
+    rules = [
+        (r"^reg_token$", "storage_tokens"), (r"\.gamma_(\d)$", r".ls\1.gamma"), (r"mlp\.fc1_g", "mlp.w1"),
+        (r"mlp\.fc1_x", "mlp.w2"),
+        (r"mlp\.fc2", "mlp.w3" if "blocks.0.mlp.fc1_g.bias" in state else "mlp.fc2"),
+    ]  # fmt: skip
+    for pattern, name in rules:
+        state = {re.sub(pattern, name, key): tensor for key, tensor in state.items()}
+    exact = 100.0 ** (torch.arange(16) / 16)
+    return {**state, "rope_embed.periods": exact if periods is None else periods}
+
+
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("names", ["Meta", "timm"])
+def test_dinov3_is_the_same_at_any_grid_under_both_names(
+    tmp_path: Path, gated: bool, names: str
+) -> None:
+    model = rope_vit(gated=gated)
+    state = names_of_dinov3(model) if names == "Meta" else dict(model.state_dict())
+    torch.save(
+        {"teacher": under("backbone.", state)} if names == "Meta" else state, tmp_path / "x.pth"
+    )
+    encoder = checkpoints.load(str(tmp_path / "x.pth"))
+    assert encoder.info is not None
+    assert (encoder.info.format, encoder.info.details["heads"]) == ("dinov3", 2)
+    for size in (32, 48):
+        images = torch.randn(2, 3, size, size)
+        with torch.no_grad():
+            expected = model.forward_features(images)
+            got = encoder.forward_layers(images, [2])[2]
+        torch.testing.assert_close(got.cls, expected[:, 0], rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(got.patches.flatten(1, 2), expected[:, 5:], rtol=1e-5, atol=1e-5)
+
+
+def test_other_rotary_periods_are_refused(tmp_path: Path) -> None:
+    state = names_of_dinov3(rope_vit(), periods=10_000.0 ** (torch.arange(16) / 16))
+    torch.save(state, tmp_path / "x.pth")
+    with pytest.raises(DataError, match="other rotary positions"):
         checkpoints.load(str(tmp_path / "x.pth"))

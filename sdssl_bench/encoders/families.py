@@ -1,0 +1,127 @@
+"""Backbones of timm's classes with every number given, for weights that no name of timm's stands for."""
+
+from functools import partial
+from typing import Any
+
+from timm.models.deit import VisionTransformerDistilled
+from timm.models.eva import Eva
+from timm.models.resnet import BasicBlock, Bottleneck, ResNet, downsample_conv
+from torch import nn
+
+
+def build_rope_vit(
+    *,
+    dim: int,
+    depth: int,
+    heads: int,
+    patch_size: int,
+    img_size: int,
+    hidden: int,
+    gated: bool,
+    registers: int,
+    qkv_bias: bool,
+    norm_eps: float,
+    temperature: float,
+) -> Eva:
+    """DINOv3's ViT: rotary positions at any grid, register tokens, layer scale, no table.
+
+    Args:
+        dim: width D.
+        depth: number of blocks.
+        heads: attention heads.
+        patch_size: in pixels.
+        img_size: side in pixels of the images it is made for; others work as well.
+        hidden: width of the MLP.
+        gated: SwiGLU in place of GELU.
+        registers: register tokens.
+        qkv_bias: a bias of queries and values (keys have none).
+        norm_eps: of every layer norm.
+        temperature: base of the rotary periods.
+    """
+    return Eva(
+        img_size=img_size,
+        patch_size=patch_size,
+        num_classes=0,
+        global_pool="token",
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        mlp_ratio=(hidden + 0.5) / dim,  # timm truncates the product
+        swiglu_mlp=gated,
+        swiglu_align_to=1 if gated else 0,
+        qkv_bias=qkv_bias,
+        init_values=1.0,
+        rope_type="dinov3",
+        rope_temperature=temperature,
+        rope_rotate_half=True,
+        use_rot_pos_emb=True,
+        use_abs_pos_emb=False,
+        num_reg_tokens=registers,
+        use_fc_norm=False,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+        dynamic_img_size=True,
+    )
+
+
+def build_distilled_vit(
+    *,
+    dim: int,
+    depth: int,
+    heads: int,
+    patch_size: int,
+    img_size: int,
+    hidden: int,
+    norm_eps: float,
+) -> VisionTransformerDistilled:
+    """DeiT's ViT with a class and a distillation token, both with positions of their own.
+
+    Args: as in `build_rope_vit`.
+    """
+    model = VisionTransformerDistilled(
+        img_size=img_size,
+        patch_size=patch_size,
+        num_classes=0,
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        mlp_ratio=(hidden + 0.5) / dim,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+    )
+    return model
+
+
+def build_resnet(
+    *,
+    bottleneck: bool,
+    counts: tuple[int, ...],
+    channels: tuple[int, ...],
+    stem: int,
+    base_width: int,
+) -> ResNet:
+    """A ResNet of any width, as SimCLR's and BYOL's twice and four times as wide.
+
+    Args:
+        bottleneck: three convolutions a block, not two.
+        counts: blocks of each stage.
+        channels: that leave each stage.
+        stem: channels of the first convolution.
+        base_width: inner width of a bottleneck that leaves 256 channels; 64 but for wide ResNets.
+    """
+    planes = tuple(width // 4 for width in channels) if bottleneck else channels
+    model = ResNet(
+        Bottleneck if bottleneck else BasicBlock,
+        layers=counts,
+        num_classes=0,
+        channels=planes,
+        base_width=base_width,
+    )
+    # timm's stem has 64 channels whatever comes after it.
+    model.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
+    model.bn1 = nn.BatchNorm2d(stem)
+    block: Any = model.layer1[0]
+    inner = block.conv1
+    block.conv1 = nn.Conv2d(
+        stem, inner.out_channels, inner.kernel_size, padding=inner.padding, bias=False
+    )
+    block.downsample = None if stem == channels[0] else downsample_conv(stem, channels[0], 1)
+    return model
