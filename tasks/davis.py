@@ -160,6 +160,8 @@ class Task(Contract):
         mean, std = self.settings.constants(encoder)
         sizes = sorted({video.size for video in data.videos})
         working = {size: self.settings.working(size, encoder.stride) for size in sizes}
+        for height, width in sorted(set(working.values())):
+            encoder.check_size(height, width)
         return {
             "frames": {f"{h}x{w}": list(working[h, w]) for h, w in sizes},
             "stride": encoder.stride,

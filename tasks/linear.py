@@ -179,9 +179,9 @@ class Task(ClassificationTask):
 
     def kinds(self, encoder: Encoder) -> tuple[str, ...]:
         """What heads see; "auto" resolved by the encoder's width."""
-        from sdssl_bench.encoders import ResNetEncoder
+        from sdssl_bench.encoders import ResNetEncoder, StagesEncoder
 
-        if isinstance(encoder, ResNetEncoder):
+        if isinstance(encoder, ResNetEncoder | StagesEncoder):
             auto = "cls"
         else:
             auto = "last4" if encoder.dims[-1] <= SMALL_WIDTH else "cls+mean"
@@ -189,9 +189,10 @@ class Task(ClassificationTask):
 
     def rates(self, encoder: Encoder) -> tuple[float, ...]:
         """Learning rates of the first step."""
-        from sdssl_bench.encoders import ResNetEncoder
+        from sdssl_bench.encoders import ResNetEncoder, StagesEncoder
 
-        base = self.lr or (RESNET_RATE if isinstance(encoder, ResNetEncoder) else VIT_RATE,)
+        staged = isinstance(encoder, ResNetEncoder | StagesEncoder)
+        base = self.lr or (RESNET_RATE if staged else VIT_RATE,)
         return tuple(rate * self.batch / RATE_BATCH for rate in base)
 
     def recipe(self, encoder: Encoder) -> SgdRecipe:

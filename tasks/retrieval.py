@@ -170,8 +170,10 @@ class Task(Contract):
 
     def resolve(self, encoder: Encoder, data: Inputs, ctx: RunContext) -> dict[str, Any]:
         """The images in pixels for this dataset and encoder."""
+        geometry = self.geometry(data.data.name, encoder.stride)
+        encoder.check_size(*geometry.usual())
         return {
-            **self.geometry(data.data.name, encoder.stride).describe(),
+            **geometry.describe(),
             "query_crop": self.query_crop,
             "pool": self.pool if self.pool != "gem" else f"gem p={self.gem_p:g}",
         }

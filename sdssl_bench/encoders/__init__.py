@@ -1,7 +1,7 @@
-"""From images to the tokens of every layer; one file a family.
+"""From images to the tokens of every layer.
 
-In: images [N, 3, H, W]. Out: per layer the class token [N, D] and the patches [N, h, w, D], from one
-forward pass.
+In: images [N, C, H, W], RGB or grey. Out: per layer the class token [N, D] and the patches [N, h, w, D],
+from one forward pass.
 """
 
 from typing import TYPE_CHECKING
@@ -9,8 +9,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.encoders.building import NAMES, VITS, arch_name, build, build_vit, wrap
     from sdssl_bench.encoders.encoder import (
-        IMAGENET_MEAN,
-        IMAGENET_STD,
         NORMS,
         POOLINGS,
         Encoder,
@@ -19,14 +17,24 @@ if TYPE_CHECKING:
         Pretrained,
         check_layers,
         cls,
+        device_of,
         gem,
         move,
         parse_layers,
         stated_pretraining,
     )
     from sdssl_bench.encoders.families import build_distilled_vit, build_resnet, build_rope_vit
+    from sdssl_bench.encoders.images import (
+        COLOURS,
+        IMAGENET_MEAN,
+        IMAGENET_STD,
+        Colours,
+        colours_for,
+        normalised,
+    )
     from sdssl_bench.encoders.position_embeddings import classify_pos_embed
     from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
+    from sdssl_bench.encoders.stages import StagesEncoder
     from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 else:
     from sdssl_bench.exports import lazily

@@ -8,9 +8,11 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from sdssl_bench.encoders.encoder import IMAGENET_MEAN, IMAGENET_STD, Encoder
+from sdssl_bench.encoders.encoder import Encoder
+from sdssl_bench.encoders.images import COLOURS, Colours, channels_of, colours_for
 from sdssl_bench.encoders.position_embeddings import sincos_2d
 from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
+from sdssl_bench.encoders.stages import StagesEncoder
 from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 from sdssl_bench.errors import UsageError
 
@@ -39,7 +41,7 @@ def build(
     """The one door to encoders: by name, by configuration, or around a model in memory.
 
     Args:
-        architecture: a name (one of NAMES, or of a ViT or ResNet of timm's) or a configuration, freshly
+        architecture: a name (one of NAMES, or of timm's, also as timm:NAME) or a configuration, freshly
             initialised; or a model, see `wrap`.
         norm: of layers before the last, see `encoder.NORMS`; a ResNet has none.
         img_size: side of evaluated images in pixels; None is the backbone's own.
@@ -59,6 +61,7 @@ def _library_model(name: str) -> nn.Module:
     import timm
     import torchvision
 
+    name = name.removeprefix("timm:")
     if name in RESNETS.values():
         model: nn.Module = getattr(torchvision.models, name)(weights=None)
         model.fc = nn.Identity()
@@ -67,8 +70,7 @@ def _library_model(name: str) -> nn.Module:
         close = get_close_matches(name, [*NAMES, *timm.list_models()], n=3)
         guess = f" Did you mean {' or '.join(close)}?" if close else ""
         raise UsageError(
-            f"Unknown architecture '{name}'.{guess} Known: {', '.join(NAMES)}, and the names of timm's "
-            "ViTs and ResNets."
+            f"Unknown architecture '{name}'.{guess} Known: {', '.join(NAMES)}, and timm's names."
         )
     found: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
     return found
@@ -78,14 +80,14 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
     """An encoder around a model in memory; the model itself is not changed.
 
     Args:
-        model: an Encoder (returned as it is), a timm VisionTransformer, Eva or ResNet, or a
+        model: an Encoder (returned as it is), a model of timm's with `forward_intermediates`, or a
             torchvision ResNet.
-        norm: of layers before the last, see `encoder.NORMS`; None is "shared" ("none" for a ResNet).
+        norm: of layers before the last, see `encoder.NORMS`; None is "shared" ("none" for stages).
         img_size: side of evaluated images in pixels; None is what the model was made for (224 for
             DINOv2, as its own protocol).
 
     Raises:
-        UsageError: for a model of another family.
+        UsageError: for another kind of model, or images that are neither RGB nor grey.
     """
     import timm.models.resnet
     import torchvision.models.resnet
@@ -112,15 +114,19 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
             )
         size = img_size or (facts.get("input_size") or (3, 224, 224))[-1]
         encoder = ResNetEncoder(model, input_size=size)
+    elif hasattr(model, "forward_intermediates"):
+        size = img_size or (facts.get("input_size") or (3, 224, 224))[-1]
+        encoder = StagesEncoder(model, norm=norm, input_size=size)
     else:
         raise UsageError(
-            f"Expected a timm ViT, Eva or ResNet, or a torchvision ResNet; found "
-            f"{type(model).__module__}.{type(model).__name__}. For another family write a subclass of "
-            "sdssl_bench.encoders.Encoder (depth, dims, stride, input_size, norm, forward_layers) and "
-            "return it from the function of --ckpt custom:FILE.py:FUNCTION."
+            f"Expected a model of timm's with forward_intermediates, or a torchvision ResNet; found "
+            f"{type(model).__module__}.{type(model).__name__}. For any other network write a function that "
+            'builds it and one line, layers = ["stage1", "stage2"], the names of its parts that are layers, '
+            "and give --ckpt custom:FILE.py:FUNCTION; or return a subclass of sdssl_bench.encoders.Encoder."
         )
-    encoder.mean = tuple(facts.get("mean") or IMAGENET_MEAN)
-    encoder.std = tuple(facts.get("std") or IMAGENET_STD)
+    own = facts.get("mean"), facts.get("std")
+    colours = Colours(*map(tuple, own)) if all(own) else COLOURS["imagenet"]
+    encoder.mean, encoder.std = colours_for(channels_of(model), colours)
     return encoder.train(model.training)
 
 
@@ -145,6 +151,8 @@ def arch_name(encoder: Encoder) -> str:
         counts = [len(list(getattr(encoder.model, stage).children())) for stage in encoder.stages]
         kind = "bottleneck" if encoder.dims[0] >= 256 else "basic"
         return f"resnet_{kind}_{'-'.join(map(str, counts))}"
+    if isinstance(encoder, StagesEncoder):
+        return f"{encoder.family.lower()}_{'-'.join(map(str, encoder.dims))}"
     return type(encoder).__name__
 
 
@@ -169,6 +177,7 @@ def build_vit(
     model = VisionTransformer(
         img_size=config.img_size,
         patch_size=config.patch_size,
+        in_chans=config.channels,
         num_classes=0,
         global_pool="token" if config.class_token else "avg",
         fc_norm=False,
@@ -197,6 +206,7 @@ def build_vit(
         model.norm = nn.Identity()
     encoder = ViTEncoder(model, norm=norm, input_size=input_size or config.img_size, norms=norms)
     encoder.config = config
+    encoder.mean, encoder.std = colours_for(config.channels, COLOURS["imagenet"])
     return encoder
 
 

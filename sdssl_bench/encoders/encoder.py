@@ -7,15 +7,14 @@ of a ResNet. Never 0-based, never negative.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from sdssl_bench.encoders.images import IMAGENET_MEAN, IMAGENET_STD, normalised
 from sdssl_bench.errors import UsageError
-
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 
 NORMS = ("shared", "none", "identity", "per-layer")
 """How the tokens of layers 1..L-1 are normalised; layer L always has the encoder's own final norm.
@@ -23,6 +22,9 @@ NORMS = ("shared", "none", "identity", "per-layer")
 shared: that same final norm. none: nothing. identity: a LayerNorm without affine parameters.
 per-layer: the checkpoint's own norm of each layer (some SDSSL checkpoints have one per layer).
 """
+
+CLASS_TOKEN, PATCH_MEAN = "class token", "mean of patch tokens"
+"""What can stand for [CLS] in a ViT."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +130,12 @@ class Encoder(nn.Module):
     Attributes (set by each subclass):
         depth: L, the number of layers.
         dims: width D of each layer 1..L.
-        stride: patch size, or total stride of a ResNet, in pixels; image sides must be multiples
+        stride: patch size, or the largest stride of stages, in pixels; image sides must be multiples
             of it for a ViT.
         input_size: side of the square image it is evaluated on by default, in pixels.
-        mean, std: per-channel normalisation of RGB in [0, 1].
+        mean, std: normalisation of values in [0, 1], a number per channel: RGB, or one for grey.
         norm: one of NORMS ("none" for a ResNet).
+        cls_source: what stands for [CLS].
         info: who it is; set by the loader (checkpoints.load or api.as_encoder).
     """
 
@@ -140,9 +143,10 @@ class Encoder(nn.Module):
     dims: tuple[int, ...]
     stride: int
     input_size: int
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    std: tuple[float, float, float] = IMAGENET_STD
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
     norm: str
+    cls_source: str = "as the encoder defines it"
     info: ModelInfo | None = None
 
     def forward_layers(
@@ -154,7 +158,7 @@ class Encoder(nn.Module):
         """Features of all asked layers from one forward pass.
 
         Args:
-            images: [B, 3, H, W], normalised with this encoder's mean and std.
+            images: [B, C, H, W], normalised with this encoder's mean and std.
             layers: any of 1..L, in any order.
             reduce: what to keep of each layer (by default all tokens), called as soon as the layer
                 is computed and before the next one starts: nothing but its result stays in memory.
@@ -163,6 +167,21 @@ class Encoder(nn.Module):
             {layer: reduce(LayerFeatures)} for exactly the layers asked, ascending.
         """
         raise NotImplementedError
+
+    def check_size(self, height: int, width: int) -> None:
+        """Proves, before anything runs, that images of such sides in pixels can be seen.
+
+        Raises:
+            UsageError: if not, saying what is possible.
+        """
+
+    def take_cls(self, source: str) -> None:
+        """Lets CLASS_TOKEN or PATCH_MEAN stand for [CLS].
+
+        Raises:
+            UsageError: if this encoder leaves no choice.
+        """
+        raise UsageError(f"--cls has no effect: [CLS] of this encoder is {self.cls_source}.")
 
     def truncate(self, layer: int) -> nn.Module:
         """The encoder up to `layer`: images [B, 3, H, W] -> [B, D] normed [CLS], trainable."""
@@ -219,11 +238,13 @@ def parse_layers(text: str, depth: int) -> list[int]:
     return check_layers(layers, depth)
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where a module's tensors are; the CPU if it has none."""
+    tensor = next(chain(module.parameters(), module.buffers()), None)
+    return torch.device("cpu") if tensor is None else tensor.device
+
+
 def move(images: Tensor, encoder: Encoder) -> Tensor:
-    """uint8 [B, 3, H, W] -> normalised float32 on the encoder's device."""
-    device = next(encoder.parameters()).device
-    x = images.to(device, non_blocking=True).float().div_(255.0)
-    shape = (1, 3, 1, 1)
-    mean_ = torch.tensor(encoder.mean, device=device).view(shape)
-    std_ = torch.tensor(encoder.std, device=device).view(shape)
-    return x.sub_(mean_).div_(std_)
+    """uint8 [B, 3, H, W] -> normalised float32 [B, C, H, W] on the encoder's device."""
+    images = images.to(device_of(encoder), non_blocking=True)
+    return normalised(images, encoder.mean, encoder.std)

@@ -14,7 +14,15 @@ from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from sdssl_bench.encoders.encoder import NORMS, Encoder, LayerFeatures, check_layers, everything
+from sdssl_bench.encoders.encoder import (
+    CLASS_TOKEN,
+    NORMS,
+    PATCH_MEAN,
+    Encoder,
+    LayerFeatures,
+    check_layers,
+    everything,
+)
 from sdssl_bench.encoders.intermediate import at_grid, outputs_of
 from sdssl_bench.encoders.position_embeddings import Grid, Positions, classify_pos_embed
 from sdssl_bench.errors import UsageError, did_you_mean
@@ -32,6 +40,7 @@ class ViTConfig:
         swiglu: gated MLP (DINOv2 giant); mlp_ratio counts both halves of its first projection.
         pre_norm: a norm before the blocks and no bias of the patch projection (CLIP).
         quick_gelu: x * sigmoid(1.702 x) in place of GELU (OpenAI's CLIP).
+        channels: of the images: 3, or 1 for grey ones.
     """
 
     dim: int
@@ -51,6 +60,7 @@ class ViTConfig:
     norm_eps: float = 1e-6
     pre_norm: bool = False
     quick_gelu: bool = False
+    channels: int = 3
 
 
 class ViTEncoder(Encoder):
@@ -61,7 +71,7 @@ class ViTEncoder(Encoder):
         norms: one norm per layer, or None.
         config: its configuration if `build_vit` made it, else None.
         antialias: see `position_embeddings.interpolate_learned`; None leaves it to timm (Eva).
-        cls_source: "class token", or "mean of patch tokens" for models without one.
+        cls_source: CLASS_TOKEN, or PATCH_MEAN for models without one, or whose one was never trained.
     """
 
     def __init__(
@@ -101,8 +111,8 @@ class ViTEncoder(Encoder):
         self.input_size = input_size or self.grid[0] * self.stride
         registers = int(getattr(model, "num_reg_tokens", 0)) > 0
         self.antialias = None if isinstance(model, Eva) else registers
-        self.cls_source = "class token" if model.cls_token is not None else "mean of patch tokens"
-        self._check_size(self.input_size, self.input_size)
+        self.cls_source = PATCH_MEAN if model.cls_token is None else CLASS_TOKEN
+        self.check_size(self.input_size, self.input_size)
 
     @property
     def pos(self) -> Positions | Literal["timm", "none"]:
@@ -120,7 +130,7 @@ class ViTEncoder(Encoder):
     ) -> dict[int, Any]:
         """See `Encoder.forward_layers`."""
         wanted = check_layers(layers, self.depth)
-        grid = self._check_size(*images.shape[-2:])
+        grid = self._grid_of(*images.shape[-2:])
         out: dict[int, Any] = {}
         size = (int(images.shape[-2]), int(images.shape[-1]))
 
@@ -159,10 +169,10 @@ class ViTEncoder(Encoder):
         prefix = self.model.num_prefix_tokens
         patches = tokens[:, prefix:].unflatten(1, grid)
         norm = self._norm_of(layer)
-        if self.model.cls_token is None and self._final_norm() is self.model.fc_norm:
+        if self.cls_source == PATCH_MEAN and self._final_norm() is self.model.fc_norm:
             # The model's own feature: it pools first and norms the mean.
             return LayerFeatures(patches.mean((1, 2)), patches, norm)
-        if self.model.cls_token is None:
+        if self.cls_source == PATCH_MEAN:
             # The mean of the normed tokens; its norm is taken already.
             mean_token = norm(patches).flatten(1, 2).mean(1)
             return LayerFeatures(mean_token, patches, lambda x: x if x is mean_token else norm(x))
@@ -189,7 +199,17 @@ class ViTEncoder(Encoder):
                 return norm
         return nn.Identity()
 
-    def _check_size(self, height: int, width: int) -> tuple[int, int]:
+    def take_cls(self, source: str) -> None:
+        """See `Encoder.take_cls`."""
+        if source == CLASS_TOKEN and self.model.cls_token is None:
+            raise UsageError("--cls token: this model has no class token.")
+        self.cls_source = source
+
+    def check_size(self, height: int, width: int) -> None:
+        """See `Encoder.check_size`."""
+        self._grid_of(height, width)
+
+    def _grid_of(self, height: int, width: int) -> tuple[int, int]:
         """The patch grid of an image.
 
         Raises:
@@ -223,7 +243,7 @@ class ViTEncoder(Encoder):
         out = ViTEncoder(model, input_size=self.input_size)
         if out.pos.startswith("sincos"):
             model.pos_embed.requires_grad_(False)
-        out.mean, out.std = self.mean, self.std
+        out.mean, out.std, out.cls_source = self.mean, self.std, self.cls_source
         return out.train(self.training)
 
     def load_backbone(self, state: dict[str, Tensor]) -> None:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.encoders import POOLINGS, Encoder, LayerFeatures, move
+from sdssl_bench.encoders import POOLINGS, Encoder, LayerFeatures, device_of, move
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features.store import bank_name
 
@@ -140,7 +140,7 @@ def _is_out_of_memory(error: Exception) -> bool:
 def placed(encoder: Encoder, device: torch.device) -> Iterator[None]:
     """The encoder in eval mode on a device, and afterwards as and where it was."""
     training = [(module, module.training) for module in encoder.modules()]
-    before = next(encoder.parameters()).device
+    before = device_of(encoder)
     encoder.to(device).eval()
     try:
         yield

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
@@ -105,6 +106,12 @@ class Geometry:
     def views(self, images: Tensor) -> list[Tensor]:
         """The normalised images [B, 3, H, W] at every scale, sides whole patches."""
         return [self._fitted(images, scale) for scale in self.scales]
+
+    def usual(self) -> tuple[int, int]:
+        """(height, width) that the encoder sees of a photograph of 3 to 4 at the first scale."""
+        width, height = self.size((4 * self.longest, 3 * self.longest))
+        height, width = self.views(torch.empty(1, 1, height, width))[0].shape[-2:]
+        return height, width
 
     def _fitted(self, images: Tensor, scale: float) -> Tensor:
         height, width = (int(side * scale) for side in images.shape[-2:])

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sdssl_bench.datasets import Size, read_frame
+from sdssl_bench.encoders import normalised
 from sdssl_bench.system import ahead
 
 
@@ -66,10 +67,9 @@ def to_input(
     std: Sequence[float],
     device: str,
 ) -> Tensor:
-    """[B, 3, H, W] float32, normalised."""
-    pixels = torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2).float().div_(255.0)
-    centre = torch.tensor(mean, device=device).view(1, 3, 1, 1)
-    return pixels.sub_(centre).div_(torch.tensor(std, device=device).view(1, 3, 1, 1))
+    """[B, C, H, W] float32, normalised."""
+    pixels = torch.from_numpy(np.stack(frames)).to(device).permute(0, 3, 1, 2)
+    return normalised(pixels, mean, std)
 
 
 def first_labels(

@@ -2,77 +2,20 @@
 
 import gc
 import weakref
-from collections.abc import Callable
 
 import pytest
 import timm
 import torch
 import torchvision
-from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from backbones import FAMILIES, FIXED, STAGES, TINY, VITS, all_layers, eva, images, make, vit
 from sdssl_bench.encoders.building import arch_name, build, build_vit, wrap
 from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, cls, gem, mean, parse_layers
+from sdssl_bench.encoders.stages import StagesEncoder
 from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.errors import UsageError
-
-TINY = {"img_size": 32, "patch_size": 8, "embed_dim": 48, "depth": 3, "num_heads": 3}
-
-
-def vit(**changes: object) -> Encoder:
-    return wrap(VisionTransformer(**{**TINY, "num_classes": 0, **changes}))
-
-
-def eva(**changes: object) -> Encoder:
-    settings = {
-        **TINY,
-        "num_classes": 0,
-        "dynamic_img_size": True,
-        "use_rot_pos_emb": True,
-        **changes,
-    }
-    return wrap(Eva(**settings))
-
-
-def dinov3() -> Encoder:
-    model = timm.create_model(
-        "vit_small_patch16_dinov3", depth=3, embed_dim=96, num_heads=3, dynamic_img_size=True
-    )
-    return wrap(model, img_size=32)
-
-
-def distilled() -> Encoder:
-    settings = {**TINY, "num_classes": 0}
-    return wrap(timm.create_model("deit_tiny_distilled_patch16_224", **settings))
-
-
-FAMILIES: dict[str, Callable[[], Encoder]] = {
-    "classic": vit,
-    "dynamic": lambda: vit(dynamic_img_size=True),
-    "dinov2": lambda: vit(init_values=1e-2, patch_size=16),
-    "registers": lambda: vit(reg_tokens=4, no_embed_class=True, init_values=1e-2),
-    "registers with positions": lambda: vit(reg_tokens=4),
-    "no class token": lambda: vit(class_token=False, global_pool="avg"),
-    "fc_norm": lambda: vit(global_pool="avg"),
-    "pre norm": lambda: vit(pre_norm=True),
-    "mocov3": lambda: build_vit(ViTConfig(48, 3, 12, 8, 32, pos="sincos-row")),
-    "swiglu": lambda: build_vit(ViTConfig(48, 3, 3, 8, 32, swiglu=True, layer_scale=True)),
-    "per-layer norms": lambda: build_vit(ViTConfig(48, 3, 3, 8, 32, per_layer_norm=True)),
-    "eva": eva,
-    "static eva": lambda: eva(dynamic_img_size=False, ref_feat_shape=4),
-    "dinov3": dinov3,
-    "distilled": distilled,
-    "map pooled": lambda: vit(global_pool="map"),
-    "no class token, norm before pooling": lambda: vit(
-        class_token=False, global_pool="avg", fc_norm=False
-    ),
-    "timm resnet": lambda: wrap(timm.create_model("resnet10t", num_classes=0)),
-    "timm resnet50": lambda: wrap(timm.create_model("resnet26", num_classes=0)),
-    "torchvision resnet": lambda: wrap(torchvision.models.resnet18(weights=None)),
-    "named": lambda: build("resnet18"),
-}
-VITS = [name for name in FAMILIES if "resnet" not in name and name != "named"]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -80,29 +23,11 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
     return make(request.param)
 
 
-def make(name: str) -> Encoder:
-    """A family's encoder with every parameter away from its initial value (norms are not the identity)."""
-    torch.manual_seed(0)
-    encoder = FAMILIES[name]().eval()
-    with torch.no_grad():
-        for parameter in encoder.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn_like(parameter))
-    return encoder
-
-
-def images(batch: int = 2, height: int = 32, width: int = 32) -> Tensor:
-    torch.manual_seed(1)
-    return torch.randn(batch, 3, height, width)
-
-
-def all_layers(encoder: Encoder) -> range:
-    return range(1, encoder.depth + 1)
-
-
 def plain_forward(encoder: Encoder, x: Tensor) -> Tensor:
     """[B, D] of the model's own forward pass, without our code."""
     model = encoder.model
+    if isinstance(encoder, StagesEncoder):
+        return model(x)
     if isinstance(model, torchvision.models.ResNet):
         stages = [model.conv1, model.bn1, model.relu, model.maxpool]
         out = nn.Sequential(*stages, model.layer1, model.layer2, model.layer3, model.layer4)(x)
@@ -125,7 +50,10 @@ def test_the_last_layer_is_the_plain_forward_pass(encoder: Encoder) -> None:
         torch.testing.assert_close(encoder(images()), expected)
 
 
-def test_shapes_are_as_declared(encoder: Encoder) -> None:
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in FIXED])
+def test_shapes_are_as_declared(name: str) -> None:
+    encoder = make(name)
+    encoder.check_size(64, 32)
     with torch.no_grad():
         features = encoder.forward_layers(images(2, 64, 32), all_layers(encoder))
     assert list(features) == list(all_layers(encoder))
@@ -204,7 +132,9 @@ def _refuse(features: LayerFeatures) -> None:
     raise RuntimeError("stop here")
 
 
-def test_a_layer_is_freed_before_the_next_one_is_computed(encoder: Encoder) -> None:
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name not in STAGES])
+def test_a_layer_is_freed_before_the_next_one_is_computed(name: str) -> None:
+    encoder = make(name)
     alive: list[weakref.ref[Tensor]] = []
     seen = []
 
@@ -329,7 +259,7 @@ def test_wrap_follows_timm_on_size_and_colours() -> None:
 
 
 def test_wrap_names_what_it_supports() -> None:
-    with pytest.raises(UsageError, match=r"subclass of sdssl_bench\.encoders\.Encoder"):
+    with pytest.raises(UsageError, match=r'layers = \["stage1".*subclass of sdssl_bench\.encoders'):
         wrap(nn.Linear(3, 3))
     with pytest.raises(UsageError, match="does not apply"):
         wrap(torchvision.models.resnet18(weights=None), norm="identity")

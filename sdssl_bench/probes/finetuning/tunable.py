@@ -7,7 +7,7 @@ import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from sdssl_bench.encoders import Encoder, ViTEncoder
+from sdssl_bench.encoders import Encoder, StagesEncoder, ViTEncoder
 from sdssl_bench.errors import UsageError
 from sdssl_bench.probes.linear.heads import INIT_STD
 
@@ -36,7 +36,8 @@ class Tunable(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = cast(Encoder, encoder.truncate(layer))
-        self.backbone.requires_grad_(True)
+        if not isinstance(self.backbone, StagesEncoder):  # what it froze has no effect
+            self.backbone.requires_grad_(True)
         if isinstance(self.backbone, ViTEncoder):
             _set_drop_path(self.backbone.model.blocks, drop_path)
             if self.backbone.pos.startswith("sincos"):
@@ -83,7 +84,7 @@ def _set_drop_path(blocks: Any, rate: float) -> None:
 
 
 def takes_drop_path(encoder: Encoder) -> bool:
-    """Whether stochastic depth applies; a ResNet is fine-tuned without."""
+    """Whether stochastic depth applies; models with stages are fine-tuned without."""
     return isinstance(encoder, ViTEncoder)
 
 
@@ -108,6 +109,7 @@ def parameter_groups(
         Groups with "params", "weight_decay" and "scale", the factor of the rate.
     """
     depth = model.backbone.depth
+    known = model.backbone.levels() if isinstance(model.backbone, StagesEncoder) else {}
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
@@ -115,7 +117,8 @@ def parameter_groups(
         token = any(token in name for token in NOT_DECAYED)
         plain = parameter.ndim <= 1 or (token and not decay_tokens)
         decay = 0.0 if plain else weight_decay
-        scale = layer_decay ** (depth + 1 - level_of(name, depth))
+        level = known.get(name.removeprefix("backbone."))
+        scale = layer_decay ** (depth + 1 - (level_of(name, depth) if level is None else level))
         group = groups.setdefault(
             (decay, scale),
             {"params": [], "weight_decay": decay, "scale": scale, "lr": lr * scale},
