@@ -4,7 +4,7 @@ Loads exactly as `run` does, so what it shows is what would be scored.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -247,6 +247,14 @@ def _facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     if known.get("pos") is not None:
         table = "" if known.get("pos_embed") != "recomputed" else ", not stored: recomputed"
         yield "positions", f"{known['pos']}, made for {known['img_size']} px{table}"
+    yield "[CLS]", known["cls_source"] + (f" ({known['cls_why']})" if "cls_why" in known else "")
+    if known.get("stages"):
+        pairs = zip(known["stages"], known["strides"], strict=True)
+        yield "stages", ", ".join(f"{name} ({stride} px)" for name, stride in pairs)
+    yield (
+        "colours",
+        (f"mean {_numbers(run['mean'])}, std {_numbers(run['std'])} ({known['colours_source']})"),
+    )
     if known.get("epoch") is not None:
         yield "epoch", str(known["epoch"])
     if known.get("keys") is not None:
@@ -256,6 +264,10 @@ def _facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
     yield "weights", model.weights_sha256
     if model.file_sha256:
         yield "file", model.file_sha256
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4g}" for value in values)
 
 
 def _layers(diagnosis: Diagnosis) -> FittedTable:

@@ -7,45 +7,37 @@ One way, downwards: `read` (nothing in a file is executed) -> `recognise` (whose
 `infer` (every number of the architecture) -> `encoders.build` -> `verify` (every tensor, nothing else).
 """
 
+from typing import Any
+
 from sdssl_bench import encoders
+from sdssl_bench.checkpoints.colours import RELEASES, given_colours, hints_of, read_colours
 from sdssl_bench.checkpoints.files import file_sha256
 from sdssl_bench.checkpoints.freshness import UNTRAINED
-from sdssl_bench.checkpoints.infer import infer
-from sdssl_bench.checkpoints.options import Options
+from sdssl_bench.checkpoints.infer import Config, infer
+from sdssl_bench.checkpoints.options import CLS, Options
 from sdssl_bench.checkpoints.read import Contents, read
-from sdssl_bench.checkpoints.recognise import recognise
+from sdssl_bench.checkpoints.recognise import Release, recognise
 from sdssl_bench.checkpoints.verify import Report, verify
-from sdssl_bench.encoders import Encoder, ModelInfo
+from sdssl_bench.encoders import COLOURS, PATCH_MEAN, Encoder, ModelInfo, ViTEncoder, colours_for
+
+CLS_NEVER_TRAINED = {"mae": "MAE's loss never sees it"}
+"""Format, or tag of timm's weights -> why its class token tells nothing of the image."""
 
 
-def load(
-    uri: str,
-    *,
-    network: str | None = None,
-    arch: str | None = None,
-    heads: int | None = None,
-    patch_size: int | None = None,
-    img_size: int | None = None,
-    norm: str | None = None,
-) -> Encoder:
+def load(uri: str, **options: Any) -> Encoder:
     """The frozen encoder a checkpoint holds, in eval mode, with `info` saying exactly what it is.
 
     Args:
         uri: a file, `timm:NAME[?pretrained=false&seed=0&img_size=N]` or `custom:file.py:function`.
-        network: which network of the checkpoint; None = the one its authors evaluate.
-        arch: name for `encoders.build`, where the architecture cannot be inferred.
-        heads: attention heads, where they cannot be known.
-        patch_size: in pixels; must agree with the weights.
-        img_size: side of the evaluated images in pixels.
-        norm: of layers 1..L-1, see `encoders.NORMS`; None = the format's own convention.
+        **options: fields of `options.Options`: network, arch, heads, patch_size, img_size, norm, cls,
+            mean, std.
 
     Raises:
         DataError: if the weights are missing, damaged, not trusted or do not fit; random weights
             never take their place.
         UsageError: if an option is wrong, contradicts the checkpoint or would have no effect.
     """
-    options = Options(network, arch, heads, patch_size, img_size, norm)
-    return encoder_of(read(str(uri)), options).encoder
+    return encoder_of(read(str(uri)), Options(**options)).encoder
 
 
 def encoder_of(contents: Contents, options: Options) -> Report:
@@ -56,10 +48,10 @@ def encoder_of(contents: Contents, options: Options) -> Report:
     release = recognise(contents, options.network, options.arch)
     config = infer(release, options)
     encoder = encoders.build(config.architecture, norm=config.norm, img_size=config.img_size)
-    if config.colours is not None:
-        encoder.mean, encoder.std = config.colours
+    source = _set_colours(encoder, contents, release, config=config, options=options)
+    why = _set_cls(encoder, release, options)
     report = verify(encoder, release, config)
-    name, details = contents.name, report.details
+    name, details = contents.name, {**report.details, "colours_source": source, **why}
     if release.format == "custom":  # only builder and weights can say whether it was trained
         look = report.freshness.look
         details = {**details, "weights_look": look}
@@ -80,3 +72,42 @@ def encoder_of(contents: Contents, options: Options) -> Report:
     )
     encoder.eval().requires_grad_(False)
     return report
+
+
+def _set_colours(
+    encoder: Encoder, contents: Contents, release: Release, *, config: Config, options: Options
+) -> str:
+    """Gives the encoder its mean and std; says how they are known."""
+    given = given_colours(options, len(encoder.mean))
+    if given is not None:
+        encoder.mean, encoder.std = given
+        return "given"
+    if config.colours is not None:
+        encoder.mean, encoder.std = config.colours
+        return "read from the file's header"
+    hinted = read_colours(hints_of(contents.file))
+    if hinted is not None:
+        encoder.mean, encoder.std = colours_for(len(encoder.mean), hinted[0])
+        return f"read from {hinted[1]}"
+    if release.format in RELEASES:
+        known = COLOURS[RELEASES[release.format]]
+        encoder.mean, encoder.std = colours_for(len(encoder.mean), known)
+        return "known of the release"
+    if release.format == "timm" and contents.module is not None:
+        return "read from timm's configuration"
+    if isinstance(contents.module, Encoder):
+        return "set by the encoder"
+    return "assumed: timm's for this name" if options.arch else "assumed: ImageNet's"
+
+
+def _set_cls(encoder: Encoder, release: Release, options: Options) -> dict[str, str]:
+    """Lets the mean of patch tokens stand for a class token that was never trained; says why."""
+    if options.cls is not None:
+        encoder.take_cls(CLS[options.cls])
+        return {"cls_why": "given"}
+    tag = str(release.stated.get("arch", "")).rpartition(".")[2]
+    why = CLS_NEVER_TRAINED.get(release.format) or CLS_NEVER_TRAINED.get(tag)
+    if why is None or not isinstance(encoder, ViTEncoder):
+        return {}
+    encoder.take_cls(PATCH_MEAN)
+    return {"cls_why": why}

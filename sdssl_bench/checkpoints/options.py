@@ -2,13 +2,28 @@
 
 from dataclasses import dataclass
 
-from sdssl_bench.encoders import NORMS
+from sdssl_bench.encoders import CLASS_TOKEN, NORMS, PATCH_MEAN
 from sdssl_bench.errors import UsageError, did_you_mean
+
+CLS = {"token": CLASS_TOKEN, "mean": PATCH_MEAN}
+"""Values of --cls."""
 
 
 @dataclass(frozen=True)
 class Options:
-    """--network, --arch, --heads, --patch-size, --img-size, --norm; None = not given."""
+    """What a user may say of an encoder; None = not given.
+
+    Attributes:
+        network: which network of the checkpoint; None = the one its authors evaluate.
+        arch: name for `encoders.build`, where the architecture cannot be inferred.
+        heads: attention heads, where they cannot be known.
+        patch_size: in pixels; must agree with the weights.
+        img_size: side of the evaluated images in pixels.
+        norm: of layers 1..L-1, see `encoders.NORMS`; None = the format's own convention.
+        cls: what stands for [CLS], see CLS; None = the class token where it was trained.
+        mean: of the images: a number per channel, a name of `encoders.COLOURS`, or timm:NAME.
+        std: likewise; a name for one of the two stands for both.
+    """
 
     network: str | None = None
     arch: str | None = None
@@ -16,11 +31,16 @@ class Options:
     patch_size: int | None = None
     img_size: int | None = None
     norm: str | None = None
+    cls: str | None = None
+    mean: str | None = None
+    std: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses values that no checkpoint could have."""
         if self.norm is not None and self.norm not in NORMS:
             raise UsageError(did_you_mean("norm", self.norm, NORMS))
+        if self.cls is not None and self.cls not in CLS:
+            raise UsageError(did_you_mean("value of --cls", self.cls, CLS))
         for name in ("heads", "patch_size", "img_size"):
             value = getattr(self, name)
             if value is not None and value < 1:

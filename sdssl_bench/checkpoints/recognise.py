@@ -1,6 +1,7 @@
 """Second step: which networks a checkpoint holds, which is evaluated, and whose it is."""
 
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -81,7 +82,7 @@ def recognise(contents: Contents, network: str | None, arch: str | None = None) 
     if not networks and arch is not None:
         networks = find_networks(tensors, [_style_of(arch)])
     if not networks:
-        raise DataError(_no_backbone(file, tensors))
+        raise DataError(_no_backbone(file, tensors) if arch is None else _not(arch, file, tensors))
     _check_network(network, tuple(networks), source)
     usual = evaluated(networks) or evaluated(n for n, one in networks.items() if one.whole)
     chosen = networks[network or usual or _undecided(networks, source)]
@@ -126,6 +127,25 @@ def _no_backbone(file: CheckpointFile, tensors: Flat) -> str:
         f"{file.path} is in no known checkpoint format: under no prefix stands a whole backbone. Looked for "
         f"{', '.join(anchors)}. Its {len(tensors)} tensors begin {listing(tensors)}. If you know the "
         "architecture, name it with --arch (a timm name)."
+    )
+
+
+def _not(arch: str, file: CheckpointFile, tensors: Flat) -> str:
+    """How much of an architecture there is, under the prefix that has most of it."""
+    names = _style_of(arch).needs
+    ends = {name.split(".")[-1] for name in names}
+    stems = Counter(
+        key.removesuffix(name)
+        for key in tensors
+        if key.split(".")[-1] in ends
+        for name in names
+        if key == name or key.endswith(f".{name}")
+    )
+    prefix, count = next(iter(stems.most_common(1)), ("", 0))
+    missing = [name for name in names if prefix + name not in tensors]
+    return (
+        f"{file.path} holds no whole {arch}: under {prefix or 'no prefix'} stand {count} of its {len(names)} "
+        f"tensors; {len(missing)} missing: {listing(missing)}."
     )
 
 

@@ -57,10 +57,14 @@ def verify(encoder: Encoder, release: Release, config: Config) -> Report:
     if release.state is not None:
         state = check_values(release.state, source=release.source)
         own = encoder.backbone_state()
+        state, classifier = _without_classifier(encoder, state, own)
         state |= {name: own[name] for name in config.recomputed}
         check_keys(own, state, source=release.source)
         encoder.load_backbone(state)
-        keys = {"keys": {"loaded": len(release.state), "dropped": dict(release.dropped)}}
+        dropped = {**release.dropped, **classifier}
+        keys = {
+            "keys": {"loaded": len(release.state) - sum(classifier.values()), "dropped": dropped}
+        }
     arch = config.arch or _arch_of(encoder)
     _confirm(encoder, arch, release, config)
     facts = _facts(encoder)
@@ -78,6 +82,23 @@ def verify(encoder: Encoder, release: Release, config: Config) -> Report:
             **keys,
         },
     )
+
+
+def _without_classifier(
+    encoder: Encoder, state: State, own: Mapping[str, Tensor]
+) -> tuple[State, dict[str, int]]:
+    """Leaves out what timm calls the architecture's classifier, which an encoder has none of."""
+    if not isinstance(encoder, StagesEncoder):
+        return state, {}
+    named = (getattr(encoder.model, "pretrained_cfg", None) or {}).get("classifier") or ()
+    heads = [f"{name}." for name in ([named] if isinstance(named, str) else named)]
+    dropped = {
+        head: sum(key.startswith(head) for key in state)
+        for head in heads
+        if not any(key.startswith(head) for key in own)
+    }
+    kept = {key: v for key, v in state.items() if not key.startswith(tuple(dropped))}
+    return kept, {head: count for head, count in dropped.items() if count}
 
 
 def check_values(state: Mapping[str, Tensor], *, source: str) -> State:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system import FittedTable
 
 
+@opt.with_encoder_options
 def multi_exit(
     record: Annotated[
         list[Path],
@@ -39,11 +40,8 @@ def multi_exit(
     device: opt.Device = "auto",
     dtype: opt.Dtype = "float32",
     batch_size: opt.BatchSize = "auto",
-    network: opt.Network = None,
-    arch: opt.Arch = None,
-    heads: opt.Heads = None,
-    patch_size: opt.PatchSize = None,
-    img_size: opt.ImgSize = None,
+    *,
+    encoder: dict[str, Any],
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
@@ -66,15 +64,8 @@ def multi_exit(
     if ckpt is not None:
         from sdssl_bench import checkpoints
 
-        encoder = checkpoints.load(
-            ckpt,
-            network=network,
-            arch=arch,
-            heads=heads,
-            patch_size=patch_size,
-            img_size=img_size,
-        )
-        speed = _measure(encoder, records, device=device, dtype=dtype, batch_size=batch_size)
+        loaded = checkpoints.load(ckpt, **encoder)
+        speed = _measure(loaded, records, device=device, dtype=dtype, batch_size=batch_size)
     if json:
         typer.echo(dumps([_as_json(r, speed) for r in reports], indent=1))
         return

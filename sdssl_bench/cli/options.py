@@ -1,9 +1,11 @@
 """Options that several commands share, and how their texts are read."""
 
+import inspect
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import typer
 
@@ -120,32 +122,56 @@ OnlyDatasets = Annotated[
 ]
 _LIMITED = "Show trials of run --limit too, apart from the rest and labelled."
 IncludeLimited = Annotated[bool, option(READ, _LIMITED, "--include-limited")]
-Network = Annotated[
-    str | None,
-    option(
-        ENCODER,
-        "student, teacher, base, momentum, model or ema.",
-        takes="NAME",
-        default="what its authors evaluate",
+ENCODER_OPTIONS: dict[str, tuple[type, str, str, str]] = {
+    "network": (str, "NAME", "Such as teacher.", "what its authors evaluate"),
+    "arch": (str, "NAME", "Architecture, of ours or timm:NAME.", "inferred"),
+    "heads": (int, "INT", "Attention heads.", "inferred"),
+    "patch_size": (int, "INT", "Patch size in pixels.", "inferred"),
+    "img_size": (int, "INT", "Side of the images in pixels.", "its own"),
+    "norm": (
+        str, "NAME", "Norm of layers before the last: shared, none, identity or per-layer.",
+        "the format's own",
     ),
-]
-Arch = Annotated[str | None, option(ENCODER, "Architecture.", takes="NAME", default="inferred")]
-Heads = Annotated[int | None, option(ENCODER, "Attention heads.", takes="INT", default="inferred")]
-PatchSize = Annotated[
-    int | None, option(ENCODER, "Patch size in pixels.", takes="INT", default="inferred")
-]
-ImgSize = Annotated[
-    int | None, option(ENCODER, "Side of the images in pixels.", takes="INT", default="its own")
-]
-Norm = Annotated[
-    str | None,
-    option(
-        ENCODER,
-        "Norm of layers before the last: shared, none, identity or per-layer.",
-        takes="NAME",
-        default="the format's own",
-    ),
-]
+    "cls": (str, "NAME", "What is [CLS]: token or mean.", "token if trained"),
+    "mean": (str, "LIST", "Numbers, or a name such as clip.", "its own"),
+    "std": (str, "LIST", "Likewise; one name says both.", "as --mean"),
+}  # fmt: skip
+"""What may be said of a checkpoint, by every command that loads one: type, value, text, default."""
+
+
+def with_encoder_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Replaces a command's parameter `encoder` by ENCODER_OPTIONS; it gets their values by name."""
+    own = inspect.signature(command)
+    made = [
+        inspect.Parameter(
+            name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=None,
+            annotation=Annotated[
+                kind | None, option(ENCODER, text, takes=takes, default=default)  # type: ignore[operator]
+            ],
+        )
+        for name, (kind, takes, text, default) in ENCODER_OPTIONS.items()
+    ]
+
+    @wraps(command)
+    def called(*args: Any, **values: Any) -> None:
+        asked = {name: values.pop(name) for name in ENCODER_OPTIONS}
+        command(*args, **values, encoder=asked)
+
+    hints = get_type_hints(command, include_extras=True)
+    parameters: list[inspect.Parameter] = []
+    for one in own.parameters.values():
+        here = one.replace(
+            kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints.get(one.name, one.annotation)
+        )
+        parameters += made if one.name == "encoder" else [here]
+    called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    called.__annotations__ = {one.name: one.annotation for one in parameters}
+    del called.__wrapped__  # type: ignore[attr-defined]
+    return called
+
+
 Device = Annotated[str, option(SPEED, "auto, cpu, cuda or cuda:N.", takes="NAME")]
 Dtype = Annotated[str, option(SPEED, "Forward pass; or bfloat16, float16.", takes="NAME")]
 BatchSize = Annotated[str, option(SPEED, "Images per pass.", "--batch-size", "-b", takes="INT")]

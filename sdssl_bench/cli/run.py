@@ -42,8 +42,10 @@ class RunCommand(Command):
         return dict([first, *tasks_and_datasets().items(), *others])
 
 
+@opt.with_encoder_options
 def run(
     ctx: typer.Context,
+    *,
     task: Annotated[
         list[str],
         opt.option(
@@ -97,12 +99,7 @@ def run(
         str,
         opt.option(opt.DATA, "error, or skip and count them.", takes="NAME"),
     ] = "error",
-    network: opt.Network = None,
-    norm: opt.Norm = None,
-    arch: opt.Arch = None,
-    heads: opt.Heads = None,
-    patch_size: opt.PatchSize = None,
-    img_size: opt.ImgSize = None,
+    encoder: dict[str, Any],
     protocol: Annotated[
         str | None,
         opt.option(opt.PROTOCOL, "Preset of the task.", takes="NAME", default="its first"),
@@ -179,31 +176,23 @@ def run(
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
         artifacts=artifacts,
         inputs=own.input_folders(values),
-        against=own.second_encoder(values, norm=norm),
+        against=own.second_encoder(values, norm=encoder["norm"]),
         progress=progress,
     )
     opt.choice("--overwrite", overwrite, ("missing", "always", "never"))
-    encoder: Encoder = checkpoints.load(
-        ckpt,
-        network=network,
-        arch=arch,
-        heads=heads,
-        patch_size=patch_size,
-        img_size=img_size,
-        norm=norm,
-    )
-    asked = running.wanted_layers(encoder, layers, all_layers=all_layers)
+    loaded: Encoder = checkpoints.load(ckpt, **encoder)
+    asked = running.wanted_layers(loaded, layers, all_layers=all_layers)
     idle = [one.name for one in chosen if one.name not in {kind.name for kind, _ in pairs}]
     if idle:
         left_out.append(f"{', '.join(idle)} (none of the datasets given)")
     if left_out and is_main_process():
         typer.echo(f"left out: {', '.join(left_out)}", err=True)
     if dry_run:
-        code = running.print_plan(encoder, pairs, asked, ctx=context, out=out)
+        code = running.print_plan(loaded, pairs, asked, ctx=context, out=out)
     else:
         with progress:
             code = running.run_all(
-                encoder,
+                loaded,
                 pairs,
                 asked,
                 ctx=context,

@@ -255,9 +255,7 @@ def second_encoder(values: Values, *, norm: str | None) -> "Encoder | None":
             continue
         from sdssl_bench import checkpoints
 
-        kinds: dict[str, Any] = {
-            "network": str, "arch": str, "heads": int, "patch_size": int, "img_size": int, "norm": str,
-        }  # fmt: skip
+        kinds = {name: kind for name, (kind, *_) in opt.ENCODER_OPTIONS.items()}
         settings: dict[str, Any] = {"norm": norm}
         for key, text in assigned.items():
             if key not in kinds:

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.encoders.building import NAMES, VITS, arch_name, build, build_vit, wrap
     from sdssl_bench.encoders.encoder import (
+        CLASS_TOKEN,
         NORMS,
+        PATCH_MEAN,
         POOLINGS,
         Encoder,
         LayerFeatures,

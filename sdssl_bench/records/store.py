@@ -30,7 +30,8 @@ REQUIRED = (
 IDENTITY = ("schema_version", "task", "protocol", "dataset", "model", "limited", "settings")
 VOLATILE = ("scored_at", "seconds")
 """Fields of a layer that differ between two runs of the same thing."""
-BESIDE = ("heads_source", "weights_look")  # details of a model that tell how another is known
+BESIDE = ("heads_source", "weights_look", "colours_source", "cls_why")
+"""Details of a model that tell how another is known."""
 
 Record = dict[str, Any]
 Stored = tuple[Path, Record]
