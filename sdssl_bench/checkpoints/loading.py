@@ -20,8 +20,8 @@ from sdssl_bench.checkpoints.recognise import Release, recognise
 from sdssl_bench.checkpoints.verify import Report, verify
 from sdssl_bench.encoders import COLOURS, PATCH_MEAN, Encoder, ModelInfo, ViTEncoder, colours_for
 
-CLS_NEVER_TRAINED = {"mae": "MAE's loss never sees it"}
-"""Format, or tag of timm's weights -> why its class token tells nothing of the image."""
+CLS_NEVER_TRAINED = dict.fromkeys(("mae", "vit_mae"), "MAE's loss never sees it")
+"""Format, model_type of transformers, or tag of timm's weights -> why its class token tells nothing."""
 
 
 def load(uri: str, **options: Any) -> Encoder:
@@ -106,7 +106,8 @@ def _set_cls(encoder: Encoder, release: Release, options: Options) -> dict[str, 
         encoder.take_cls(CLS[options.cls])
         return {"cls_why": "given"}
     tag = str(release.stated.get("arch", "")).rpartition(".")[2]
-    why = CLS_NEVER_TRAINED.get(release.format) or CLS_NEVER_TRAINED.get(tag)
+    names = (release.format, str(release.stated.get("model_type")), tag)
+    why = next((CLS_NEVER_TRAINED[name] for name in names if name in CLS_NEVER_TRAINED), None)
     if why is None or not isinstance(encoder, ViTEncoder):
         return {}
     encoder.take_cls(PATCH_MEAN)

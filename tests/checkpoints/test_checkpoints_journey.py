@@ -15,7 +15,7 @@ from sdssl_bench.errors import UsageError
 
 ROOM = Path(loading.__file__).parent
 ORDER = (
-    "options", "keys", "hub", "files", "modules", "native", "read", "renaming", "vit_names",
+    "options", "keys", "hub", "files", "colours", "modules", "native", "read", "renaming", "vit_names",
     "family_names", "styles", "networks", "releases", "recognise",
     "heads", "config", "families", "infer", "freshness", "verify", "loading", "doctor", "__init__",
 )  # fmt: skip
