@@ -1,6 +1,9 @@
 """Third step, for ViTs of other kinds than the plain one: their numbers from names and shapes of tensors."""
 
 import math
+import re
+
+from torch import Tensor
 
 from sdssl_bench.checkpoints.config import Config
 from sdssl_bench.checkpoints.keys import State, depth_of
@@ -10,13 +13,15 @@ from sdssl_bench.checkpoints.vit_names import ROPE_BASE
 from sdssl_bench.encoders import (
     RESNETS,
     ViTConfig,
+    build_convnext,
     build_distilled_vit,
     build_resnet,
     build_rope_vit,
+    build_swin,
 )
 from sdssl_bench.errors import DataError, UsageError
 
-_PATCH = "patch_embed.proj.weight"
+_PATCH, _TABLE = "patch_embed.proj.weight", "attn.relative_position_bias_table"
 ROPE_EPS, ROPE_SIZE = 1e-5, 224
 """Of DINOv3, where the checkpoint does not say."""
 
@@ -31,6 +36,10 @@ def of_family(release: Release, options: Options) -> Config | None:
     state = release.state or {}
     if "layer1.0.conv1.weight" in state:
         return _resnet(state, options)
+    if "stages.0.blocks.0.conv_dw.weight" in state:
+        return _convnext(state, release, options)
+    if f"layers.0.blocks.0.{_TABLE}" in state:
+        return _swin(state, release, options)
     if "dist_token" in state:
         return _distilled(state, release, options)
     if "blocks.0.gamma_1" in state and "blocks.0.attn.qkv.weight" in state:
@@ -123,3 +132,57 @@ def _resnet(state: State, options: Options) -> Config:
         bottleneck=bottleneck, counts=counts, channels=channels, stem=stem, base_width=base_width
     )
     return Config(model, None, options.img_size, options)
+
+
+def _convnext(state: State, release: Release, options: Options) -> Config:
+    counts = _counts(state, r"stages\.(\d+)\.blocks\.(\d+)\.")
+    first = [f"stages.{stage}.blocks.0." for stage in range(len(counts))]
+    fc1 = _needed(state, f"{first[0]}mlp.fc1.weight")
+    model = build_convnext(
+        counts=counts,
+        dims=tuple(_needed(state, f"{stage}conv_dw.weight").shape[0] for stage in first),
+        patch_size=_needed(state, "stem.0.weight").shape[-1],
+        layer_scale=f"{first[0]}gamma" in state,
+        response_norm=f"{first[0]}mlp.grn.weight" in state,
+        conv_mlp=fc1.ndim == 4,
+        norm_eps=release.stated.get("norm_eps", ViTConfig.norm_eps),
+    )
+    return Config(model, options.norm, options.img_size, options)
+
+
+def _swin(state: State, release: Release, options: Options) -> Config:
+    """Windows and heads by the tables of relative positions: (2 w - 1)^2 rows, a column a head."""
+    counts = _counts(state, r"layers\.(\d+)\.blocks\.(\d+)\.")
+    tables = [_needed(state, f"layers.{i}.blocks.0.{_TABLE}") for i in range(len(counts))]
+    dim, _, patch, _ = _needed(state, _PATCH).shape
+    window = (math.isqrt(tables[0].shape[0]) + 1) // 2
+    # A whole number of windows in every stage; 224 and 384 px for the released windows of 7 and 12.
+    cells = window * 2 ** (len(counts) - 1)
+    model = build_swin(
+        dim=dim,
+        counts=counts,
+        heads=tuple(table.shape[1] for table in tables),
+        window=window,
+        patch_size=patch,
+        img_size=options.img_size or release.stated.get("img_size") or patch * cells,
+        mlp_ratio=_needed(state, "layers.0.blocks.0.mlp.fc1.weight").shape[0] / dim,
+        norm_eps=release.stated.get("norm_eps", 1e-5),
+    )
+    return Config(model, options.norm, options.img_size, options)
+
+
+def _counts(state: State, pattern: str) -> tuple[int, ...]:
+    """Blocks of each stage; a gap is found by `verify`."""
+    found = {(int(m[1]), int(m[2])) for key in state if (m := re.match(pattern, key))}
+    stages = sorted({stage for stage, _ in found})
+    if stages != list(range(len(stages))) or max(block for _, block in found) > len(state):
+        raise DataError(
+            f"The checkpoint has stages {stages[:10]}, expected them from 0 without gap."
+        )
+    return tuple(sum(stage == one for one, _ in found) for stage in stages)
+
+
+def _needed(state: State, key: str) -> Tensor:
+    if key not in state:
+        raise DataError(f"Expected tensor '{key}', which is missing.")
+    return state[key]

@@ -11,9 +11,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdssl_bench.checkpoints.family_names import hf_resnet, numbered_resnet
+from sdssl_bench.checkpoints.family_names import (
+    convnext,
+    hf_convnext,
+    hf_dinov3_convnext,
+    hf_resnet,
+    hf_swin,
+    numbered_resnet,
+    swin,
+)
 from sdssl_bench.checkpoints.keys import State, has_any
-from sdssl_bench.checkpoints.renaming import Translated, renaming
+from sdssl_bench.checkpoints.renaming import Translated, renaming, without
 from sdssl_bench.checkpoints.vit_names import clip, hf_dinov3, hf_vit, npz, vit
 
 
@@ -50,6 +58,11 @@ class Style:
                 for need in self.needs[1:]
             )
         ]
+
+
+def _timm_convnext(state: State) -> Translated:
+    kept, unused = without(state, r"head\.(fc|pre_logits)\..*")
+    return Translated(kept, unused)
 
 
 _VIT = (
@@ -97,7 +110,11 @@ STYLES = (
     ),
     Style(
         "huggingface",
-        ("embeddings.patch_embeddings.projection.weight", "layernorm.weight"),
+        (
+            "embeddings.patch_embeddings.projection.weight",
+            "layernorm.weight",
+            "embeddings.position_embeddings",
+        ),
         r"embeddings|encoder|layers?|layernorm",
         hf_vit,
     ),
@@ -106,6 +123,42 @@ STYLES = (
         ("embeddings.patch_embeddings.weight", "norm.weight", "layer."),
         r"embeddings|layer|norm|model",
         hf_dinov3,
+    ),
+    Style(
+        "convnext",
+        ("downsample_layers.0.0.weight", "stages.0.0.dwconv.weight"),
+        "downsample_layers|stages|norms?",
+        convnext,
+    ),
+    Style(
+        "convnext, timm",
+        ("stages.0.blocks.0.conv_dw.weight", "stem.0.weight", "stem.1.weight"),
+        "stem|stages|head",
+        _timm_convnext,
+    ),
+    Style(
+        "swin",
+        ("patch_embed.proj.weight", "layers.0.blocks.0.attn.relative_position_bias_table"),
+        "patch_embed|layers|norm",
+        swin,
+    ),
+    Style(
+        "huggingface convnext",
+        ("embeddings.patch_embeddings.weight", "encoder.stages.0.layers.0.dwconv.weight"),
+        "embeddings|encoder|layernorm",
+        hf_convnext,
+    ),
+    Style(
+        "huggingface dinov3 convnext",
+        ("stages.0.layers.0.depthwise_conv.weight", "stages.0.downsample_layers.0.weight"),
+        "stages|layer_norm",
+        hf_dinov3_convnext,
+    ),
+    Style(
+        "huggingface swin",
+        ("embeddings.patch_embeddings.projection.weight", "encoder.layers.0.blocks."),
+        "embeddings|encoder|layernorm",
+        hf_swin,
     ),
     Style(
         "huggingface resnet",

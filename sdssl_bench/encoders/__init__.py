@@ -25,7 +25,13 @@ if TYPE_CHECKING:
         parse_layers,
         stated_pretraining,
     )
-    from sdssl_bench.encoders.families import build_distilled_vit, build_resnet, build_rope_vit
+    from sdssl_bench.encoders.families import (
+        build_convnext,
+        build_distilled_vit,
+        build_resnet,
+        build_rope_vit,
+        build_swin,
+    )
     from sdssl_bench.encoders.images import (
         COLOURS,
         IMAGENET_MEAN,

@@ -3,9 +3,11 @@
 from functools import partial
 from typing import Any
 
+from timm.models.convnext import ConvNeXt
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
 from timm.models.resnet import BasicBlock, Bottleneck, ResNet, downsample_conv
+from timm.models.swin_transformer import SwinTransformer
 from torch import nn
 
 
@@ -125,3 +127,72 @@ def build_resnet(
     )
     block.downsample = None if stem == channels[0] else downsample_conv(stem, channels[0], 1)
     return model
+
+
+def build_convnext(
+    *,
+    counts: tuple[int, ...],
+    dims: tuple[int, ...],
+    patch_size: int,
+    layer_scale: bool,
+    response_norm: bool,
+    conv_mlp: bool,
+    norm_eps: float,
+) -> ConvNeXt:
+    """A ConvNeXt of any size.
+
+    Args:
+        counts: blocks of each stage.
+        dims: width of each stage.
+        patch_size: of the stem, in pixels.
+        layer_scale: of every block (V1).
+        response_norm: global response normalisation in every block (V2).
+        conv_mlp: MLPs as 1 x 1 convolutions, which is how timm stores its smallest ones.
+        norm_eps: of every layer norm.
+    """
+    return ConvNeXt(
+        num_classes=0,
+        depths=counts,
+        dims=dims,
+        patch_size=patch_size,
+        ls_init_value=1e-6 if layer_scale else None,
+        use_grn=response_norm,
+        conv_mlp=conv_mlp,
+        norm_eps=norm_eps,
+    )
+
+
+def build_swin(
+    *,
+    dim: int,
+    counts: tuple[int, ...],
+    heads: tuple[int, ...],
+    window: int,
+    patch_size: int,
+    img_size: int,
+    mlp_ratio: float,
+    norm_eps: float,
+) -> SwinTransformer:
+    """A Swin of any size.
+
+    Args:
+        dim: width of the first stage; each further one is twice as wide.
+        counts: blocks of each stage.
+        heads: attention heads of each stage.
+        window: side of a window, in cells.
+        patch_size: of the stem, in pixels.
+        img_size: side of the images it was trained on, in pixels.
+        mlp_ratio: width of the MLPs over that of their stage.
+        norm_eps: of every layer norm.
+    """
+    return SwinTransformer(
+        img_size=img_size,
+        patch_size=patch_size,
+        num_classes=0,
+        embed_dim=dim,
+        depths=counts,
+        num_heads=heads,
+        window_size=window,
+        mlp_ratio=mlp_ratio,
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+    )

@@ -385,3 +385,73 @@ def test_other_rotary_periods_are_refused(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(DataError, match="other rotary positions"):
         checkpoints.load(str(tmp_path / "x.pth"))
+
+
+# --- stages ---------------------------------------------------------------------------------------
+
+
+def convnext(**more: Any) -> Any:
+    settings: dict[str, Any] = {
+        "counts": (1, 2, 1, 1), "dims": (8, 16, 24, 32), "patch_size": 4, "layer_scale": True,
+        "response_norm": False, "conv_mlp": False, "norm_eps": 1e-6,
+    }  # fmt: skip
+    return fake.randomise(encoders.build_convnext(**(settings | more)), 1)
+
+
+def names_of_convnext(state: State) -> State:
+    """The authors'."""
+    rules = [
+        (r"^stem\.", "downsample_layers.0."), (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
+        (r"\.blocks\.", "."), (r"\.conv_dw\.", ".dwconv."), (r"\.mlp\.fc(\d)\.", r".pwconv\1."),
+        (r"\.mlp\.grn\.weight", ".grn.gamma"), (r"\.mlp\.grn\.bias", ".grn.beta"),
+        (r"^head\.norm\.", "norm."),
+    ]  # fmt: skip
+    for pattern, name in rules:
+        state = {re.sub(pattern, name, key): tensor for key, tensor in state.items()}
+    return {key: t[None, None, None] if "grn" in key else t for key, t in state.items()}
+
+
+def swin() -> Any:
+    model = encoders.build_swin(
+        dim=16, counts=(2, 2), heads=(2, 4), window=4, patch_size=4, img_size=32, mlp_ratio=2.0, norm_eps=1e-5
+    )  # fmt: skip
+    return fake.randomise(model, 1)
+
+
+def names_of_swin(state: State) -> State:
+    """The authors': the reduction belongs to the stage before it, tables of indices are stored."""
+    out = {key.replace("layers.1.downsample", "layers.0.downsample"): t for key, t in state.items()}
+    return {**out, "layers.0.blocks.0.attn.relative_position_index": torch.zeros(16, 16).long()}
+
+
+@pytest.mark.parametrize(
+    ("model", "rename"),
+    [
+        (convnext(), dict),
+        (convnext(), names_of_convnext),
+        (convnext(layer_scale=False, response_norm=True), names_of_convnext),
+        (convnext(conv_mlp=True), dict),
+        (swin(), dict),
+        (swin(), names_of_swin),
+    ],
+    ids=["convnext timm", "convnext", "convnext v2", "convnext small", "swin timm", "swin"],
+)
+def test_models_of_stages_are_built_from_their_tensors(
+    tmp_path: Path, model: Any, rename: Callable[[State], State]
+) -> None:
+    head = (
+        {"head.fc.weight": torch.zeros(3, 32)}
+        if rename is dict
+        else {"head.weight": torch.zeros(3, 32)}
+    )
+    torch.save({"model": {**rename(dict(model.state_dict())), **head}}, tmp_path / "x.pth")
+    encoder = checkpoints.load(str(tmp_path / "x.pth"))
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        features = model(images)
+        stages = model.forward_intermediates(images, intermediates_only=True)
+        got = encoder.forward_layers(images, range(1, encoder.depth + 1))
+    torch.testing.assert_close(got[1].patches.permute(0, 3, 1, 2), stages[0], rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(got[encoder.depth].cls, features, rtol=1e-5, atol=1e-5)
+    assert encoder.info is not None
+    assert encoder.info.details["keys"]["loaded"] == len(model.state_dict())
