@@ -90,10 +90,9 @@ _RESNET = {
     "batch_size": 4096,
     "crop_min": 0.2,
     "temperature": 1.0,
-    "projector_layers": 2,
-    "inner_layers": 2,
-    "predictor_output_bn": False,
 }
+_MOCO_RESNET = {"projector_layers": 2, "inner_layers": 2, "predictor_output_bn": False}
+"""MoCo v3's own heads; the paper's text names no exception for ResNets, and its authors make none."""
 ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
     "vit_s32": {"arch": "vit_small_p32", "batch_size": 4096},
     "vit_s16": {"arch": "vit_small_p16", "batch_size": 1024},
@@ -236,14 +235,20 @@ def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
 
 def _of_method(recipe: str, method: str, architecture: str) -> dict[str, Any]:
     """Choices that also depend on method and architecture (protocols 7.1, 7.5)."""
-    residual = architecture in ("r50", "resnet18")
+    if architecture in ("r50", "resnet18"):
+        return _of_resnet(recipe)
     if architecture in ("vit_tiny_p4", "vit_tiny_p8", "vit_mini_p8"):
         return {}
     settings: dict[str, Any] = {}
-    if method == "simclr" and not residual:
+    if method == "simclr":
         settings["base_lr"] = 1.3e-4
     if recipe == "code" and architecture == "vit_b16" and method != "mocov3":
         settings["alpha_max"] = 0.8
-    if recipe == "code" and residual:
-        settings |= {"alpha_max": 0.2, "projector_layers": 3, "inner_layers": 3}
     return settings
+
+
+def _of_resnet(recipe: str) -> dict[str, Any]:
+    """Choices on ResNets."""
+    if recipe == "mocov3":
+        return dict(_MOCO_RESNET)
+    return {"alpha_max": 0.2} if recipe == "code" else {}

@@ -80,6 +80,27 @@ def test_the_register_names_settings_and_its_recipes_differ_where_it_says() -> N
     assert resolve("sd_mocov3_vit_s32").batch_size == 4096
 
 
+@pytest.mark.parametrize("architecture", ["r50", "resnet18"])
+@pytest.mark.parametrize("recipe", list(RECIPES))
+def test_heads_of_a_resnet_are_the_papers_and_moco_v3s_own_in_its_recipe(
+    recipe: str, architecture: str
+) -> None:
+    """The paper: 3 layers, normalised outputs except BYOL's; MoCo v3: 2, no norm after predictors."""
+    for method in CHOICES["method"]:
+        config = resolve(f"sd_{method}_{architecture}", recipe, hidden=16, inner_hidden=8)
+        model = build_model(config)
+        assert model.inner_projectors is not None
+        depth = 2 if recipe == "mocov3" else 3
+        for head in (model.projector, model.inner_projectors):
+            linears = [one for one in head.layers if type(one).__name__ == "GroupedLinear"]
+            norms = [one for one in head.layers if type(one).__name__ == "GroupedBatchNorm"]
+            assert len(linears) == depth
+            assert len(norms) == depth - (method == "byol")
+        if model.predictors is not None:
+            normed = type(model.predictors.layers[-1]).__name__ == "GroupedBatchNorm"
+            assert normed is (method == "mocov3" and recipe != "mocov3")
+
+
 def test_expected_scores_are_table_1s_and_only_where_it_has_them() -> None:
     assert expected_scores(resolve("sd_mocov3_vit_s16")) == (68.0, 71.5)
     assert expected_scores(resolve("byol_vit_b16")) == (68.1, 73.7)
