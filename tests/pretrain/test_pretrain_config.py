@@ -76,6 +76,9 @@ def test_the_register_names_settings_and_its_recipes_differ_where_it_says() -> N
         0.8,
     ]
     assert resolve("sd_byol_vit_s16", "code").alpha_max == 1.0
+    for method in CHOICES["method"]:
+        found = {recipe: resolve(f"sd_{method}_vit_s32", recipe).alpha_max for recipe in RECIPES}
+        assert found == {"paper": 1.0, "code": 0.6, "mocov3": 1.0}
     assert resolve("sd_simclr_vit_s16").base_lr == 1.3e-4
     assert resolve("sd_mocov3_vit_s32").batch_size == 4096
 
