@@ -84,7 +84,7 @@ _MINI = {
 _RESNET = {
     "optimizer": "lars",
     "base_lr": 0.3,
-    "weight_decay": 1.5e-6,
+    "weight_decay": 1e-6,
     "warmup_epochs": 10,
     "epochs": 200,
     "batch_size": 4096,
@@ -253,4 +253,4 @@ def _of_resnet(recipe: str) -> dict[str, Any]:
     """Choices on ResNets."""
     if recipe == "mocov3":
         return dict(_MOCO_RESNET)
-    return {"alpha_max": 0.2} if recipe == "code" else {}
+    return {"alpha_max": 0.2, "weight_decay": 1.5e-6} if recipe == "code" else {}

@@ -104,6 +104,12 @@ def test_heads_of_a_resnet_are_the_papers_and_moco_v3s_own_in_its_recipe(
             assert normed is (method == "mocov3" and recipe != "mocov3")
 
 
+def test_a_resnet_decays_as_moco_v3s_of_up_to_300_epochs_and_the_authors_as_theirs() -> None:
+    for preset in ("sd_mocov3_r50", "byol_r50", "simclr_resnet18"):
+        found = {recipe: resolve(preset, recipe).weight_decay for recipe in RECIPES}
+        assert found == {"paper": 1e-6, "code": 1.5e-6, "mocov3": 1e-6}
+
+
 def test_expected_scores_are_table_1s_and_only_where_it_has_them() -> None:
     assert expected_scores(resolve("sd_mocov3_vit_s16")) == (68.0, 71.5)
     assert expected_scores(resolve("byol_vit_b16")) == (68.1, 73.7)
