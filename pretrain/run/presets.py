@@ -93,6 +93,8 @@ _RESNET = {
 }
 _MOCO_RESNET = {"projector_layers": 2, "inner_layers": 2, "predictor_output_bn": False}
 """MoCo v3's own heads; the paper's text names no exception for ResNets, and its authors make none."""
+SIMCLR_TEMPERATURE = {"r50": 0.1, "resnet18": 0.5}
+"""SimCLR's own on ImageNet and on CIFAR-10; the temperature of 1 is MoCo v3's for its own loss."""
 ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
     "vit_s32": {"arch": "vit_small_p32", "batch_size": 4096},
     "vit_s16": {"arch": "vit_small_p16", "batch_size": 1024},
@@ -236,7 +238,7 @@ def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
 def _of_method(recipe: str, method: str, architecture: str) -> dict[str, Any]:
     """Choices that also depend on method and architecture (protocols 7.1, 7.5)."""
     if architecture in ("r50", "resnet18"):
-        return _of_resnet(recipe)
+        return _of_resnet(recipe, method, architecture)
     if architecture in ("vit_tiny_p4", "vit_tiny_p8", "vit_mini_p8"):
         return {}
     settings: dict[str, Any] = {}
@@ -249,8 +251,13 @@ def _of_method(recipe: str, method: str, architecture: str) -> dict[str, Any]:
     return settings
 
 
-def _of_resnet(recipe: str) -> dict[str, Any]:
+def _of_resnet(recipe: str, method: str, architecture: str) -> dict[str, Any]:
     """Choices on ResNets."""
+    settings: dict[str, Any] = {}
     if recipe == "mocov3":
-        return dict(_MOCO_RESNET)
-    return {"alpha_max": 0.2, "weight_decay": 1.5e-6} if recipe == "code" else {}
+        settings |= _MOCO_RESNET
+    if recipe == "code":
+        settings |= {"alpha_max": 0.2, "weight_decay": 1.5e-6}
+    if method == "simclr":
+        settings["temperature"] = 0.2 if recipe == "code" else SIMCLR_TEMPERATURE[architecture]
+    return settings

@@ -110,6 +110,16 @@ def test_a_resnet_decays_as_moco_v3s_of_up_to_300_epochs_and_the_authors_as_thei
         assert found == {"paper": 1e-6, "code": 1.5e-6, "mocov3": 1e-6}
 
 
+@pytest.mark.parametrize(("architecture", "own"), [("r50", 0.1), ("resnet18", 0.5)])
+def test_simclr_on_a_resnet_has_simclrs_temperature_and_the_authors_theirs(
+    architecture: str, own: float
+) -> None:
+    for sd in ("", "sd_"):
+        found = {r: resolve(f"{sd}simclr_{architecture}", r).temperature for r in RECIPES}
+        assert found == {"paper": own, "code": 0.2, "mocov3": own}
+        assert resolve(f"{sd}mocov3_{architecture}").temperature == 1.0
+
+
 def test_expected_scores_are_table_1s_and_only_where_it_has_them() -> None:
     assert expected_scores(resolve("sd_mocov3_vit_s16")) == (68.0, 71.5)
     assert expected_scores(resolve("byol_vit_b16")) == (68.1, 73.7)
