@@ -18,7 +18,7 @@ from sdssl_bench.pretrain.run.config import VIT_ONLY, PretrainConfig, flag
 
 
 def build_encoder(config: PretrainConfig) -> Encoder:
-    """The student's encoder, freshly initialised as MoCo v3's.
+    """The student's encoder, freshly initialised: as MoCo v3's, unless its configuration says otherwise.
 
     Raises:
         UsageError: for an unknown architecture or sizes that do not fit each other.
@@ -31,7 +31,7 @@ def build_encoder(config: PretrainConfig) -> Encoder:
         if given:
             raise UsageError(f"{', '.join(map(flag, given))} apply to {', '.join(encoders.VITS)}.")
         encoder = encoders.build(config.arch, img_size=config.img_size)
-        initialise(encoder)
+        initialise(encoder, zero_residual=config.zero_init_residual)
         return encoder
     names = (*VIT_ONLY, "img_size")
     changes = {n: getattr(config, n) for n in names if getattr(config, n) is not None}

@@ -11,10 +11,16 @@ from torch import nn
 from sdssl_bench.encoders import Encoder, ResNetEncoder
 
 
-def initialise(encoder: Encoder) -> None:
-    """Draws the encoder's weights anew, from torch's global generator."""
+def initialise(encoder: Encoder, *, zero_residual: bool = True) -> None:
+    """Draws the encoder's weights anew, from torch's global generator.
+
+    Args:
+        encoder: freshly built; torchvision's own weights of a ResNet stay.
+        zero_residual: residual branches of a ResNet start at 0.
+    """
     if isinstance(encoder, ResNetEncoder):
-        _residual_branches_start_at_zero(encoder)
+        if zero_residual:
+            _residual_branches_start_at_zero(encoder)
     else:
         model = encoder.model
         assert isinstance(model, nn.Module)

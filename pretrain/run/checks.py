@@ -135,6 +135,7 @@ EFFECTS: tuple[tuple[tuple[str, ...], Callable[[PretrainConfig], bool], str], ..
         "in SimCLR, which has no teacher and no predictor",
     ),
     (("freeze_patch",), lambda c: c.arch in encoders.VITS, "in a ResNet"),
+    (("zero_init_residual",), lambda c: c.arch not in encoders.VITS, "in a ViT"),
     (("decay_scope",), lambda c: c.optimizer != "lars", "with LARS, which decays matrices only"),
     (("knn_every",), lambda c: c.knn is not None, "without --knn"),
     (("shuffle_buffer",), lambda c: is_shards(c.data or ""), "where the data are no shards"),

@@ -28,6 +28,7 @@ class PretrainConfig:
         img_size: side of the training images in pixels.
         layer_norm: one final norm for all layers of a ViT, or one per layer.
         freeze_patch: the random patch projection of a ViT is not trained.
+        zero_init_residual: residual branches of a ResNet start at 0, as MoCo v3's; else as torchvision's.
         hidden: width in the last projector and all predictors.
         inner_hidden: width in the intermediate projectors.
         out_dim: width of embeddings.
@@ -90,6 +91,7 @@ class PretrainConfig:
     img_size: int | None = None
     layer_norm: str = "shared"
     freeze_patch: bool = True
+    zero_init_residual: bool = True
     hidden: int = 4096
     inner_hidden: int = 2048
     out_dim: int = 256

@@ -14,7 +14,7 @@ from sdssl_bench import datasets
 from sdssl_bench.pretrain.objective.assembly import build_model
 from sdssl_bench.pretrain.objective.sdssl import SDSSL
 from sdssl_bench.pretrain.run.config import PretrainConfig, flag
-from sdssl_bench.pretrain.run.presets import REGISTER, expected_scores
+from sdssl_bench.pretrain.run.presets import REGISTER, expected_scores, remarks
 
 IMAGENET = datasets.spec("imagenet").sizes["train"]
 """Images the presets' epochs are planned for where no data are named."""
@@ -118,6 +118,7 @@ def describe(config: PretrainConfig, *, images: int | None = None) -> str:
             else "the paper has no number for these settings"
         ),
     ]
+    lines += [f"note            {remark}" for remark in remarks(config)]
     return "\n".join(lines)
 
 

@@ -93,6 +93,14 @@ _RESNET = {
 }
 _MOCO_RESNET = {"projector_layers": 2, "inner_layers": 2, "predictor_output_bn": False}
 """MoCo v3's own heads; the paper's text names no exception for ResNets, and its authors make none."""
+_CODE_RESNET = {
+    "alpha_max": 0.2,
+    "weight_decay": 1.5e-6,
+    "warmup_epochs": 40,
+    "crop_min": 0.08,
+    "zero_init_residual": False,
+}
+"""Of ResNet-18 on STL-10, the authors' only ResNet; inferred for ResNet-50."""
 SIMCLR_TEMPERATURE = {"r50": 0.1, "resnet18": 0.5}
 """SimCLR's own on ImageNet and on CIFAR-10; the temperature of 1 is MoCo v3's for its own loss."""
 ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
@@ -235,6 +243,18 @@ def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
     return EXPECTED.get(PRESETS[config.preset])
 
 
+def remarks(config: PretrainConfig) -> list[str]:
+    """What the user of a preset should know about where its numbers come from, a sentence each."""
+    _, _, architecture = PRESETS.get(config.preset, ("", False, ""))
+    found = []
+    if architecture == "r50" and config.recipe == "code":
+        found.append(
+            "The recipe code is inferred from ResNet-18 on STL-10, the only ResNet that the SDSSL "
+            "authors released a configuration of."
+        )
+    return found
+
+
 def _of_method(recipe: str, method: str, architecture: str) -> dict[str, Any]:
     """Choices that also depend on method and architecture (protocols 7.1, 7.5)."""
     if architecture in ("r50", "resnet18"):
@@ -257,7 +277,7 @@ def _of_resnet(recipe: str, method: str, architecture: str) -> dict[str, Any]:
     if recipe == "mocov3":
         settings |= _MOCO_RESNET
     if recipe == "code":
-        settings |= {"alpha_max": 0.2, "weight_decay": 1.5e-6}
+        settings |= _CODE_RESNET
     if method == "simclr":
         settings["temperature"] = 0.2 if recipe == "code" else SIMCLR_TEMPERATURE[architecture]
     return settings

@@ -120,6 +120,33 @@ def test_simclr_on_a_resnet_has_simclrs_temperature_and_the_authors_theirs(
         assert resolve(f"{sd}mocov3_{architecture}").temperature == 1.0
 
 
+@pytest.mark.parametrize("architecture", ["r50", "resnet18"])
+def test_a_resnet_of_the_authors_is_warmed_up_cropped_and_drawn_as_their_own(
+    architecture: str,
+) -> None:
+    torch.manual_seed(0)
+    for recipe in RECIPES:
+        config = resolve(f"sd_mocov3_{architecture}", recipe, hidden=16, inner_hidden=8)
+        code = recipe == "code"
+        assert config.warmup_epochs == (40 if code else 10)
+        assert config.crop_min == (0.08 if code else 0.2)
+        last = "bn3" if architecture == "r50" else "bn2"
+        norms = [
+            m
+            for name, m in build_model(config).student.named_modules()
+            if name.rpartition(".")[2] == last
+        ]
+        assert norms
+        assert all(bool((norm.weight == (1 if code else 0)).all()) for norm in norms)  # type: ignore[union-attr]
+
+
+def test_the_code_recipe_of_resnet_50_says_that_it_is_inferred() -> None:
+    says = "inferred from ResNet-18 on STL-10"
+    assert says in describe(resolve("sd_mocov3_r50", "code"))
+    assert says not in describe(resolve("sd_mocov3_r50"))
+    assert says not in describe(resolve("sd_mocov3_resnet18", "code"))
+
+
 def test_expected_scores_are_table_1s_and_only_where_it_has_them() -> None:
     assert expected_scores(resolve("sd_mocov3_vit_s16")) == (68.0, 71.5)
     assert expected_scores(resolve("byol_vit_b16")) == (68.1, 73.7)
@@ -175,6 +202,7 @@ def test_settings_without_effect_are_refused() -> None:
         ("sd_simclr_vit_s16", {"ema_start": 0.9}),
         ("sd_simclr_vit_s16", {"predictor_layers": 3}),
         ("sd_mocov3_r50", {"freeze_patch": False}),
+        ("sd_mocov3_vit_s16", {"zero_init_residual": False}),
         ("sd_mocov3_r50", {"decay_scope": "matrices"}),
         ("sd_mocov3_vit_s16", {"knn_every": 1}),
         ("sd_mocov3_vit_s16", {"shuffle_buffer": 9, "data": "images"}),
