@@ -266,6 +266,10 @@ def _of_method(recipe: str, method: str, architecture: str) -> dict[str, Any]:
         settings["base_lr"] = 1.3e-4
     if recipe == "code" and architecture == "vit_b16" and method != "mocov3":
         settings["alpha_max"] = 0.8
+    if recipe == "code" and architecture == "vit_s16":
+        settings["layer_norm"] = (
+            "per-layer"  # the branch that holds its configurations has 12 norms
+        )
     if recipe == "code" and architecture == "vit_s32":
         settings["alpha_max"] = 0.6  # the only S/32 configuration, and all scripts of ablations
     return settings

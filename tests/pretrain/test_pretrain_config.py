@@ -147,6 +147,19 @@ def test_the_code_recipe_of_resnet_50_says_that_it_is_inferred() -> None:
     assert says not in describe(resolve("sd_mocov3_resnet18", "code"))
 
 
+def test_every_layer_of_the_authors_vit_s16_has_a_norm_of_its_own() -> None:
+    """Tables 5 and 6 build on these configurations; of a baseline's norms only the last is trained."""
+    for method in CHOICES["method"]:
+        for sd, trained in (("sd_", 12), ("", 1)):
+            config = resolve(f"{sd}{method}_vit_s16", "code", hidden=16, inner_hidden=8)
+            modules = build_model(config).student.named_modules()
+            norms = [m for name, m in modules if name.split(".")[-2:-1] == ["norms"]]
+            assert len(norms) == 12
+            assert sum(norm.weight.requires_grad for norm in norms) == trained  # type: ignore[union-attr,misc]
+    for preset, recipe in (("sd_mocov3_vit_s16", "paper"), ("sd_mocov3_vit_b16", "code")):
+        assert resolve(preset, recipe).layer_norm == "shared"
+
+
 def test_expected_scores_are_table_1s_and_only_where_it_has_them() -> None:
     assert expected_scores(resolve("sd_mocov3_vit_s16")) == (68.0, 71.5)
     assert expected_scores(resolve("byol_vit_b16")) == (68.1, 73.7)
