@@ -3,6 +3,7 @@
 Operations and saved activations are counted on the meta device, which runs the model without numbers.
 """
 
+import textwrap
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from sdssl_bench import datasets
+from sdssl_bench import datasets, encoders
 from sdssl_bench.pretrain.objective.assembly import build_model
 from sdssl_bench.pretrain.objective.sdssl import SDSSL
-from sdssl_bench.pretrain.run.config import PretrainConfig, flag
+from sdssl_bench.pretrain.run.config import VIT_ONLY, PretrainConfig, flag
 from sdssl_bench.pretrain.run.presets import REGISTER, expected_scores, remarks
 
 IMAGENET = datasets.spec("imagenet").sizes["train"]
@@ -81,6 +82,17 @@ def _forward(model: SDSSL, config: PretrainConfig, images: int) -> Any:
     return model(views[0], views[1], alpha=config.alpha_max, beta=config.beta)
 
 
+def resolved(config: PretrainConfig) -> dict[str, Any]:
+    """All settings, with the sizes that the architecture decides where nobody else did."""
+    settings = config.to_json()
+    vit = encoders.VITS.get(config.arch)
+    if vit is not None:
+        for name in (*VIT_ONLY, "img_size"):
+            if settings[name] is None:
+                settings[name] = getattr(vit, name)
+    return settings
+
+
 def describe(config: PretrainConfig, *, images: int | None = None) -> str:
     """The plan for people.
 
@@ -95,10 +107,11 @@ def describe(config: PretrainConfig, *, images: int | None = None) -> str:
     else:
         per_epoch = images // config.batch_size
     lines = [f"preset {config.preset}, recipe {config.recipe}", "", "settings"]
-    lines += [f"  {flag(k):24} {v}" for k, v in config.to_json().items()]
+    settings = resolved(config)
+    lines += [f"  {flag(k):24} {v}" for k, v in settings.items()]
     lines += ["", "what paper, code and references disagree about (register entry, setting, here)"]
     for number, (name, meaning) in REGISTER.items():
-        lines.append(f"  {number:2}  {flag(name):18} {getattr(config, name)!s:10} {meaning}")
+        lines.append(f"  {number:2}  {flag(name):18} {settings[name]!s:10} {meaning}")
     scores = expected_scores(config)
     lines += [
         "",
@@ -118,7 +131,10 @@ def describe(config: PretrainConfig, *, images: int | None = None) -> str:
             else "the paper has no number for these settings"
         ),
     ]
-    lines += [f"note            {remark}" for remark in remarks(config)]
+    lines += [
+        textwrap.fill(one, 80, initial_indent=f"{'note':16}", subsequent_indent=" " * 16)
+        for one in remarks(config)
+    ]
     return "\n".join(lines)
 
 

@@ -247,6 +247,11 @@ def remarks(config: PretrainConfig) -> list[str]:
     """What the user of a preset should know about where its numbers come from, a sentence each."""
     _, _, architecture = PRESETS.get(config.preset, ("", False, ""))
     found = []
+    if architecture in ("vit_s16", "vit_s32") and config.heads in (None, 12):
+        found.append(
+            "12 heads of ViT-S are MoCo v3's. The paper names no number and cites DeiT (6), its authors' "
+            "code has 6, then 12: undecidable. --heads 6 is the other one."
+        )
     if architecture == "r50" and config.recipe == "code":
         found.append(
             "The recipe code is inferred from ResNet-18 on STL-10, the only ResNet that the SDSSL "

@@ -17,7 +17,8 @@ from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 from sdssl_bench.errors import UsageError
 
 VITS = {
-    # MoCo v3's and the SDSSL paper's: 12 heads at every width, fixed positions (protocols 7.2).
+    # MoCo v3's: 12 heads at every width, fixed positions. The SDSSL paper names no head count and cites
+    # DeiT, whose ViT-S has 6; its authors' code has 6, then 12. Which one its tables had is undecidable.
     "vit_small_p16": ViTConfig(384, 12, 12, 16, 224, pos="sincos-row"),
     "vit_small_p32": ViTConfig(384, 12, 12, 32, 224, pos="sincos-row"),
     "vit_base_p16": ViTConfig(768, 12, 12, 16, 224, pos="sincos-row"),

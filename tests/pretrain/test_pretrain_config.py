@@ -30,6 +30,11 @@ from sdssl_bench.pretrain.run.presets import (
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def words(text: str) -> str:
+    """A text as if its lines were not broken."""
+    return " ".join(text.split())
+
+
 @pytest.mark.parametrize("recipe", list(RECIPES))
 @pytest.mark.parametrize("preset", list(PRESETS))
 def test_every_preset_resolves_under_every_recipe(preset: str, recipe: str) -> None:
@@ -142,9 +147,29 @@ def test_a_resnet_of_the_authors_is_warmed_up_cropped_and_drawn_as_their_own(
 
 def test_the_code_recipe_of_resnet_50_says_that_it_is_inferred() -> None:
     says = "inferred from ResNet-18 on STL-10"
-    assert says in describe(resolve("sd_mocov3_r50", "code"))
-    assert says not in describe(resolve("sd_mocov3_r50"))
-    assert says not in describe(resolve("sd_mocov3_resnet18", "code"))
+    assert says in words(describe(resolve("sd_mocov3_r50", "code")))
+    assert says not in words(describe(resolve("sd_mocov3_r50")))
+    assert says not in words(describe(resolve("sd_mocov3_resnet18", "code")))
+
+
+@pytest.mark.parametrize(
+    ("preset", "changes", "sizes"),
+    [
+        ("sd_mocov3_vit_s16", {}, (384, 12, 12, 16, 224)),
+        ("byol_vit_s32", {"heads": 6}, (384, 12, 6, 32, 224)),
+        ("simclr_vit_mini_p8", {}, (128, 6, 4, 8, 32)),
+    ],
+)
+def test_a_plan_shows_the_sizes_that_the_architecture_decides(
+    preset: str, changes: dict[str, Any], sizes: tuple[int, ...]
+) -> None:
+    config = resolve(preset, **changes)
+    lines = [line.split() for line in describe(config).splitlines()]
+    for name, size in zip(("dim", "depth", "heads", "patch-size", "img-size"), sizes, strict=True):
+        assert [f"--{name}", str(size)] in lines
+    assert ["6", "--heads", str(sizes[2])] in [line[:3] for line in lines], "the register, too"
+    undecidable = config.arch.startswith("vit_small") and not changes
+    assert ("undecidable" in describe(config)) is undecidable
 
 
 def test_every_layer_of_the_authors_vit_s16_has_a_norm_of_its_own() -> None:
