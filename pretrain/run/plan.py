@@ -15,7 +15,7 @@ from sdssl_bench import datasets, encoders
 from sdssl_bench.pretrain.objective.assembly import build_model
 from sdssl_bench.pretrain.objective.sdssl import SDSSL
 from sdssl_bench.pretrain.run.config import VIT_ONLY, PretrainConfig, flag
-from sdssl_bench.pretrain.run.presets import REGISTER, expected_scores, remarks
+from sdssl_bench.pretrain.run.presets import REGISTER, RULES, expected_scores, remarks
 
 IMAGENET = datasets.spec("imagenet").sizes["train"]
 """Images the presets' epochs are planned for where no data are named."""
@@ -106,7 +106,8 @@ def describe(config: PretrainConfig, *, images: int | None = None) -> str:
         images, per_epoch, origin = _count(config)
     else:
         per_epoch = images // config.batch_size
-    lines = [f"preset {config.preset}, recipe {config.recipe}", "", "settings"]
+    rule = f"recipe {config.recipe}: {RULES[config.recipe]}"
+    lines = [f"preset {config.preset}", *textwrap.wrap(rule, 80), "", "settings"]
     settings = resolved(config)
     lines += [f"  {flag(k):24} {v}" for k, v in settings.items()]
     lines += ["", "what paper, code and references disagree about (register entry, setting, here)"]

@@ -1,7 +1,7 @@
 """Presets and recipes: whose choices fill the settings that paper, code and references disagree about.
 
-The paper leaves some settings open; there its recipe takes those of the reference it cites, MoCo v3.
-`REGISTER` names the setting of every pretraining entry of the discrepancy register (protocols 9).
+`RULES` says whom each recipe follows; `REGISTER` names the setting of every pretraining entry of the
+discrepancy register (protocols 9).
 """
 
 from collections.abc import Mapping
@@ -26,6 +26,13 @@ REGISTER = {
     22: ("mixed_precision", "float32 in the code, AMP in MoCo v3"),
 }
 
+RULES: Mapping[str, str] = {
+    "paper": "the paper; where it is silent MoCo v3, which it cites, but precision and evaluated network "
+    "of its authors: float32, the teacher",
+    "code": "the authors' code and configurations",
+    "mocov3": "MoCo v3, also in when the teacher moves, in precision and in the evaluated network",
+}
+"""Whom a recipe follows."""
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "paper": {
         "ema_start": 0.99,

@@ -1,5 +1,6 @@
 """Presets, recipes and flags: all resolve, name what differs, and refuse what cannot be."""
 
+import itertools
 import subprocess
 import sys
 from dataclasses import fields
@@ -183,6 +184,19 @@ def test_every_layer_of_the_authors_vit_s16_has_a_norm_of_its_own() -> None:
             assert sum(norm.weight.requires_grad for norm in norms) == trained  # type: ignore[union-attr,misc]
     for preset, recipe in (("sd_mocov3_vit_s16", "paper"), ("sd_mocov3_vit_b16", "code")):
         assert resolve(preset, recipe).layer_norm == "shared"
+
+
+def test_the_recipe_of_the_paper_differs_from_moco_v3s_where_its_rule_says() -> None:
+    """Algorithm 1 has the teacher move last; float32 and the teacher's evaluation are the authors'."""
+    for method, sizes in itertools.product(("mocov3", "byol"), ("s32", "s16", "b16")):
+        by_recipe = {r: resolve(f"sd_{method}_vit_{sizes}", r).to_json() for r in RECIPES}
+        paper, code, moco = (by_recipe[recipe] for recipe in ("paper", "code", "mocov3"))
+        own = {name for name, value in paper.items() if value != moco[name]}
+        assert own == {"recipe", "ema_timing", "mixed_precision", "evaluate"}
+        assert all(paper[n] == code[n] for n in own - {"recipe"})
+    for recipe in RECIPES:
+        assert f"recipe {recipe}: " in describe(resolve("simclr_vit_mini_p8", recipe))
+    assert "float32, the teacher" in words(describe(resolve("sd_mocov3_vit_s16")))
 
 
 def test_expected_scores_are_table_1s_and_only_where_it_has_them() -> None:
