@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.paper import RESNET_50, reproduction
 from sdssl_bench.pretrain.run.config import CHOICES, VIT_ONLY, PretrainConfig, differences
 
 REGISTER = {
@@ -122,30 +123,6 @@ ARCHITECTURES: Mapping[str, Mapping[str, Any]] = {
     "resnet18": {"arch": "resnet18", **_RESNET, **_SMALL_RUN, "base_lr": 0.3, "img_size": 32},
 }
 
-EXPECTED: Mapping[tuple[str, bool, str], tuple[float, float]] = {
-    ("simclr", False, "vit_s32"): (51.5, 52.8),
-    ("simclr", False, "vit_s16"): (57.8, 62.1),
-    ("simclr", False, "vit_b16"): (62.1, 70.5),
-    ("simclr", True, "vit_s32"): (53.4, 55.3),
-    ("simclr", True, "vit_s16"): (59.1, 65.0),
-    ("simclr", True, "vit_b16"): (64.4, 72.1),
-    ("byol", False, "vit_s32"): (56.4, 59.8),
-    ("byol", False, "vit_s16"): (66.0, 70.3),
-    ("byol", False, "vit_b16"): (68.1, 73.7),
-    ("byol", True, "vit_s32"): (57.9, 61.8),
-    ("byol", True, "vit_s16"): (67.2, 71.5),
-    ("byol", True, "vit_b16"): (70.3, 74.5),
-    ("mocov3", False, "vit_s32"): (57.1, 60.7),
-    ("mocov3", False, "vit_s16"): (66.5, 70.0),
-    ("mocov3", False, "vit_b16"): (69.7, 75.1),
-    ("mocov3", True, "vit_s32"): (59.0, 63.7),
-    ("mocov3", True, "vit_s16"): (68.0, 71.5),
-    ("mocov3", True, "vit_b16"): (72.0, 76.0),
-    ("mocov3", False, "r50"): (60.5, 60.3),
-    ("mocov3", True, "r50"): (61.2, 62.2),
-}
-"""ImageNet k-NN and linear top-1 of the last layer in percent: Table 1, and Table 7 for ResNet-50."""
-
 PRESETS: Mapping[str, tuple[str, bool, str]] = {
     f"{'sd_' if sd else ''}{method}_{architecture}": (method, sd, architecture)
     for method in CHOICES["method"]
@@ -238,16 +215,23 @@ def _fill(preset: str, recipe: str, changes: Mapping[str, Any]) -> PretrainConfi
 
 
 def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
-    """The paper's k-NN and linear top-1 of this run in percent; None where it has none.
+    """ImageNet k-NN and linear top-1 of the last layer in percent: Table 1, and Table 7 for ResNet-50.
 
-    The paper's are of the preset as it stands, under any recipe, and trained to its end.
+    None where the paper has none. Its numbers are of the preset as it stands, under any recipe, and
+    trained to its end.
     """
     if config.preset not in PRESETS:
         return None
     usual = resolve(config.preset, config.recipe)
     if config.stop_epoch != usual.stop_epoch or differences(config, usual.to_json()):
         return None
-    return EXPECTED.get(PRESETS[config.preset])
+    found = {
+        cell.task: round(100 * cell.value, 1)
+        for table in (1, 7)
+        for cell, checkpoint in ((one.cell, one.checkpoint) for one in reproduction.wanted(table))
+        if checkpoint.preset == config.preset and cell.layer == "last"
+    }
+    return (found["knn"], found["linear"]) if found else None
 
 
 def remarks(config: PretrainConfig) -> list[str]:
@@ -264,6 +248,8 @@ def remarks(config: PretrainConfig) -> list[str]:
             "The recipe code is inferred from ResNet-18 on STL-10, the only ResNet that the SDSSL "
             "authors released a configuration of."
         )
+    if architecture == "r50" and config.method == "mocov3" and expected_scores(config):
+        found.append(RESNET_50)
     return found
 
 

@@ -70,7 +70,7 @@ def _table(
 ) -> None:
     from json import dumps
 
-    from sdssl_bench.paper import CONTRADICTION, reproduction
+    from sdssl_bench.paper import CONTRADICTION, RESNET_50, reproduction
     from sdssl_bench.reports import reproduction_table
     from sdssl_bench.system import show
 
@@ -99,6 +99,8 @@ def _table(
     )
     if any(one.cell.contradicted for one in wanted):
         show(CONTRADICTION, wide=wide)
+    if number == 7:
+        show(RESNET_50, wide=wide)
 
 
 def _figure(number: int, records: "list[Stored]", names: dict[str, str], *, json: bool) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from sdssl_bench.paper.pairs import model_pairs
     from sdssl_bench.paper.references import (
         CONTRADICTION,
+        RESNET_50,
         PaperCell,
         Published,
         method_name,
