@@ -116,6 +116,7 @@ def _figure(number: int, records: "list[Stored]", names: dict[str, str], *, json
         value = {
             "figure": number,
             "title": one.title,
+            "remark": one.remark,
             "pretraining": {c.name: c.command for c in one.checkpoints},
             "evaluation": evaluations,
             "curves": [
@@ -126,6 +127,8 @@ def _figure(number: int, records: "list[Stored]", names: dict[str, str], *, json
         typer.echo(dumps(value, indent=1))
         return
     typer.echo(f"Figure {number}: {one.title}. It prints no numbers to compare with.")
+    if one.remark:
+        typer.echo(one.remark)
     _commands(one.checkpoints, evaluations, {c.name for c, _, _, layers in state if layers})
     for checkpoint, task, dataset, layers in state:
         there = f"layers {ranges(layers)}" if layers else "nothing yet"

@@ -4,7 +4,8 @@ layers-TASK       score of every layer, one panel per benchmark, bands are 95 % 
 tsne-DATA         t-SNE maps, encoders in rows, layers at quarters of the depth             (Fig. 5)
 cka               CKA between all layers, within and across encoders, one colour scale      (Fig. 6)
 analysis-DATA     alignment, -uniformity, their ratio and R of every layer                  (Figs. 7 and 8)
-beta-TASK         score of the last layer by the weight of L_pred, if encoders differ in it (Fig. 9)
+alpha-TASK        score of the last layer by the final weight of L_isd,
+beta-TASK         and by the weight of L_pred, where encoders differ in one of them alone   (Fig. 9)
 
 A baseline and its self-distilled variant, NAME and sd_NAME, share a colour; the baseline is dashed. The
 same data give the same bytes.
@@ -33,6 +34,12 @@ DESCRIPTIONS = (
     ("R", 1, "R"),
     ("uniformity_ratio", 1, "−uniformity / alignment"),  # noqa: RUF001
 )
+
+WEIGHTS = {
+    "alpha": ("alpha_max", "final weight of the self-distillation loss, α"),  # noqa: RUF001
+    "beta": ("beta", "weight of the prediction loss, β"),
+}
+"""Name of a figure -> setting of pretraining, label of its axis."""
 
 
 def write_figures(data: Data, folder: Path) -> list[str]:
@@ -71,9 +78,10 @@ def _figures(data: Data) -> Iterator[tuple[str, "Figure"]]:
             _maps(data, [m for m in data["maps"] if m["dataset"] == dataset]),
         )
     for task in sorted({_task(data, r) for r in ranked}):
-        sweep = _sweep(data, [r for r in ranked if _task(data, r) == task])
-        if sweep is not None:
-            yield f"beta-{task}", sweep
+        for name in WEIGHTS:
+            sweep = _sweep(data, [r for r in ranked if _task(data, r) == task], name)
+            if sweep is not None:
+                yield f"{name}-{task}", sweep
 
 
 def _benchmark(data: Data, result: Data) -> Data:
@@ -162,18 +170,19 @@ def _maps(data: Data, maps: Sequence[Data]) -> "Figure":
     return figure
 
 
-def _sweep(data: Data, results: Sequence[Data]) -> "Figure | None":
-    """Encoders that were pretrained alike but for beta, on benchmarks with three weights or more."""
+def _sweep(data: Data, results: Sequence[Data], name: str) -> "Figure | None":
+    """Encoders that were pretrained alike but for a weight, on benchmarks with three values or more."""
+    setting, label = WEIGHTS[name]
     groups: dict[tuple[int, str], list[tuple[float, Data]]] = {}
     for result in results:
         model = data["pool"][result["provenance"]["model"]]
         config = model["details"].get("config") or {}
-        if config.get("beta") is None or result["layers"][-1] != result["depth"]:
+        if config.get(setting) is None or result["layers"][-1] != result["depth"]:
             continue
         # The preset is a name for the rest of the configuration.
-        rest = canonical_json({k: v for k, v in config.items() if k not in ("beta", "preset")})
-        groups.setdefault((result["benchmark"], rest), []).append((config["beta"], result))
-    kept = {key: found for key, found in groups.items() if len({b for b, _ in found}) >= 3}
+        rest = canonical_json({k: v for k, v in config.items() if k not in (setting, "preset")})
+        groups.setdefault((result["benchmark"], rest), []).append((config[setting], result))
+    kept = {key: found for key, found in groups.items() if len({w for w, _ in found}) >= 3}
     if not kept:
         return None
     figure, axes = grid(len(kept))
@@ -181,12 +190,12 @@ def _sweep(data: Data, results: Sequence[Data]) -> "Figure | None":
         info = data["benchmarks"][benchmark]
         found.sort(key=lambda pair: pair[0])
         curves = [result["metrics"][info["headline"]] for _, result in found]
-        betas = [beta for beta, _ in found]
-        one.plot(betas, [100 * c["value"][-1] for c in curves], color=COLOURS[0], marker="o")
+        weights = [weight for weight, _ in found]
+        one.plot(weights, [100 * c["value"][-1] for c in curves], color=COLOURS[0], marker="o")
         if all("low" in curve for curve in curves):
             low, high = ([100 * c[end][-1] for c in curves] for end in ("low", "high"))
-            one.fill_between(betas, low, high, color=COLOURS[0], alpha=0.12, linewidth=0)
+            one.fill_between(weights, low, high, color=COLOURS[0], alpha=0.12, linewidth=0)
         one.set_title(lines(info["label"], 36))
-        one.set_xlabel("weight of the prediction loss, β")
+        one.set_xlabel(label)
         one.set_ylabel(lines(f"{info['headline']}, last layer, %", 26))
     return figure

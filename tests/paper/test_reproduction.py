@@ -200,6 +200,15 @@ def test_figures_say_what_they_need_and_what_is_there(root: Path, number: int) -
         assert "byol_vit_s16 davis davis: nothing yet" in done.output
 
 
+def test_figure_9_sweeps_both_weights_and_says_whose_values_are_known(root: Path) -> None:
+    told = run("--figure", 9, "--results", root).output
+    for setting in ("alpha-max", "beta"):
+        found = {float(value) for value in re.findall(rf"--{setting} (\S+)", told)}
+        assert found == {0, 0.2, 0.4, 0.6, 0.8, 1.2, 1.4}
+    assert "They released none for alpha" in " ".join(told.split())
+    assert "alpha" not in run("--figure", 8, "--results", root).output
+
+
 @pytest.mark.parametrize(
     "arguments", [[], ["--table", 1, "--figure", 3], ["--table", 0], ["--figure", 2]]
 )

@@ -88,15 +88,21 @@ def test_a_pair_shares_a_colour_and_the_baseline_is_dashed(folder: Path) -> None
     assert found["dino"][0] != found["mocov3_vit_s16"][0]
 
 
-def test_encoders_that_differ_in_beta_alone_make_a_sweep(tmp_path: Path) -> None:
-    for place, (beta, right) in enumerate(((1.0, 48), (0.0, 30), (0.4, 42))):
-        config = {"beta": beta, "preset": f"p{place}", "epochs": 100}
+@pytest.mark.parametrize(("name", "setting"), [("beta", "beta"), ("alpha", "alpha_max")])
+def test_encoders_that_differ_in_one_weight_alone_make_a_sweep(
+    name: str, setting: str, tmp_path: Path
+) -> None:
+    weights = {"alpha_max": 1.0, "beta": 1.0}
+    for place, (weight, right) in enumerate(((1.0, 48), (0.0, 30), (0.4, 42))):
+        config = {**weights, setting: weight, "preset": f"p{place}", "epochs": 100}
         store(tmp_path, {1: knn(30), 2: knn(right)}, model__details={"config": config},
-              model__name=f"beta-{beta}", model__weights_sha256=f"{place}" * 64)  # fmt: skip
-    other = {"config": {"beta": 0.2, "epochs": 300}}
+              model__name=f"weight-{weight}", model__weights_sha256=f"{place}" * 64)  # fmt: skip
+    other = {"config": {**weights, setting: 0.2, "epochs": 300}}
     store(tmp_path, {1: knn(30), 2: knn(59)}, model__details=other, model__name="longer",
           model__weights_sha256="e" * 64)  # fmt: skip
-    (line,) = drawn(collect(ResultStore(tmp_path)))["beta-knn"].axes[0].lines
+    figures_drawn = drawn(collect(ResultStore(tmp_path)))
+    assert {one for one in ("alpha-knn", "beta-knn") if one in figures_drawn} == {f"{name}-knn"}
+    (line,) = figures_drawn[f"{name}-knn"].axes[0].lines
     np.testing.assert_allclose(line.get_xdata(), [0.0, 0.4, 1.0])
     np.testing.assert_allclose(line.get_ydata(), [50, 70, 80], atol=1e-3)
 
