@@ -62,6 +62,7 @@ class _AllGather(torch.autograd.Function):
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
         if ctx.convention == "full":  # type: ignore[attr-defined]
-            gradient = gradient.contiguous()
+            # Autograd may hand the same tensor to others: it is not ours to reduce in place.
+            gradient = gradient.clone(memory_format=torch.contiguous_format)
             dist.all_reduce(gradient)
         return gradient.chunk(world_size())[rank()], None
