@@ -76,10 +76,14 @@ def backward(
 def _rows_gradient(
     accelerator: Any, core: SDSSL, parts: list[tuple[Tensor, Tensor]], *, alpha: float
 ) -> tuple[LossTerms, Tensor]:
-    """Terms of the whole batch, and the gradient with respect to all rows [K, 2, N, D]."""
+    """Terms of the whole batch, and the gradient with respect to all rows [K, 2, N, D].
+
+    Both are float32 at least, whatever the rows are: the loss scale of fp16 comes in only when a slice
+    propagates its part, and most of these gradients would be below what half precision holds.
+    """
     with torch.no_grad(), accelerator.autocast(), statistics_kept(core):
         rows = torch.cat([core.rows(*part)[0] for part in parts], dim=2)
-    rows.requires_grad_()
+    rows = rows.to(torch.promote_types(rows.dtype, torch.float32)).requires_grad_()
     terms = core.loss_of_rows(rows, alpha=alpha)
     (gradient,) = torch.autograd.grad(terms.total, rows)
     return LossTerms(*(t.detach() for t in terms)), gradient

@@ -31,6 +31,7 @@ from pretrain_fixtures import (
 from sdssl_bench import checkpoints
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError, TaskError, UsageError
+from sdssl_bench.pretrain.objective import slices as slicing
 from sdssl_bench.pretrain.objective.assembly import build_model
 from sdssl_bench.pretrain.objective.slices import backward
 from sdssl_bench.pretrain.run import train as training
@@ -304,6 +305,27 @@ def test_slices_give_the_loss_and_gradients_of_the_whole_batch(method: str, slic
     assert whole.keys() == sliced.keys()
     for name, gradient in whole.items():
         assert torch.allclose(gradient, sliced[name], atol=1e-9), name
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_gradients_of_rows_in_half_precision_are_not_rounded_before_they_are_scaled(
+    dtype: torch.dtype,
+) -> None:
+    """At a batch of some hundred images most of them are below the least number of fp16."""
+    accelerator = type("Half", (), {"autocast": lambda _: torch.autocast("cpu", dtype)})()
+    torch.manual_seed(0)
+    model = build_model(tiny("sd_simclr"))
+    views = torch.randn(2, 64, 3, 32, 32)
+    parts = list(zip(views[0].chunk(2), views[1].chunk(2), strict=True))
+    _, found = slicing._rows_gradient(accelerator, model, parts, alpha=1e-4)
+    with torch.no_grad(), accelerator.autocast():
+        rows = torch.cat([model.rows(*part)[0] for part in parts], dim=2)
+    assert rows.dtype == dtype
+    exact = rows.double().requires_grad_()
+    (expected,) = torch.autograd.grad(model.loss_of_rows(exact, alpha=1e-4).total, exact)
+    assert found.dtype == torch.float32
+    assert torch.allclose(found.double(), expected, rtol=1e-3, atol=1e-9)
+    assert not torch.allclose(expected.to(dtype).double(), expected, rtol=1e-3, atol=1e-9)
 
 
 def test_gradient_caching_updates_running_statistics_once() -> None:
