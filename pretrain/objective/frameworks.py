@@ -77,7 +77,10 @@ class LossTerms(NamedTuple):
 
 
 class Keys(NamedTuple):
-    """The teacher's embeddings of a whole optimizer step in this process, view by view: [N, D]."""
+    """The teacher's embeddings that a whole optimizer step is compared with, view by view: [M, D].
+
+    Of all processes where the loss is contrastive, by rank, else of this one.
+    """
 
     view1: Tensor
     view2: Tensor

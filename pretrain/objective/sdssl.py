@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from sdssl_bench.encoders import Encoder, cls
 from sdssl_bench.pretrain.objective.frameworks import Framework, Heads, Keys, LossTerms
-from sdssl_bench.pretrain.objective.gathering import all_gather, rank
+from sdssl_bench.pretrain.objective.gathering import all_gather, rank, world_size
 from sdssl_bench.pretrain.objective.heads import GroupedMLP, scale_gradient
 from sdssl_bench.pretrain.objective.losses import byol_loss, info_nce, simclr_loss, without_autocast
 
@@ -117,8 +117,8 @@ class SDSSL(nn.Module):
             view2: the same images, augmented anew.
             alpha: weight of L_isd.
             beta: weight of L_pred.
-            keys: `teacher_keys` of the whole step in this process; None: this batch is all of it.
-            offset: index of this slice's first image in `keys`.
+            keys: `shared` ones of the whole step; None: this batch is all of it in this process.
+            offset: index of this slice's first image among this process's of the step.
             cotangent: SimCLR in slices: [K, 2, N, D] gradient of the loss with respect to this
                 slice's rows; the total is then the surrogate that back-propagates it.
         """
@@ -128,24 +128,30 @@ class SDSSL(nn.Module):
                 zero = rows.new_zeros(())
                 return LossTerms((rows * cotangent).sum(), zero, zero, zero, features)
             return self.loss_of_rows(rows, alpha=alpha)._replace(features=features)
-        own = keys or self.teacher_keys(view1, view2)
+        keys = keys or self.shared(self.teacher_keys(view1, view2))
         first, features = self._predict(view1, alpha, beta)
         second, _ = self._predict(view2, alpha, beta)
         with without_autocast(view1.device):
-            per_layer = self._towards(first, own.view2, offset) + self._towards(
-                second, own.view1, offset
+            per_layer = self._towards(first, keys.view2, offset) + self._towards(
+                second, keys.view1, offset
             )
             return self._combine(per_layer, alpha=alpha, beta=beta)._replace(features=features)
 
     @torch.no_grad()
     def teacher_keys(self, view1: Tensor, view2: Tensor) -> Keys:
-        """The teacher's embeddings of both views, without gradient."""
+        """The teacher's embeddings of both views in this process, without gradient."""
         assert self.teacher is not None
         assert self.teacher_projector is not None
         training = self.training and self.teacher_norm == "batch"
         for module in (self.teacher, self.teacher_projector):
             module.train(training)
         return Keys(*(self.teacher_projector(self.teacher(v)[None])[0] for v in (view1, view2)))
+
+    def shared(self, keys: Keys) -> Keys:
+        """The keys of this process, made those that its queries meet. Called by all, once a step."""
+        if not self.framework.contrastive:
+            return keys
+        return Keys(*all_gather(torch.stack(keys, 1), gradient="none").unbind(1))
 
     def rows(self, view1: Tensor, view2: Tensor) -> tuple[Tensor, Tensor]:
         """SimCLR's embeddings, both views in one pass: [K, 2, N, D], and features [N, width]."""
@@ -215,13 +221,12 @@ class SDSSL(nn.Module):
         n = queries.shape[1]
         if not self.framework.contrastive:
             return byol_loss(queries, keys[offset : offset + n])
-        gathered = all_gather(keys, gradient="none")
         return info_nce(
             queries,
-            gathered,
+            keys,
             temperature=self.temperature,
             two_tau=self.two_tau,
-            offset=rank() * len(keys) + offset,
+            offset=rank() * (len(keys) // world_size()) + offset,
         )
 
     def _weights(self, alpha: float, beta: float, *, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -54,6 +54,7 @@ def backward(
         with accelerator.autocast():
             keys = [core.teacher_keys(*part) for part in parts]
         joined = Keys(*(torch.cat(views) for views in zip(*keys, strict=True)))
+        joined = core.shared(joined)
         options = [{"keys": joined, "offset": i * size} for i in range(slices)]
     else:
         whole, cotangent = _rows_gradient(accelerator, core, parts, alpha=alpha)
