@@ -70,7 +70,7 @@ def main() -> None:
             )
         made = [TwoViews(pair, on_device=True)(x, i) for i, x in enumerate(images)]
         pixels = torch.cat([p for p, _ in made]).to(options.device)
-        drawn = torch.cat([d for _, d in made]).to(options.device)
+        drawn = torch.cat([d for _, d in made])
         mean = std = torch.ones(3, device=options.device)
 
         def on_device() -> None:

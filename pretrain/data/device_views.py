@@ -16,6 +16,11 @@ GREY = (0.299, 0.587, 0.114)
 """Weights of ITU-R 601, those of Pillow and torchvision."""
 
 
+Factor = Tensor
+"""[n] what was drawn for each of n samples."""
+Operation = Callable[[Tensor, Factor], Tensor]
+
+
 def finish(pixels: Tensor, drawn: Tensor | None, *, mean: Tensor, std: Tensor) -> Tensor:
     """Uint8 [B, 3, S, S] to normalised float32; with `drawn` [B, NUM_FACTORS], recoloured first."""
     images = pixels.float().div_(255)
@@ -25,53 +30,68 @@ def finish(pixels: Tensor, drawn: Tensor | None, *, mean: Tensor, std: Tensor) -
 
 
 def recolour_batch(images: Tensor, drawn: Tensor) -> Tensor:
-    """Jitter, grey, blur and solarisation as drawn: [B, 3, H, W] in [0, 1] to the same."""
-    images = _jitter(images, drawn)
-    images = _where(drawn[:, 9] > 0, images, lambda x, _: _grey(x).expand_as(x), drawn)
-    images = _where(drawn[:, 10] > 0, images, lambda x, d: _blur(x, d[:, 10]), drawn)
-    return _where(drawn[:, 11] > 0, images, lambda x, _: _solarize(x), drawn)
+    """Jitter, grey, blur and solarisation as drawn: [B, 3, H, W] in [0, 1] to the same.
+
+    Args:
+        images: on the device.
+        drawn: [B, NUM_FACTORS] on the CPU, as the loader has it: there it is known which samples an
+            operation has, and the host need not wait for the device to tell.
+    """
+    steps = [(mask.nonzero()[:, 0], do, column) for mask, do, column in _operations(drawn)]
+    steps = [step for step in steps if len(step[0])]
+    if not steps:
+        return images
+    sizes = [len(rows) for rows, _, _ in steps]
+    rows = _moved(torch.cat([rows for rows, _, _ in steps]), images.device)
+    factors = _moved(torch.cat([drawn[rows, column] for rows, _, column in steps]), images.device)
+    for chosen, factor, (_, do, _) in zip(rows.split(sizes), factors.split(sizes), steps):
+        images = images.index_copy(0, chosen, do(images[chosen], factor))
+    return images
 
 
-def _jitter(images: Tensor, drawn: Tensor) -> Tensor:
-    operations: tuple[Callable[[Tensor, Tensor], Tensor], ...] = (
-        lambda x, f: (x * f).clamp_(0, 1),
+def _moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for what it does."""
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
+
+
+def _operations(drawn: Tensor) -> list[tuple[Tensor, Operation, int]]:
+    """Which samples, what is done to them, and the column of its factor, in order."""
+    jitter: tuple[Operation, ...] = (
+        lambda x, f: (x * _each(f)).clamp(0, 1),
         lambda x, f: _blend(x, _grey(x).mean((2, 3), keepdim=True), f),
         lambda x, f: _blend(x, _grey(x), f),
         _shift_hue,
     )
     jittered = drawn[:, 0] > 0
-    for slot in range(4):
-        for which, operation in enumerate(operations):
-            chosen = jittered & (drawn[:, 5 + slot] == which)
-            images = _where(
-                chosen,
-                images,
-                lambda x, d, op=operation, i=which: op(x, d[:, 1 + i].view(-1, 1, 1, 1)),  # type: ignore[misc]
-                drawn,
-            )
-    return images
+    return [
+        *(
+            (jittered & (drawn[:, 5 + slot] == which), operation, 1 + which)
+            for slot in range(4)
+            for which, operation in enumerate(jitter)
+        ),
+        (drawn[:, 9] > 0, lambda x, _: _grey(x).expand_as(x), 9),
+        (drawn[:, 10] > 0, _blur, 10),
+        (drawn[:, 11] > 0, lambda x, _: _solarize(x), 11),
+    ]
 
 
-def _where(
-    chosen: Tensor, images: Tensor, operation: Callable[[Tensor, Tensor], Tensor], drawn: Tensor
-) -> Tensor:
-    """The operation on the chosen samples only."""
-    rows = chosen.nonzero()[:, 0]
-    if not len(rows):
-        return images
-    return images.index_copy(0, rows, operation(images[rows], drawn[rows]))
+def _each(factor: Factor) -> Tensor:
+    """[n, 1, 1, 1]."""
+    return factor.view(-1, 1, 1, 1)
 
 
-def _blend(x: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return (factor * x + (1 - factor) * other).clamp(0, 1)
+def _blend(x: Tensor, other: Tensor, factor: Factor) -> Tensor:
+    return (_each(factor) * x + (1 - _each(factor)) * other).clamp(0, 1)
 
 
 def _grey(x: Tensor) -> Tensor:
-    weights = x.new_tensor(GREY).view(3, 1, 1)
-    return (x * weights).sum(1, keepdim=True)
+    red, green, blue = (weight * x[:, i : i + 1] for i, weight in enumerate(GREY))
+    return red + green + blue
 
 
-def _shift_hue(x: Tensor, shift: Tensor) -> Tensor:
+def _shift_hue(x: Tensor, shift: Factor) -> Tensor:
     """Rotates the hue of HSV by `shift` turns."""
     red, green, blue = x.unbind(1)
     value, least = x.amax(1), x.amin(1)
@@ -82,7 +102,7 @@ def _shift_hue(x: Tensor, shift: Tensor) -> Tensor:
         (green - blue) / safe % 6,
         torch.where(value == green, (blue - red) / safe + 2, (red - green) / safe + 4),
     )
-    turned = (sixth / 6 + shift[:, 0]) % 1.0 * 6
+    turned = (sixth / 6 + shift.view(-1, 1, 1)) % 1.0 * 6
     # f(n) of the closed form of HSV to RGB: each channel is the value less a clipped triangle wave.
     channels = [
         value - chroma * torch.minimum(k, 4 - k).clamp(0, 1)

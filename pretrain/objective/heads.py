@@ -103,17 +103,16 @@ class GroupedMLP(nn.Module):
 
 class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, scale: Tensor) -> Tensor:
-        ctx.save_for_backward(scale)
+    def forward(ctx: torch.autograd.function.FunctionCtx, x: Tensor, scale: float) -> Tensor:
+        ctx.scale = scale  # type: ignore[attr-defined]
         return x.view_as(x)
 
     @staticmethod
     def backward(ctx: torch.autograd.function.FunctionCtx, gradient: Tensor) -> tuple[Tensor, None]:
-        (scale,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return gradient * scale.to(gradient.dtype), None
+        return gradient * ctx.scale, None  # type: ignore[attr-defined]
 
 
-def scale_gradient(x: Tensor, scale: Tensor) -> Tensor:
-    """X itself; the gradient that comes back through it is multiplied by `scale` (broadcast)."""
+def scale_gradient(x: Tensor, scale: float) -> Tensor:
+    """X itself; the gradient that comes back through it is multiplied by `scale`."""
     result: Tensor = _ScaleGradient.apply(x, scale)
     return result

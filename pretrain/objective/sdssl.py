@@ -211,9 +211,12 @@ class SDSSL(nn.Module):
         """[K, N, D] predictions of one view, and features; see the module's docstring."""
         assert self.predictors is not None
         embeddings, features = self._embed(images)
-        below, total = self._weights(alpha, beta, like=features)
-        share = torch.where(total > 0, below / total.clamp(min=1e-30), 0.0)
-        scaled = [scale_gradient(h, s) for h, s in zip(embeddings, share, strict=True)]
+        inner, last = self._weights(alpha, beta)
+        weights = [inner] * len(self.layers) + [last]
+        scaled = [
+            scale_gradient(h, below / total if total else 0.0)
+            for h, (below, total) in zip(embeddings, weights, strict=True)
+        ]
         return self.predictors(scaled), features
 
     def _towards(self, queries: Tensor, keys: Tensor, offset: int) -> Tensor:
@@ -229,23 +232,19 @@ class SDSSL(nn.Module):
             offset=rank() * (len(keys) // world_size()) + offset,
         )
 
-    def _weights(self, alpha: float, beta: float, *, like: Tensor) -> tuple[Tensor, Tensor]:
-        """[K] weights of the layers in ssl + alpha isd, and in the total."""
-        inner = len(self.layers)
-        below = [alpha / inner if self.isd else 0.0] * inner + [1.0]
-        extra = {
-            "none": [0.0] * (inner + 1),
-            "last": [0.0] * inner + [beta],
-            "all": [beta] * (inner + 1),
-        }[self.pred]
-        dtype = torch.promote_types(like.dtype, torch.float32)
-        weights = torch.tensor([below, extra], dtype=dtype, device=like.device)
-        return weights[0], weights.sum(0)
+    def _weights(
+        self, alpha: float, beta: float
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """(Weight in ssl + alpha isd, in the total) of an intermediate layer, and of the last."""
+        inner = alpha / len(self.layers) if self.isd else 0.0
+        extra = {"none": (0.0, 0.0), "last": (0.0, beta), "all": (beta, beta)}[self.pred]
+        return (inner, inner + extra[0]), (1.0, 1.0 + extra[1])
 
     def _combine(self, per_layer: Tensor, *, alpha: float, beta: float) -> LossTerms:
-        _, total = self._weights(alpha, beta, like=per_layer)
+        (_, inner), (_, last) = self._weights(alpha, beta)
+        total = inner * per_layer[:-1].sum() + last * per_layer[-1]
         values = per_layer.detach()
         zero = torch.zeros_like(values[-1])
         pred = {"none": zero, "last": values[-1], "all": values.sum()}[self.pred]
         isd = values[:-1].mean() if self.isd else zero
-        return LossTerms((total * per_layer).sum(), values[-1], isd, pred, zero)
+        return LossTerms(total, values[-1], isd, pred, zero)

@@ -232,7 +232,7 @@ class Run:
         if config.ema_timing == "before":
             self.core.update_teacher(momentum)
         pixels = pixels.to(device, non_blocking=True)
-        draws = drawn.to(device, non_blocking=True) if config.device_views else (None, None)
+        draws = drawn if config.device_views else (None, None)
         view1, view2 = (
             finish(p, d, mean=self.mean, std=self.std) for p, d in zip(pixels, draws, strict=True)
         )

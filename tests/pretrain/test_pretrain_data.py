@@ -14,6 +14,8 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.transforms.v2 import functional as vf
 
 from pretrain_fixtures import image, make_images, make_shards, tiny
@@ -82,6 +84,32 @@ def test_the_device_recolours_as_pillow_does_sample_by_sample() -> None:
         else:
             assert difference.mean() < 0.02, factors
             assert difference.quantile(0.99) < 0.08, factors
+
+
+class Copies(TorchDispatchMode):
+    """Counts tensors that go to a device."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        there = isinstance(result, Tensor) and result.device.type == "meta"
+        given = [one for one in pytree.tree_leaves(args) if isinstance(one, Tensor)]
+        self.count += there and any(one.device.type == "cpu" for one in given)
+        return result
+
+
+def test_colour_on_the_device_never_asks_the_device_for_a_value() -> None:
+    """The meta device has none to tell; what was drawn goes there twice, rows and factors."""
+    images = torch.empty(48, 3, 32, 32, device="meta")
+    drawn = torch.cat([draws(0, 24), draws(1, 24)])
+    with Copies() as copies:
+        found = recolour_batch(images, drawn)
+    assert (found.shape, found.device) == (images.shape, images.device)
+    assert copies.count == 2
+    assert recolour_batch(images, torch.zeros(48, 12)) is images
 
 
 def test_hue_of_a_batch_is_torchvisions_hue_of_each() -> None:
