@@ -5,7 +5,6 @@ A run stops cleanly on SIGTERM and SIGINT, and goes on bit for bit on a CPU with
 """
 
 import importlib.util
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ from sdssl_bench.pretrain.run import snapshots
 from sdssl_bench.pretrain.run.collapse import alarm
 from sdssl_bench.pretrain.run.config import PretrainConfig
 from sdssl_bench.pretrain.run.exports import FINAL, knn_records
+from sdssl_bench.pretrain.run.launcher import brought_along, check_launcher
 from sdssl_bench.pretrain.run.run_folder import RunFolder
 from sdssl_bench.pretrain.run.runlog import RunLog
 from sdssl_bench.pretrain.run.stopping import Interrupted, stop_signals
@@ -53,7 +53,7 @@ def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Pa
             f"Recipe {config.recipe} trains in fp16, which needs a GPU: add --mixed-precision no or bf16."
         )
     _check_tracker(config.log_with)
-    _check_precision(config.mixed_precision)
+    check_launcher(config.mixed_precision)
     from accelerate import Accelerator
 
     # First, so that the group is made with the suite's patience: k-NN on one process takes its time.
@@ -72,16 +72,6 @@ def _check_tracker(name: str | None) -> None:
         raise UsageError(
             f"--log-with {name} needs the package {name}, which is not installed: "
             f"pip install {name}. The JSON-lines log is written in any case."
-        )
-
-
-def _check_precision(chosen: str) -> None:
-    """What the launcher was told must not be overruled in silence; "no" is what it says unasked."""
-    told = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if told not in ("no", chosen):
-        raise UsageError(
-            f"accelerate launch says --mixed_precision {told}, the run's own setting is {chosen}: add "
-            f"--mixed-precision {told} behind main.py, or launch with --mixed_precision no."
         )
 
 
@@ -146,6 +136,7 @@ class Run:
         )
         if self.config.log_with:
             self.accelerator.init_trackers("sdssl-bench", config=self.config.to_json())
+        log.event({"step": start, "launch": self._launch()})
         self.progress.start("pretraining", self.last - start, "steps")
         with stop_signals() as stopping:
             self._catch_up(start, log)
@@ -155,6 +146,15 @@ class Run:
         self.folder.export(final, epoch=self.last / self.feed.per_epoch)
         self.accelerator.end_training()
         return final
+
+    def _launch(self) -> dict[str, Any]:
+        accelerator = self.accelerator
+        return {
+            "processes": accelerator.num_processes,
+            "device": str(accelerator.device),
+            "mixed_precision": accelerator.mixed_precision,
+            **brought_along(),
+        }
 
     def _catch_up(self, start: int, log: RunLog) -> None:
         """What is due at the first step: a run may have been stopped between its snapshot and these."""

@@ -23,6 +23,14 @@ MPI = (
 )
 """Open MPI, MVAPICH, MPICH and Intel MPI: processes, rank, processes on this node, rank among them."""
 
+ENGINES = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "its parallelism_config",
+}
+"""What accelerate would share a model among processes with."""
+
 PATIENCE = 5.0
 """Seconds that a node's other processes wait before they tell an error that its first may tell, too."""
 
@@ -33,9 +41,16 @@ def join() -> None:
     Under Slurm and MPI that sets torch's variables.
 
     Raises:
-        UsageError: if the launcher does not say enough, or was asked for several processes and has
-            started one, naming what to set or use.
+        UsageError: if the launcher does not say enough, was asked for several processes and has
+            started one, or brings an engine along that the suite does not use, naming what to do.
     """
+    for variable, engine in ENGINES.items():
+        if os.environ.get(variable, "").lower() in ("1", "true", "yes"):
+            raise UsageError(
+                f"accelerate brings {engine} along (its option, its configuration file or {variable}). "
+                "Every process holds the whole model here: launch with torchrun, or with an accelerate "
+                "--config_file whose distributed_type is MULTI_GPU, MULTI_CPU or NO."
+            )
     if "WORLD_SIZE" in os.environ:
         return
     if "ACCELERATE_MIXED_PRECISION" not in os.environ:

@@ -223,6 +223,40 @@ def test_a_launcher_and_a_run_of_different_precision_are_refused(
     train(tiny(data=data, mixed_precision="bf16", stop_epoch=1), tmp_path / "run")
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4", "divide every loss .* --accumulate"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "--dynamo_backend no"),
+        ("ACCELERATE_GRADIENT_CLIPPING", "1.0", "no recipe clips"),
+        ("ACCELERATE_MIXED_PRECISION", "fp8", "fp8, the run's own setting is no: launch with"),
+    ],
+)
+def test_what_a_launcher_brings_along_agrees_or_is_one_sentence(
+    variable: str, value: str, says: str, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(UsageError, match=says):
+        train(tiny(data=data), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_a_launcher_brings_along_unused_is_recorded(
+    data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unused = {
+        "ACCELERATE_MIXED_PRECISION": "no",
+        "ACCELERATE_DYNAMO_BACKEND": "NO",
+        "ACCELERATE_GRADIENT_ACCUMULATION_STEPS": "1",
+        "ACCELERATE_USE_CPU": "true",
+    }
+    for name, value in unused.items():
+        monkeypatch.setenv(name, value)
+    train(tiny(data=data, stop_epoch=1), tmp_path / "run")
+    first = json.loads((tmp_path / "run" / "log.jsonl").read_text().splitlines()[0])
+    assert first["launch"].items() >= {"processes": 1, "device": "cpu", **unused}.items()
+
+
 def test_nodes_go_on_from_the_newest_snapshot_that_all_have(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

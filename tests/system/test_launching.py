@@ -118,6 +118,29 @@ def test_accelerate_on_cpus_is_never_silently_one_process_for_several(tmp_path: 
         assert not (tmp_path / name).exists()
 
 
+@pytest.mark.parametrize(
+    ("variable", "engine"),
+    [
+        ("ACCELERATE_USE_DEEPSPEED", "DeepSpeed"),
+        ("ACCELERATE_USE_FSDP", "FSDP"),
+        ("ACCELERATE_USE_MEGATRON_LM", "Megatron-LM"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "parallelism_config"),
+    ],
+)
+def test_an_engine_that_the_suite_does_not_use_is_one_sentence(
+    variable: str, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With ranks of its own, as on GPUs, too."""
+    monkeypatch.setenv(variable, "true")
+    for world in (None, "2"):
+        if world:
+            monkeypatch.setenv("WORLD_SIZE", world)
+        with pytest.raises(UsageError, match=f"{engine} .*MULTI_GPU"):
+            join()
+    monkeypatch.setenv(variable, "false")
+    join()
+
+
 def test_a_process_with_a_rank_of_its_own_joins_whoever_launched_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
