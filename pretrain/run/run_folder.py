@@ -4,9 +4,11 @@ snapshots/step-*.pt          the newest few, to go on from
 encoders/epoch-*.safetensors the evaluated network at each of them
 encoder.safetensors          that of the finished run
 config.json, log.jsonl, results/
+run.lock                     while the run has the folder
 """
 
 import json
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from sdssl_bench.pretrain.run import snapshots
 from sdssl_bench.pretrain.run.agreement import everywhere, newest_common, shares_disk
 from sdssl_bench.pretrain.run.config import PretrainConfig
 from sdssl_bench.pretrain.run.exports import ENCODERS, FINAL, export
+from sdssl_bench.pretrain.run.run_lock import RunLock
 from sdssl_bench.pretrain.run.runlog import REMEDY
 from sdssl_bench.system import distributed
 
@@ -48,18 +51,25 @@ class RunFolder:
     ) -> None:
         self.out, self.config, self.layout = out, config, layout
         self.accelerator, self.model, self.optimizer = accelerator, model, optimizer
+        self.lock = RunLock(out, distributed.broadcast(uuid.uuid4().hex))
 
     def open(self, resume: str | None) -> int:
-        """Makes the folder this run's; returns the step to go on from.
+        """Makes the folder this run's until `close`; returns the step to go on from.
 
         Args:
             resume: "auto", a snapshot's path, or None for a new run.
 
         Raises:
-            UsageError: if the folder holds another run, or one that nobody asked to resume.
+            UsageError: if the folder holds another run, or one that nobody asked to resume, or if
+                another process trains in it.
             DataError: if it cannot be written, is too small, or its snapshots are damaged.
         """
-        everywhere(lambda: self._prepare(resume))
+        everywhere(lambda: self._refuse(resume))
+        # The first process's lock is seen by nodes that share its disk, and is theirs too.
+        everywhere(lambda: self._acquire(self.accelerator.is_main_process))
+        everywhere(lambda: self._acquire(self.accelerator.is_local_main_process))
+        everywhere(lambda: self._refuse(resume))  # a run that has ended meanwhile, too
+        everywhere(self._prepare)
         if self.config.knn and not shares_disk(self.out):
             raise UsageError(
                 f"--knn needs one --out for all nodes, and they do not share {self.out}. Leave it out, "
@@ -69,15 +79,21 @@ class RunFolder:
         everywhere(lambda: self._take_over(start, branching=resume not in (None, "auto")))
         return start
 
+    def close(self) -> None:
+        """Gives the folder back."""
+        self.lock.release()
+
     def save(self, step: int, *, last_good: Path | None) -> Path:
         """Writes the snapshot after `step` steps.
 
         Raises:
-            TaskError: if the weights are not finite; earlier snapshots stay.
+            TaskError: if the weights are not finite, or another run has the folder; earlier
+                snapshots stay.
             DataError: if the disk is full or fails.
         """
         from accelerate.utils import gather_object
 
+        everywhere(self.lock.check)
         if not nn.utils.get_total_norm(self.model.parameters()).isfinite():
             raise TaskError(
                 f"The weights are not finite after step {step}. The last good snapshot is "
@@ -109,15 +125,22 @@ class RunFolder:
         self.accelerator.wait_for_everyone()
         return path
 
-    def _prepare(self, resume: str | None) -> None:
-        """Refuses an unsuitable folder before the first step. Waits for nobody."""
-        if not self.accelerator.is_local_main_process:
-            return
-        if resume is None and snapshots.newest(self.out):
+    def _acquire(self, mine: bool) -> None:
+        if mine and not self.lock.held:
+            self.lock.acquire()
+
+    def _refuse(self, resume: str | None) -> None:
+        """Refuses the folder of another run. Waits for nobody."""
+        if resume is None and self.accelerator.is_local_main_process and snapshots.newest(self.out):
             raise UsageError(
                 f"--out {self.out} holds a run already. Go on with --resume auto, or choose another "
                 "folder."
             )
+
+    def _prepare(self) -> None:
+        """Refuses an unsuitable folder before the first step. Waits for nobody."""
+        if not self.accelerator.is_local_main_process:
+            return
         config, student = self.config, self.model.student
         parameters = sum(p.numel() for p in self.model.parameters())
         trained = sum(p.numel() for p in self.model.parameters() if p.requires_grad)

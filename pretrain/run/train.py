@@ -63,7 +63,11 @@ def train(config: PretrainConfig, out: Path, *, resume: str | None = None) -> Pa
         mixed_precision=config.mixed_precision, log_with=config.log_with, project_dir=str(out)
     )
     with Progress(quiet=not accelerator.is_main_process) as progress:
-        return Run(config, out, accelerator=accelerator, progress=progress).go(resume)
+        run = Run(config, out, accelerator=accelerator, progress=progress)
+        try:
+            return run.go(resume)
+        finally:
+            run.folder.close()
 
 
 def _check_tracker(name: str | None) -> None:
