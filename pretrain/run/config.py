@@ -61,7 +61,8 @@ class PretrainConfig:
         epochs: length that all schedules are laid out for.
         stop_epoch: train only so long (the authors' ablations: 100 of 300).
         accumulate: slices per optimizer step; the contrastive loss still sees the whole batch.
-        mixed_precision: of forward and backward pass; no is float32.
+        mixed_precision: of forward and backward pass; no is float32. Schedules and teacher go on in
+            steps that fp16 skips.
         views: MoCo v3's augmentation, or one for 32-px images without blur.
         crop_min: smallest area of a random crop, as a fraction.
         device_views: colour, blur and solarisation on the device, in batch.

@@ -58,9 +58,19 @@ class RunLog:
             with replacing(path) as temporary:
                 self._write(temporary, "w", kept)
 
-    def add(self, step: int, terms: LossTerms, *, images: int, waited: float) -> None:
-        """Keeps a step's terms on the device, so that nothing waits for it; `waited` for its images."""
-        self._pending.append((step, torch.stack([t.float() for t in terms[:4]])))
+    def add(
+        self, step: int, terms: LossTerms, *, images: int, waited: float, skipped: Tensor
+    ) -> None:
+        """Keeps a step's terms on the device, so that nothing waits for it.
+
+        Args:
+            step: 0-based.
+            terms: of its loss.
+            images: of all processes.
+            waited: seconds for them.
+            skipped: [] 1 if the optimizer left the step out, else 0.
+        """
+        self._pending.append((step, torch.stack([*(t.float() for t in terms[:4]), skipped])))
         self._images += images
         self._waited += waited
 
@@ -76,6 +86,10 @@ class RunLog:
         values = self.accelerator.reduce(values, reduction="mean").cpu()
         steps = [step for step, _ in self._pending]
         self._pending.clear()
+        values, skipped = values[:, :4], values[:, 4]
+        left_out = [step + 1 for step, one in zip(steps, skipped.tolist(), strict=True) if one > 0]
+        if left_out:
+            self._tell_skipped(left_out)
         for step, row in zip(steps, values.tolist(), strict=True):
             if not all(map(math.isfinite, row)):
                 terms = ", ".join(f"{k} {v}" for k, v in zip(TERMS, row, strict=True))
@@ -128,6 +142,16 @@ class RunLog:
         """Says something that should not be overlooked, and keeps it in the log."""
         self.event({"step": step, "warning": text})
         self.progress.message(f"WARNING at step {step}: {text}")
+
+    def _tell_skipped(self, steps: list[int]) -> None:
+        """Says in which steps fp16 gradients were not finite, so that the optimizer left them out."""
+        scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler else None
+        for step in steps:
+            self.event({"step": step, "skipped": 1, "loss_scale": scale})
+        self.progress.message(
+            f"fp16 gradients were not finite in step {', '.join(map(str, steps))}: the optimizer left it "
+            f"out, and the loss scale is now {scale}. Learning rate, alpha and the teacher's momentum go on."
+        )
 
     def rest(self) -> None:
         """Starts the clock anew, after work that is not training."""

@@ -26,6 +26,7 @@ from sdssl_bench.pretrain.run.exports import FINAL, knn_records
 from sdssl_bench.pretrain.run.launcher import brought_along, check_launcher
 from sdssl_bench.pretrain.run.run_folder import RunFolder
 from sdssl_bench.pretrain.run.runlog import RunLog
+from sdssl_bench.pretrain.run.skipped_steps import SkippedSteps
 from sdssl_bench.pretrain.run.stopping import Interrupted, stop_signals
 from sdssl_bench.system import Progress, distributed
 
@@ -111,7 +112,9 @@ class Run:
         )
         self.total = self.feed.per_epoch * config.epochs
         self.last = self.feed.per_epoch * (config.stop_epoch or config.epochs)
-        self.model, self.optimizer = accelerator.prepare(core, build_optimizer(core, config))
+        optimizer = build_optimizer(core, config)
+        self.skips = SkippedSteps(optimizer, accelerator.device)
+        self.model, self.optimizer = accelerator.prepare(core, optimizer)
         self.folder = RunFolder(
             out,
             config,
@@ -180,8 +183,10 @@ class Run:
         for step, (pixels, drawn) in enumerate(self.feed.batches(start, self.last), start):
             waited = time.perf_counter() - waiting
             values = self.schedule(step)
+            self.skips.before()
             terms = self._step(pixels, drawn, **values)
-            log.add(step, terms, images=config.batch_size, waited=waited)
+            skipped = self.skips.last()
+            log.add(step, terms, images=config.batch_size, waited=waited, skipped=skipped)
             self.progress.advance()
             done = step + 1
             told = self._told(stopping, done)

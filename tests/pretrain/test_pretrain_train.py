@@ -372,6 +372,44 @@ def test_tensorboard_holds_what_the_log_holds(data: str, tmp_path: Path) -> None
         assert [e.value for e in events.Scalars(name)] == pytest.approx(logged, rel=1e-5)
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+def test_steps_that_fp16_skips_are_told_and_schedules_go_on(
+    optimizer: str,
+    data: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A real scaler, whose second step meets gradients that are not finite."""
+    config = tiny(data=data, optimizer=optimizer, log_every=3)
+    train(config, tmp_path / "whole")
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    real, prepare = training.backward, Accelerator.prepare
+    calls: list[int] = []
+
+    def scaled(self: Accelerator, *objects: Any, **options: Any) -> Any:
+        self.scaler = scaler
+        return prepare(self, *objects, **options)
+
+    def overflowing(accelerator: Any, model: Any, *views: Any, **options: Any) -> Any:
+        terms = real(accelerator, model, *views, **options)
+        calls.append(1)
+        if len(calls) == 2:
+            next(p for p in model.parameters() if p.grad is not None).grad.fill_(torch.inf)
+        return terms
+
+    monkeypatch.setattr(Accelerator, "prepare", scaled)
+    monkeypatch.setattr(training, "backward", overflowing)
+    train(config, tmp_path / "run")
+    entries = map(json.loads, (tmp_path / "run" / "log.jsonl").read_text().splitlines())
+    told = [entry for entry in entries if "skipped" in entry]
+    assert told == [{"step": 2, "skipped": 1, "loss_scale": 4.0}]
+    assert "not finite in step 2" in capsys.readouterr().err
+    for name in ("lr", "alpha", "momentum"):
+        one, two = ([line[name] for line in log_lines(tmp_path / out)] for out in ("whole", "run"))
+        assert one == two
+
+
 def test_a_tracker_that_is_not_installed_is_an_error_before_training(
     data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
