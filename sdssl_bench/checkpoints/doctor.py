@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sdssl_bench.checkpoints.files import CheckpointFile, file_sha256
+from sdssl_bench.checkpoints.files import CheckpointFile
 from sdssl_bench.checkpoints.freshness import MOSTLY_UNTRAINED, UNTRAINED, Group
+from sdssl_bench.checkpoints.inert.machine import StandIn
 from sdssl_bench.checkpoints.keys import flat, listing
 from sdssl_bench.checkpoints.loading import encoder_of
 from sdssl_bench.checkpoints.networks import find_networks
@@ -69,6 +70,8 @@ class Diagnosis:
         layers: feature sanity.
         run: what `run` would do by default.
         warnings: what a user should know before believing a number.
+        closed: classes and functions that the file asked for beside tensors and plain containers, and
+            values that were left in it; none of them was run.
     """
 
     model: ModelInfo
@@ -80,6 +83,7 @@ class Diagnosis:
     layers: tuple[LayerSanity, ...]
     run: dict[str, Any]
     warnings: tuple[str, ...] = field(default=())
+    closed: tuple[str, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
         """The diagnosis as JSON values."""
@@ -126,6 +130,7 @@ def diagnose(uri: str, **options: Any) -> Diagnosis:
         layers,
         run,
         tuple(_warnings(encoder.info, found.look, layers)),
+        contents.file.stood_in if contents.file else (),
     )
 
 
@@ -170,10 +175,13 @@ def _photographs(size: int) -> Tensor:
 
 def _describe(file: CheckpointFile) -> str:
     """What a file that could not be loaded holds: container, keys, prefixes, and the backbones found."""
+    size = sum(path.stat().st_size for path in file.parts or (file.path,))
     lines = [
-        f"file      {file.path} ({file.path.stat().st_size / 1e6:.1f} MB, {file.container})",
-        f"sha256    {file_sha256(file.path)}",
+        f"file      {file.path} ({size / 1e6:.1f} MB, {file.container})",
+        f"sha256    {file.sha256()}",
     ]
+    if file.stood_in:
+        lines.append(f"closed    {listing(file.stood_in)}")
     tensors = flat(file.content)
     for home in list(dict.fromkeys(tensors.homes.values()))[:20]:
         inside = {n[len(home) :]: t for n, t in tensors.items() if tensors.homes[n] == home}
@@ -198,6 +206,8 @@ def _tensors(state: Mapping[str, Tensor]) -> list[str]:
 def _brief(value: object) -> str:
     if isinstance(value, bool | int | float | str):
         return f"{type(value).__name__} {str(value)[:60]!r}"
+    if isinstance(value, StandIn):
+        return value.kind
     size = f" of {len(value)}" if isinstance(value, Mapping | list | tuple) else ""
     return type(value).__name__ + size
 
@@ -261,6 +271,8 @@ def _facts(diagnosis: Diagnosis) -> Iterator[tuple[str, str]]:
         dropped = ", ".join(f"{n} {prefix}*" for prefix, n in known["keys"]["dropped"].items())
         loaded = f"{known['keys']['loaded']} backbone tensors, 100 % of the architecture"
         yield "keys", loaded + (f"; left out: {dropped}" if dropped else "")
+    if diagnosis.closed:
+        yield "left closed", f"{listing(diagnosis.closed)} (nothing of it was run)"
     yield "weights", model.weights_sha256
     if model.file_sha256:
         yield "file", model.file_sha256

@@ -1,70 +1,94 @@
-"""Reads checkpoint files without executing anything in them.
+"""Reads checkpoint files without executing anything in them: `read_file` knows each kind by its first bytes.
 
-safetensors by its own reader, zip and legacy `torch.save` files with `weights_only=True`. The one
-class allowed beyond tensors and plain containers is `argparse.Namespace`, which DINO, MAE and DeiT
-store beside their weights. Everything else a pickle may ask for is refused by name.
+safetensors by its own reader; files of `torch.save` and pickles as `unpickle` and `restore` say; arrays of
+numpy's `.npz`. What a folder is made of, `folders` knows.
 """
 
-import argparse
 import hashlib
-import pickletools
-import re
-import warnings
-import zipfile
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
+from sdssl_bench.checkpoints.inert.arrays import read_npz
+from sdssl_bench.checkpoints.inert.mapped import Archive, mapping
+from sdssl_bench.checkpoints.inert.torch_files import as_mapping, read_legacy, read_zip
 from sdssl_bench.errors import DataError
 
-_HARMLESS = ("collections.OrderedDict", "argparse.Namespace")
 _CHUNK = 1 << 22
 
 
 @dataclass(frozen=True, eq=False)
 class CheckpointFile:
-    """What a checkpoint file holds, before anybody interprets it.
+    """What a checkpoint file or folder holds, before anybody interprets it.
 
     Attributes:
-        path: the file.
-        container: "safetensors", "zip" or "legacy".
-        content: top-level keys; tensors may be memory-mapped.
+        path: the file or folder.
+        container: "safetensors", "zip", "legacy", "pickle", "npz" or "distributed".
+        content: top-level keys; below them tensors, which may be memory-mapped, plain values, and
+            dictionaries and lists of these. An object is a dictionary of its attributes.
         metadata: the text metadata of a safetensors file.
+        stood_in: names of classes and functions that a pickle asked for and did not get.
         hints: what else a folder says: the content of its JSON files, by name.
+        parts: the files that were read; () = `path` alone.
     """
 
     path: Path
     container: str
     content: Mapping[str, Any]
     metadata: Mapping[str, str] = field(default_factory=dict)
+    stood_in: tuple[str, ...] = ()
     hints: Mapping[str, Any] = field(default_factory=dict)
+    parts: tuple[Path, ...] = ()
+
+    def sha256(self) -> str:
+        """Digest of the file; of several, the digest over their names and digests."""
+        if not self.parts:
+            return file_sha256(self.path)
+        if len(self.parts) == 1:
+            return file_sha256(self.parts[0])
+        lines = [f"{part.name} {file_sha256(part)}\n" for part in sorted(self.parts)]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def read_file(path: Path) -> CheckpointFile:
     """The content of a checkpoint file; the container is recognised by its first bytes.
 
     Raises:
-        DataError: if the file is missing, empty, truncated, no checkpoint, or asks to run code.
+        DataError: if the file is missing, empty, truncated or no checkpoint, or holds what cannot be read.
     """
     _check_is_file(path)
     with path.open("rb") as stream:
-        head = stream.read(64)
-    if head.startswith(b"PK\x03\x04"):
-        return _read_torch(path, "zip")
-    if path.suffix == ".safetensors" or (head[8:9] == b"{" and not head.startswith(b"\x80")):
+        head = stream.read(512)
+    if head[4:9] == b"\0\0\0\0{":  # the length of a header of JSON in eight bytes, and its begin
         return _read_safetensors(path)
-    if head.startswith(b"\x80"):
-        return _read_torch(path, "legacy")
-    raise DataError(
-        f"{path} is no checkpoint: expected a safetensors file or a file written by torch.save, "
-        f"found {_guess(head)}."
-    )
+    if not head.startswith((b"PK\x03\x04", b"\x80")):
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        raise DataError(
+            f"{path} is no checkpoint: expected a safetensors file or a file written by torch.save, "
+            f"found {_guess(head)}."
+        )
+    try:
+        with mapping(path) as file:
+            if head.startswith(b"\x80"):
+                container, (content, stood_in) = read_legacy(file)
+                return CheckpointFile(path, container, as_mapping(content, path), {}, stood_in)
+            archive = Archive(file)
+            if archive.sizes and all(name.endswith(".npy") for name in archive.sizes):
+                return CheckpointFile(path, "npz", read_npz(archive))
+            content, stood_in = read_zip(archive)
+            return CheckpointFile(path, "zip", as_mapping(content, path), {}, stood_in)
+    except DataError:
+        raise
+    except Exception as error:  # any failure of a parser of untrusted bytes is a fault of the file
+        raise DataError(
+            f"{path} cannot be read ({type(error).__name__}: {_first_line(error)}); it is truncated or "
+            "damaged: copy or download it again."
+        ) from error
 
 
 def file_sha256(path: Path) -> str:
@@ -77,10 +101,6 @@ def file_sha256(path: Path) -> str:
 
 
 def _check_is_file(path: Path) -> None:
-    if path.is_dir():
-        names = sorted(p.name for p in path.iterdir() if p.suffix in _SUFFIXES)
-        held = f"It holds {', '.join(names[:10])}." if names else "It holds no checkpoint file."
-        raise DataError(f"{path} is a folder, expected a checkpoint file. {held}")
     if not path.exists():
         folder = path.parent
         names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
@@ -94,9 +114,6 @@ def _check_is_file(path: Path) -> None:
         raise DataError(f"{path} is empty (0 bytes); copy or download it again.")
 
 
-_SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
-
-
 def _guess(head: bytes) -> str:
     if head.startswith(b"version https://git-lfs"):
         return "a Git LFS pointer: run `git lfs pull` to get the file it stands for"
@@ -104,6 +121,15 @@ def _guess(head: bytes) -> str:
         return "an HTML or XML page (a download that was answered by a web page?)"
     if head.startswith(b"\x1f\x8b"):
         return "a gzip archive; unpack it first"
+    if head.startswith(b"\x89HDF\r\n"):
+        return "an HDF5 file (Keras?); convert its weights to safetensors or .npz"
+    if head[257:262] == b"ustar":
+        return (
+            "a tar archive: either files packed together, which `tar -xf` unpacks, or the format of torch "
+            "0.1.9 and before, which only runs its code: open it with torch.load where you trust it, and "
+            "save the weights again with torch.save"
+        )
+    head = head[:64]
     text = all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head)
     return f"text beginning with {head[:24]!r}" if text else f"bytes beginning with {head[:8]!r}"
 
@@ -123,70 +149,6 @@ def _read_safetensors(path: Path) -> CheckpointFile:
     return CheckpointFile(path, "safetensors", content, metadata)
 
 
-def _read_torch(path: Path, container: str) -> CheckpointFile:
-    """torch.load with weights_only; zip files are memory-mapped, so unused networks cost nothing."""
-    try:
-        with (
-            warnings.catch_warnings(),
-            torch.serialization.safe_globals([argparse.Namespace]),
-        ):
-            warnings.simplefilter("ignore")
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=container == "zip"
-            )
-    except Exception as error:  # any failure of a parser of untrusted bytes is a fault of the file
-        raise _refusal(path, error) from error
-    if not isinstance(content, Mapping) or not all(isinstance(key, str) for key in content):
-        raise DataError(
-            f"{path} holds a {type(content).__name__}, expected a dictionary with text keys "
-            "(a state dict, or a training checkpoint that contains one)."
-        )
-    return CheckpointFile(path, container, content)
-
-
-def _refusal(path: Path, error: Exception) -> DataError:
-    """Names the blocked class or function if there is one, else says that the file is damaged."""
-    found = re.findall(r"(?:GLOBAL|class|function|global:?) `?([A-Za-z_][\w.]*\.\w+)", str(error))
-    names = [name for name in found if not name.startswith("torch.load")][:1]
-    if not names and "PytorchStreamReader" not in str(error):
-        names = sorted(_globals(path))
-    if names:
-        return DataError(
-            f"{path} is refused: its pickle asks for {', '.join(names[:10])}, and what a pickle asks "
-            "for can run code. Expected tensors, plain containers and argparse.Namespace only. "
-            "Nothing in it was executed. If you trust its maker, open it once in the environment that "
-            "wrote it and save the weights alone, e.g. torch.save({'state_dict': checkpoint['state_dict']}, "
-            "'weights.pth')."
-        )
-    return DataError(
-        f"{path} cannot be read as a torch checkpoint ({type(error).__name__}: "
-        f"{_first_line(error)}); it is truncated, damaged or of another kind: copy or download "
-        "it again."
-    )
-
-
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[0][:200] if lines else "no detail"
-
-
-def _globals(path: Path) -> set[str]:
-    """Dotted names a pickle refers to, found by disassembly; nothing is imported or executed."""
-    names: set[str] = set()
-    texts: list[str] = []
-    # A damaged tail hides further names only; the file is refused either way.
-    with ExitStack() as stack, suppress(ValueError, OSError, zipfile.BadZipFile, IndexError):
-        stream: Any = stack.enter_context(path.open("rb"))
-        if zipfile.is_zipfile(path):
-            archive = stack.enter_context(zipfile.ZipFile(path))
-            pickles = [name for name in archive.namelist() if name.endswith("data.pkl")]
-            stream = stack.enter_context(archive.open(pickles[0]))
-        while stream.peek(1):  # older files hold several pickles, one after the other
-            for opcode, argument, _ in pickletools.genops(stream):
-                if opcode.name == "GLOBAL":
-                    names.add(str(argument).replace(" ", "."))
-                elif opcode.name == "STACK_GLOBAL":
-                    names.add(".".join(texts[-2:]))
-                elif isinstance(argument, str):
-                    texts.append(argument)
-    return {n for n in names if n not in _HARMLESS and not n.startswith("torch.")}

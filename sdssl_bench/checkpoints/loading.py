@@ -11,7 +11,6 @@ from typing import Any
 
 from sdssl_bench import encoders
 from sdssl_bench.checkpoints.colours import RELEASES, given_colours, hints_of, read_colours
-from sdssl_bench.checkpoints.files import file_sha256
 from sdssl_bench.checkpoints.freshness import UNTRAINED
 from sdssl_bench.checkpoints.infer import Config, infer
 from sdssl_bench.checkpoints.options import CLS, Options
@@ -28,7 +27,7 @@ def load(uri: str, **options: Any) -> Encoder:
     """The frozen encoder a checkpoint holds, in eval mode, with `info` saying exactly what it is.
 
     Args:
-        uri: a file, `timm:NAME[?pretrained=false&seed=0&img_size=N]` or `custom:file.py:function`.
+        uri: a file or folder, `timm:NAME[?pretrained=false&seed=0&img_size=N]` or `custom:file.py:function`.
         **options: fields of `options.Options`: network, arch, heads, patch_size, img_size, norm, cls,
             mean, std.
 
@@ -66,7 +65,7 @@ def encoder_of(contents: Contents, options: Options) -> Report:
         release.network,
         report.arch,
         report.weights_sha256,
-        file_sha256(contents.file.path) if contents.file else None,
+        contents.file.sha256() if contents.file else None,
         contents.pretrained,
         details,
     )

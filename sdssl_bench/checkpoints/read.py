@@ -1,6 +1,6 @@
 """First step: what `--ckpt` names becomes the content of a file, or a module in memory.
 
-It takes a local file, `timm:NAME?key=value`, or `custom:file.py:function`.
+It takes a local file or folder, `timm:NAME?key=value`, or `custom:file.py:function`.
 """
 
 import re
@@ -13,8 +13,10 @@ from urllib.parse import parse_qsl
 from torch import nn
 
 from sdssl_bench.checkpoints.files import CheckpointFile, read_file
+from sdssl_bench.checkpoints.folders import read_folder, read_shards
 from sdssl_bench.checkpoints.modules import custom_module, timm_module
 from sdssl_bench.checkpoints.native import METADATA_KEY
+from sdssl_bench.checkpoints.whole import check_whole
 from sdssl_bench.encoders import Pretrained, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 
@@ -77,8 +79,17 @@ def read(uri: str) -> Contents:
             format="custom",
             pretrained=stated_pretraining(module),
         )
-    file = read_file(parsed.path)
-    return Contents(uri, file.path.name, _name(file), file)
+    file = _file(parsed.path)
+    check_whole(file)
+    return Contents(uri, file.path.name or str(file.path), _name(file), file)
+
+
+def _file(path: Path) -> CheckpointFile:
+    if path.is_dir():
+        return read_folder(path)
+    if path.name.endswith(".index.json") and path.is_file():
+        return read_shards(path, path)
+    return read_file(path)
 
 
 def _timm(
@@ -104,7 +115,9 @@ def _name(file: CheckpointFile) -> str:
     Encoders of a pretraining run have the run's name: the last one that alone, those on the way before
     their epoch. Runs of the same name are told apart by their digests.
     """
-    name = file.path.name.removesuffix(".tar")
+    if file.path.is_dir():
+        return file.path.resolve().name
+    name = file.path.name.removesuffix(".tar").removesuffix(".index.json")
     stem = name.rpartition(".")[0] or name
     parent = file.path.resolve().parent
     folder = parent.name

@@ -35,32 +35,30 @@ class Exploit:
 
 @pytest.mark.parametrize("legacy", [False, True])
 @pytest.mark.parametrize("nested", [False, True])
-def test_a_pickle_that_runs_a_command_is_refused_by_name_and_does_not_run(
+def test_a_command_beside_weights_is_named_and_does_not_run(
     tmp_path: Path, legacy: bool, nested: bool
 ) -> None:
     target, path = tmp_path / "pwned", tmp_path / "evil.pth"
     bomb = Exploit(target)
     content = {"model": dict(STATE), "args": {"x": [bomb]} if nested else bomb}
     torch.save(content, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(DataError, match=r"system") as error:
-        checkpoints.load(str(path))
-    assert "Nothing in it was executed" in str(error.value)
+    file = read_file(path)
+    assert digest_of_state(file.content["model"]) == digest_of_state(STATE)
+    assert file.stood_in == ("posix.system",)
     assert not target.exists()
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4, 5])
-def test_a_bare_pickle_of_any_protocol_is_refused_and_does_not_run(
-    tmp_path: Path, protocol: int
-) -> None:
+def test_a_bare_pickle_of_any_protocol_does_not_run(tmp_path: Path, protocol: int) -> None:
     target, path = tmp_path / "pwned", tmp_path / "evil.pkl"
     path.write_bytes(pickle.dumps({"model": Exploit(target)}, protocol=protocol))
     with pytest.raises(DataError) as error:
         checkpoints.load(str(path))
-    assert protocol < 2 or "posix.system" in str(error.value)
+    assert ("holds no tensors" if protocol > 1 else "no checkpoint") in str(error.value)
     assert not target.exists()
 
 
-def test_a_class_that_is_not_allowed_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_class_is_named_and_not_imported(tmp_path: Path) -> None:
     module = types.ModuleType("omegaconf_stand_in")
     config = type("ListConfig", (), {"__module__": "omegaconf_stand_in"})
     module.ListConfig = config  # type: ignore[attr-defined]
@@ -70,23 +68,14 @@ def test_a_class_that_is_not_allowed_is_refused_by_name(tmp_path: Path) -> None:
         torch.save({"model": dict(STATE), "config": config()}, path)
     finally:
         del sys.modules["omegaconf_stand_in"]
-    with pytest.raises(DataError, match=r"omegaconf_stand_in\.ListConfig"):
-        read_file(path)
+    assert read_file(path).stood_in == ("omegaconf_stand_in.ListConfig",)
     assert "omegaconf_stand_in" not in sys.modules
 
 
-def test_a_whole_module_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "module.pth"
-    torch.save(torch.nn.Linear(2, 2), path)
-    with pytest.raises(DataError, match=r"torch\.nn\.modules\.linear\.Linear"):
-        read_file(path)
-
-
-def test_namespace_is_allowed_and_stays_allowed_only_while_reading(tmp_path: Path) -> None:
+def test_an_object_becomes_its_attributes(tmp_path: Path) -> None:
     path = tmp_path / "dino.pth"
     torch.save({"student": dict(STATE), "args": argparse.Namespace(lr=0.1)}, path)
-    assert read_file(path).content["args"].lr == 0.1
-    assert argparse.Namespace not in torch.serialization.get_safe_globals()
+    assert read_file(path).content["args"] == {"lr": 0.1}
 
 
 @pytest.mark.parametrize("container", ["zip", "legacy", "safetensors"])
@@ -171,7 +160,7 @@ def _missing(path: Path) -> None:
         (_html, "web page"),
         (_pointer, "git lfs pull"),
         (_folder, r"folder.*inner\.pth"),
-        (_npz, "cannot be read as a torch checkpoint"),
+        (_npz, "'features' is no array"),
         (_noise, "no checkpoint"),
         (_tensor, "holds a Tensor"),
         (_missing, r"does not exist.*Did you mean 'wrong_nam\.pth'"),
