@@ -96,10 +96,12 @@ def read_distributed(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...],
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there are no other processes
             checkpoint.load(dict(content), storage_reader=Reader(folder), no_dist=True)
-    except Exception as error:  # any failure of a parser of untrusted bytes is a fault of the file
-        line = next(iter(str(error).strip().splitlines()), "no detail")[:200]
+    except (Exception, checkpoint.CheckpointException) as error:  # of a parser of untrusted bytes
+        causes = getattr(error, "failures", {0: (error,)})
+        cause = next(iter(causes.values()))[0]
+        line = next(iter(str(cause).strip().splitlines()), "no detail")[:200]
         raise DataError(
-            f"{folder} cannot be put together ({type(error).__name__}: {line}); it is damaged or "
+            f"{folder} cannot be put together ({type(cause).__name__}: {line}); it is damaged or "
             "incomplete: copy it again."
         ) from error
     return content, (index, *paths), _closed(found, state, tensors)
