@@ -24,6 +24,7 @@ TOY = {
     "logreg": [
         "--layers", "1", "--values", "2", "--rows", "120", "--width", "8", "--classes", "3",
     ],
+    "opening": ["--arch", "vit_tiny_p8_32", "--optimizer", "--repeats", "2"],
     "pretrain_cost": ["--batch", "2", "--steps", "1"],
     "pretrain_views": ["--images", "2", "--size", "32"],
     "retrieval_layers": ["--images", "4", "--imsize", "32", "--repeats", "1"],
