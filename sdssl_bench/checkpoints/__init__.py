@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.checkpoints import hub
-    from sdssl_bench.checkpoints.doctor import diagnose, render
+    from sdssl_bench.checkpoints.diagnosis_text import render
+    from sdssl_bench.checkpoints.doctor import diagnose
     from sdssl_bench.checkpoints.files import file_sha256
     from sdssl_bench.checkpoints.hub import check_before_imports
     from sdssl_bench.checkpoints.loading import load

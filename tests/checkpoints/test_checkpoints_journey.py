@@ -21,7 +21,8 @@ ORDER = (
     "options", "keys", "hub", *(f"inert.{name}" for name in INERT), "files", "folders", "colours",
     "modules", "native", "whole", "read", "renaming", "vit_names",
     "family_names", "styles", "networks", "releases", "recognise",
-    "heads", "config", "families", "infer", "freshness", "verify", "loading", "doctor", "__init__",
+    "heads", "config", "families", "infer", "freshness", "verify", "loading", "doctor", "diagnosis_text",
+    "__init__",
 )  # fmt: skip
 STEPS = ("read", "recognise", "infer", "verify")
 CUSTOM = """

@@ -12,7 +12,8 @@ from torch import nn
 
 import fake_checkpoints as fake
 from sdssl_bench import checkpoints, encoders
-from sdssl_bench.checkpoints.doctor import diagnose, render
+from sdssl_bench.checkpoints import render
+from sdssl_bench.checkpoints.doctor import diagnose
 from sdssl_bench.checkpoints.freshness import dispersion, examine, looks_fresh
 from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.errors import DataError, UsageError
