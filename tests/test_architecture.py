@@ -242,8 +242,8 @@ def test_the_dependencies_are_what_the_product_imports_no_less_and_no_more() -> 
 
 
 def test_tests_import_what_is_declared_for_them() -> None:
-    # Tests of an optional logger are skipped where it is not installed.
-    optional = {"tensorboard"}
+    # Tests of an optional logger and against transformers are skipped where these are not installed.
+    optional = {"tensorboard", "transformers"}
     assert foreign((ROOT / "tests").rglob("*.py")) <= declared() | declared("test") | optional
 
 

@@ -27,7 +27,8 @@ def load(uri: str, **options: Any) -> Encoder:
     """The frozen encoder a checkpoint holds, in eval mode, with `info` saying exactly what it is.
 
     Args:
-        uri: a file or folder, `timm:NAME[?pretrained=false&seed=0&img_size=N]` or `custom:file.py:function`.
+        uri: a file or folder, `hf:ORG/NAME[@revision]`, `timm:NAME[?pretrained=false&seed=0&img_size=N]`
+            or `custom:file.py:function`.
         **options: fields of `options.Options`: network, arch, heads, patch_size, img_size, norm, cls,
             mean, std.
 
@@ -51,6 +52,8 @@ def encoder_of(contents: Contents, options: Options) -> Report:
     why = _set_cls(encoder, release, options)
     report = verify(encoder, release, config)
     name, details = contents.name, {**report.details, "colours_source": source, **why}
+    if contents.revision is not None:
+        details["revision"] = contents.revision
     if release.format == "custom":  # only builder and weights can say whether it was trained
         look = report.freshness.look
         details = {**details, "weights_look": look}

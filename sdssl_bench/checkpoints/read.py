@@ -1,6 +1,7 @@
 """First step: what `--ckpt` names becomes the content of a file, or a module in memory.
 
-It takes a local file or folder, `timm:NAME?key=value`, or `custom:file.py:function`.
+It takes a local file or folder, `hf:ORG/NAME[@revision]`, `timm:NAME?key=value`, or
+`custom:file.py:function`.
 """
 
 import re
@@ -14,13 +15,14 @@ from torch import nn
 
 from sdssl_bench.checkpoints.files import CheckpointFile, read_file
 from sdssl_bench.checkpoints.folders import read_folder, read_shards
+from sdssl_bench.checkpoints.hugging_face import fetch
 from sdssl_bench.checkpoints.modules import custom_module, timm_module
 from sdssl_bench.checkpoints.native import METADATA_KEY
 from sdssl_bench.checkpoints.whole import check_whole
 from sdssl_bench.encoders import Pretrained, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 
-SCHEMES = ("timm", "custom", "file")
+SCHEMES = ("timm", "hf", "custom", "file")
 _GENERIC = {
     "encoder", "checkpoint", "checkpoint_teacher", "checkpoint_student", "checkpoint_key", "model", "last",
     "best", "latest", "final", "ckpt", "weights", "pytorch_model", "teacher",
@@ -47,6 +49,7 @@ class Contents:
         format: of a live module, "timm" or "custom"; a file's is told by its keys.
         pretrained: see `ModelInfo`.
         stated: "arch", "seed" and "img_size" of a timm: URI.
+        revision: the commit of an hf: URI.
     """
 
     uri: str
@@ -57,6 +60,7 @@ class Contents:
     format: str = ""
     pretrained: Pretrained = True
     stated: Mapping[str, Any] = field(default_factory=dict)
+    revision: str | None = None
 
 
 def read(uri: str) -> Contents:
@@ -79,6 +83,11 @@ def read(uri: str) -> Contents:
             format="custom",
             pretrained=stated_pretraining(module),
         )
+    if parsed.scheme == "hf":
+        folder, name, commit = fetch(parsed.target)
+        file = read_folder(folder)
+        check_whole(file)
+        return Contents(uri, f"hf:{name}", name, file, revision=commit)
     file = _file(parsed.path)
     check_whole(file)
     return Contents(uri, file.path.name or str(file.path), _name(file), file)
@@ -161,7 +170,9 @@ def parse(text: str) -> Uri:
     """
     text = text.strip()
     if not text:
-        raise UsageError("--ckpt is empty; it takes a file, timm:NAME or custom:file.py:function.")
+        raise UsageError(
+            "--ckpt is empty; it takes a file, a folder, hf:ORG/NAME, timm:NAME or custom:file.py:function."
+        )
     match = re.match(r"^([A-Za-z][A-Za-z0-9_+-]+):(.*)$", text, flags=re.DOTALL)
     if match is None or Path(text).expanduser().exists():
         return Uri("file", text)

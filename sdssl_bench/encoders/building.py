@@ -150,7 +150,8 @@ def arch_name(encoder: Encoder) -> str:
         return f"{family}_{size}_patch{encoder.stride}" + (f"_reg{registers}" if registers else "")
     if isinstance(encoder, ResNetEncoder):
         counts = [len(list(getattr(encoder.model, stage).children())) for stage in encoder.stages]
-        kind = "bottleneck" if encoder.dims[0] >= 256 else "basic"
+        block = next(getattr(encoder.model, encoder.stages[0]).children())
+        kind = "bottleneck" if hasattr(block, "conv3") else "basic"
         return f"resnet_{kind}_{'-'.join(map(str, counts))}"
     if isinstance(encoder, StagesEncoder):
         return f"{encoder.family.lower()}_{'-'.join(map(str, encoder.dims))}"

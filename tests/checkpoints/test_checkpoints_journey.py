@@ -19,7 +19,7 @@ INERT = (
 )  # fmt: skip
 ORDER = (
     "options", "keys", "hub", *(f"inert.{name}" for name in INERT), "files", "folders", "colours",
-    "modules", "native", "whole", "read", "renaming", "vit_names",
+    "hugging_face", "modules", "native", "whole", "read", "renaming", "vit_names",
     "family_names", "styles", "networks", "releases", "recognise",
     "heads", "config", "families", "infer", "freshness", "verify", "loading", "doctor", "diagnosis_text",
     "__init__",

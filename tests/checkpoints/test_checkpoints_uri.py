@@ -58,7 +58,7 @@ def test_an_existing_file_wins_over_a_scheme(
     [
         ("", "is empty"),
         ("tim:resnet50", "Unknown checkpoint scheme 'tim'. Did you mean 'timm'"),
-        ("hf:facebook/dino", "Unknown checkpoint scheme 'hf'"),
+        ("hub:facebook/dino", "Unknown checkpoint scheme 'hub'"),
         ("timm:", "needs a model name"),
         ("timm:resnet50?sed=1", "Unknown key of a timm: URI 'sed'. Did you mean 'seed'"),
         ("timm:resnet50?seed=1&seed=2", "'seed' needs one value"),
