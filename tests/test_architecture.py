@@ -41,7 +41,9 @@ FOLDERS = {
 }
 DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
 """Modules that are named otherwise than what is installed."""
-PUBLIC = {("sdssl_bench.datasets", name) for name in ("DatasetSpec", "Miniature")}
+PUBLIC = {("sdssl_bench.datasets", name) for name in ("DatasetSpec", "Miniature")} | {
+    ("sdssl_bench.checkpoints", name) for name in ("Style", "Translated")
+}
 """What plugins of other packages are made of."""
 ROOMS = sorted(p.parent.name for p in (ROOT / "sdssl_bench").glob("*/__init__.py"))
 

@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from sdssl_bench.checkpoints.hub import check_before_imports
     from sdssl_bench.checkpoints.loading import load
     from sdssl_bench.checkpoints.native import save
+    from sdssl_bench.checkpoints.renaming import Translated
+    from sdssl_bench.checkpoints.styles import Style
     from sdssl_bench.checkpoints.verify import digest_of_module
 else:
     from sdssl_bench.exports import lazily

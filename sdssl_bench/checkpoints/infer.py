@@ -42,6 +42,9 @@ def infer(release: Release, options: Options) -> Config:
         return _live(module, release, options)
     if release.format == FORMAT:
         return _stated(release, options)
+    if release.built is not None:
+        options.refuse("arch", because=f"{release.source} names its architecture by its tensors")
+        return Config(release.built, options.norm, options.img_size, options)
     if options.arch is not None and options.arch not in encoders.NAMES:
         # A name of timm's decides everything, and the file must fit it.
         known = {"heads_source": "--arch"}

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from sdssl_bench.checkpoints.keys import Flat, State, under
 from sdssl_bench.checkpoints.renaming import Translated
-from sdssl_bench.checkpoints.styles import STYLES, Style
+from sdssl_bench.checkpoints.styles import Style
+from sdssl_bench.checkpoints.styles import styles as known_styles
 
 HEADS = re.compile(
     r".*(head|classif|proj|pred|decoder|mask|queue|logit|loss|center|last_layer|linear|pool|temperature|lm_)"
@@ -64,10 +65,10 @@ class Network:
         return self.prefix[len(self.home) :]
 
 
-def find_networks(flat: Flat, styles: Sequence[Style] = STYLES) -> dict[str, Network]:
+def find_networks(flat: Flat, styles: Sequence[Style] | None = None) -> dict[str, Network]:
     """Name -> backbone, in the order of the styles and the file; empty if there is none."""
     found: dict[str, Style] = {}
-    for style in styles:
+    for style in styles or known_styles():
         for prefix in style.prefixes(flat):
             found.setdefault(prefix, style)
     # What stands within the blocks of another backbone is a part of it.

@@ -17,7 +17,7 @@ from sdssl_bench.checkpoints.networks import Network, find_networks
 from sdssl_bench.checkpoints.read import Contents
 from sdssl_bench.checkpoints.releases import evaluated, release_of
 from sdssl_bench.checkpoints.renaming import Translated
-from sdssl_bench.checkpoints.styles import STYLES, Style
+from sdssl_bench.checkpoints.styles import Style, styles
 from sdssl_bench.errors import DataError, UsageError
 
 
@@ -32,6 +32,7 @@ class Release:
         networks: all that could be.
         state: backbone tensors under their timm names (plus whatever nobody expected); None for a module.
         module: a live module, None for a file.
+        built: the architecture, where the style of the names brings its own.
         dropped: number of tensors left out of the network's dictionary, by group.
         input_size: side the release is evaluated on; None = that of its position table.
         epoch: recorded by the file, if any.
@@ -45,6 +46,7 @@ class Release:
     networks: tuple[str, ...]
     state: State | None = None
     module: nn.Module | None = None
+    built: nn.Module | None = None
     dropped: Mapping[str, int] = field(default_factory=dict)
     input_size: int | None = None
     epoch: int | float | None = None
@@ -95,6 +97,7 @@ def recognise(contents: Contents, network: str | None, arch: str | None = None) 
         chosen.name,
         tuple(sorted(networks, key=lambda name: name != usual)),
         found.state,
+        built=chosen.style.build(found) if chosen.style.build else None,
         dropped={**chosen.dropped, **{chosen.inside + k: n for k, n in found.unused.items()}},
         input_size=input_size,
         epoch=epoch if type(epoch) in (int, float) else None,
@@ -122,7 +125,7 @@ def _no_backbone(file: CheckpointFile, tensors: Flat) -> str:
     if not tensors:
         kinds = [f"{key} ({type(value).__name__})" for key, value in file.content.items()]
         return f"{file.path} holds no tensors. Its keys: {listing(kinds)}."
-    anchors = [f"{style.needs[0]} ({style.name})" for style in STYLES]
+    anchors = [f"{style.needs[0]} ({style.name})" for style in styles()]
     return (
         f"{file.path} is in no known checkpoint format: under no prefix stands a whole backbone. Looked for "
         f"{', '.join(anchors)}. Its {len(tensors)} tensors begin {listing(tensors)}. If you know the "

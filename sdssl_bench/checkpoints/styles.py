@@ -4,12 +4,17 @@ A style is recognised by the names alone, under whatever prefix. Its tensors are
 (torchvision's for a ResNet); what it does not know keeps its name, so that `verify` refuses it. Sources: the
 libraries' own code, read for facts (timm 1.0, torchvision, transformers 5, mmpretrain, CLIP, open_clip,
 DINOv2 b8931f7, big_vision's and vision_transformer's npz files).
+
+Another package adds a style by an entry point of the group `sdssl_bench.checkpoints` whose name is the
+style's and whose object is a `Style`; one with `build` brings its own architecture.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from torch import nn
 
 from sdssl_bench.checkpoints.family_names import (
     convnext,
@@ -23,6 +28,7 @@ from sdssl_bench.checkpoints.family_names import (
 from sdssl_bench.checkpoints.keys import State, has_any
 from sdssl_bench.checkpoints.renaming import Translated, renaming, without
 from sdssl_bench.checkpoints.vit_names import clip, hf_dinov3, hf_vit, npz, vit
+from sdssl_bench.system import load_plugin, plugins
 
 
 @dataclass(frozen=True)
@@ -34,13 +40,15 @@ class Style:
         needs: names (a trailing dot: beginnings) that are there under a prefix if it is this style; the
             first, whole, is what is looked for.
         own: pattern of the first part of names that belong to the backbone.
-        translate: to timm's names.
+        translate: to timm's names; to those of `build`, if that is given.
+        build: the model that takes the translated tensors, or an `Encoder`; None: told by the tensors.
     """
 
     name: str
     needs: tuple[str, ...]
     own: str
     translate: Callable[[State], Translated]
+    build: Callable[[Translated], nn.Module] | None = None
 
     def owns(self, name: str) -> bool:
         """Whether a name, without prefix, belongs to a backbone of this style, by its first part."""
@@ -65,6 +73,7 @@ def _timm_convnext(state: State) -> Translated:
     return Translated(kept, unused)
 
 
+GROUP = "sdssl_bench.checkpoints"
 _VIT = (
     r"cls_token|dist_token|reg_token|register_tokens|pos_embed|patch_embed|blocks|norms?|norm_pre|fc_norm"
     r"|storage_tokens|rope_embed|local_cls_norm|cls_norm"
@@ -168,3 +177,14 @@ STYLES = (
     ),
 )
 """In the order in which they are tried; a prefix belongs to the first that fits."""
+
+
+def styles() -> tuple[Style, ...]:
+    """Built-in styles, then those of other packages.
+
+    Raises:
+        UsageError: if a package adds one under a name that is taken, or one that is none.
+    """
+    known = tuple(style.name for style in STYLES)
+    added = plugins(GROUP, known, "checkpoint style")
+    return (*STYLES, *(load_plugin(point, Style) for point in added.values()))

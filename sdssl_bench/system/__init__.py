@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system.files import replacing, write_atomic
     from sdssl_bench.system.launching import is_first
     from sdssl_bench.system.paths import default_cache, default_data_root
+    from sdssl_bench.system.plugin_points import load_plugin, plugins
     from sdssl_bench.system.progress import Progress
     from sdssl_bench.system.resizing import missing_opencv, opencv_version, resize
     from sdssl_bench.system.terminal import Column, FittedTable, curve_of, shortened, show
