@@ -47,7 +47,9 @@ def read_distributed(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...],
     Raises:
         DataError: if a shard is missing, damaged or states more than it holds, or shards leave a hole.
     """
-    from torch.distributed import checkpoint
+    from torch.distributed.checkpoint.api import CheckpointException
+    from torch.distributed.checkpoint.filesystem import FileSystemReader
+    from torch.distributed.checkpoint.state_dict_loader import load
 
     index = folder / INDEX
     with mapping(index) as file:
@@ -88,15 +90,15 @@ def read_distributed(folder: Path) -> tuple[dict[str, Tensor], tuple[Path, ...],
     content = {name: torch.empty(size, dtype=dtype) for name, (dtype, size) in shapes.items()}
     metadata = _metadata(shapes, shards, places)
 
-    class Reader(checkpoint.FileSystemReader):
+    class Reader(FileSystemReader):
         def read_metadata(self, *args: Any, **kwargs: Any) -> "Metadata":
             return metadata
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that there are no other processes
-            checkpoint.load(dict(content), storage_reader=Reader(folder), no_dist=True)
-    except (Exception, checkpoint.CheckpointException) as error:  # of a parser of untrusted bytes
+            load(dict(content), storage_reader=Reader(folder), no_dist=True)
+    except (Exception, CheckpointException) as error:  # of a parser of untrusted bytes
         causes = getattr(error, "failures", {0: (error,)})
         cause = next(iter(causes.values()))[0]
         line = next(iter(str(cause).strip().splitlines()), "no detail")[:200]

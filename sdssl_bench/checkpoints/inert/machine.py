@@ -96,7 +96,7 @@ class Machine:
         if not text:
             return self.data[pos : pos + length]
         self.spend(4 * length)  # a text may need four bytes of memory per byte
-        return self.data[pos : pos + length].decode("utf-8", "surrogatepass")
+        return str(self.data[pos : pos + length], "utf-8", "surrogatepass")
 
     def spend(self, count: int) -> None:
         """Accounts for the memory of texts."""

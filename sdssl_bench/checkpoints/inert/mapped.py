@@ -4,6 +4,7 @@ The file is mapped once. Every offset, length and stride that the file states is
 before anything is made of it, so that a file that lies is an error and costs nothing.
 """
 
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +20,9 @@ from torch import Tensor, UntypedStorage
 from sdssl_bench.checkpoints.inert.machine import allowance
 from sdssl_bench.errors import DataError
 
-_LOCAL_HEADER, _ENTRY_BYTES = 30, 1024
+_LOCAL_HEADER = struct.Struct("<4s22xHH")
+"""Mark, and the lengths of name and extra field, of an entry of a zip file."""
+_ENTRY_BYTES = 1024
 _SHARING = 8
 _MOST_DIMENSIONS = 32
 
@@ -74,12 +77,12 @@ class Mapped:
             DataError: if it reaches beyond its storage, or is no view at all.
         """
         try:
-            numbers = [offset, *size, *stride]
+            numbers = (offset, *size, *stride)
             count, reach = 1, 1
             for n, step in zip(size, stride, strict=True):
                 count *= n
                 reach += (n - 1) * step
-            wrong = min(numbers) < 0 or any(type(n) is not int for n in numbers)
+            wrong = set(map(type, numbers)) != {int} or min(numbers) < 0
         except (TypeError, ValueError):
             wrong = True
         if wrong or len(size) > _MOST_DIMENSIONS:
@@ -96,14 +99,14 @@ class Mapped:
                 f"{self.path} is refused: its tensors, copied apart, would take more than "
                 f"{_SHARING} times the size of the file."
             )
-        return torch.empty(0, dtype=dtype).set_(storage, offset, tuple(size), tuple(stride))  # type: ignore[no-any-return]
+        return torch.empty(0, dtype=dtype).set_(storage, offset, tuple(size), tuple(stride))
 
 
 @contextmanager
 def mapping(path: Path) -> Iterator[Mapped]:
     """The file, mapped; tensors made of it stay valid afterwards."""
     with path.open("rb") as stream, mmap(stream.fileno(), 0, access=ACCESS_READ) as data:
-        whole = UntypedStorage.from_file(str(path), False, len(data))
+        whole: Any = UntypedStorage.from_file(str(path), False, len(data))
         sharing = _SHARING * max(len(data), 1 << 20)
         yield Mapped(path, data, whole, allowance(len(data)), sharing)
 
@@ -171,16 +174,19 @@ class Archive:
                 "again with `zip -0 -r`."
             )
         begin = entry.header_offset
-        header = data[begin : begin + _LOCAL_HEADER] if begin >= 0 else b""
-        if len(header) < _LOCAL_HEADER or header[:4] != b"PK\x03\x04":
+        try:
+            mark, own, extra = _LOCAL_HEADER.unpack_from(data, begin) if begin >= 0 else (b"", 0, 0)
+        except struct.error:
+            mark, own, extra = b"", 0, 0
+        if mark != b"PK\x03\x04":
             raise self.damaged(f"no part begins where '{name}' should")
-        own, extra = (int.from_bytes(header[at : at + 2], "little") for at in (26, 28))
-        start = begin + _LOCAL_HEADER + own + extra
+        title = begin + _LOCAL_HEADER.size
+        start = title + own + extra
         span = Span(start, start + entry.file_size)
-        title = entry.orig_filename.encode("utf-8" if entry.flag_bits & 0x800 else "cp437")
+        codec = "utf-8" if entry.flag_bits & 0x800 else "cp437"
         if entry.compress_size != entry.file_size or span.stop > len(data):
             raise self.damaged(f"'{name}' reaches beyond its end")
-        if data[begin + _LOCAL_HEADER : begin + _LOCAL_HEADER + own] != title:
+        if data[title : title + own] != entry.orig_filename.encode(codec):
             raise self.damaged(f"another part lies where '{name}' should")
         return span
 

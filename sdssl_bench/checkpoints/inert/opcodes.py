@@ -148,7 +148,7 @@ def _quoted(machine: Machine) -> None:
     text = machine.line().strip()
     if len(text) < 2 or text[:1] not in (b"'", b'"') or text[-1:] != text[:1]:
         raise PickleError("its pickle is damaged: a text without quotes")
-    machine.stack.append(_string(codecs.escape_decode(text[1:-1])[0]))  # type: ignore[attr-defined]
+    machine.stack.append(_string(codecs.escape_decode(text[1:-1])[0]))
 
 
 def _skip(width: int) -> Step:

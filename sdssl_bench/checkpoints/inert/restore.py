@@ -64,11 +64,12 @@ _NUMPY = ("numpy.core.multiarray.", "numpy.core.numeric.")
 _ORDERED = "collections.OrderedDict"
 KNOWN = frozenset((
     *_FIRST_ARGUMENT, *_DENSE, *_FROM_TYPE, *DTYPES, *UNREADABLE, _ORDERED, "_codecs.encode", "numpy.dtype",
-    "numpy.ndarray", "builtins.bytes", "torch.device", "torch.Tensor", "torch._tensor.Tensor",
+    "numpy.ndarray", *(f"builtins.{name}" for name in ("bytes", "bool", "int", "long", "float", "str", "complex")),
+    "torch.device", "torch.Tensor", "torch._tensor.Tensor",
     *(f"{room}{name}" for room in ("torch.", "torch.storage.") for name in STORAGES),
     *(room + name for room in ("numpy.core.multiarray.", "numpy._core.multiarray.")
       for name in ("scalar", "_reconstruct")), "numpy._core.numeric._frombuffer",
-    "numpy.core.numeric._frombuffer", "copy_reg._reconstructor", "copyreg._reconstructor", "builtins.object",
+    "numpy.core.numeric._frombuffer", "copy_reg._reconstructor", "copyreg._reconstructor", "builtins.object", "torch.strided",
     "copyreg.__newobj__",
 ))  # fmt: skip
 """Names that have a meaning here; others stood in for what nobody opened."""
