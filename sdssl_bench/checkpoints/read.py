@@ -64,7 +64,7 @@ class Contents:
 
 
 def read(uri: str) -> Contents:
-    """The content of a file, or the module that a `timm:` or `custom:` URI stands for.
+    """The content of a file or folder, or the module that a `timm:` or `custom:` URI stands for.
 
     Raises:
         DataError: if it is missing, damaged or not trusted; random weights never take its place.

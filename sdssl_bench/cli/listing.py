@@ -7,7 +7,8 @@ import typer
 KINDS = ("tasks", "datasets", "protocols", "models")
 MODELS = (
     "FILE                                  own format, timm/DeiT/MAE, DINO, MoCo v3, SDSSL, DINOv2, "
-    "iBOT; .safetensors or .pth",
+    "iBOT; .safetensors, .npz, or whatever torch.save wrote (nothing in it is run)",
+    "FOLDER                                of Hugging Face or torch.distributed.checkpoint",
     "timm:NAME                             pretrained weights from the timm hub, e.g. "
     "timm:vit_small_patch16_224.dino",
     "timm:NAME?pretrained=false&seed=0     an untrained encoder, labelled so",

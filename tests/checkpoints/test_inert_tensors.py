@@ -19,11 +19,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rich.console import Console
 from torch import Tensor, nn
 
+import fake_checkpoints as fake
+from sdssl_bench import checkpoints
 from sdssl_bench.checkpoints.files import read_file
 from sdssl_bench.checkpoints.inert.arrays import contiguous
 from sdssl_bench.checkpoints.inert.restore import DTYPES
+from sdssl_bench.checkpoints.keys import flat
 from sdssl_bench.errors import DataError
 
 GENERATOR = torch.Generator().manual_seed(0)
@@ -295,6 +299,42 @@ def test_a_pickled_module_has_the_names_and_tensors_of_its_state_dict(
     file = read_file(path)
     same(file.content["model"], {k: v.detach() for k, v in module.state_dict().items()})
     assert any(type(module).__qualname__ in name for name in file.stood_in)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit")
+def test_an_archive_of_torchscript_has_the_names_of_its_module(tmp_path: Path) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4)).eval()
+    torch.jit.script(module).save(str(tmp_path / "x.pt"))
+    found = flat(read_file(tmp_path / "x.pt").content)
+    assert found.keys() == module.state_dict().keys()
+    assert all(torch.equal(found[name], tensor) for name, tensor in module.state_dict().items())
+
+
+def test_a_file_with_everything_beside_is_the_encoder_of_its_weights(tmp_path: Path) -> None:
+    """End to end: the same encoder as of the weights alone, and `doctor` names what was left closed."""
+    model = fake.vit(1)
+    plain = checkpoints.load(str(fake.plain(tmp_path / "plain.pth", model)))
+    lightning = {
+        "state_dict": fake.prefixed(model.state_dict(), "backbone."),
+        "callbacks": {Plain: {"best_model_score": torch.tensor(1.0)}},
+        "hyper_parameters": argparse.Namespace(lr=0.1, out=pathlib.PurePosixPath("x")),
+        "best": np.float32(0.5),
+        "rng": np.random.RandomState(0),
+    }
+    for name, content in (
+        ("lightning", lightning),
+        ("module", model),
+        ("pair", [model, {"epoch": 3}]),
+    ):
+        path = tmp_path / f"{name}.pth"
+        torch.save(content, path)
+        found = checkpoints.diagnose(str(path))
+        assert found.model.weights_sha256 == plain.info.weights_sha256  # type: ignore[union-attr]
+        assert any(part in " ".join(found.closed) for part in ("numpy.random", "VisionTransformer"))
+        console = Console(width=80, file=io.StringIO())
+        console.print(checkpoints.render(found))
+        assert "left closed" in console.file.getvalue()  # type: ignore[attr-defined]
+    assert checkpoints.diagnose(str(tmp_path / "plain.pth")).closed == ()
 
 
 def test_lists_and_shared_dictionaries_keep_their_places(tmp_path: Path) -> None:

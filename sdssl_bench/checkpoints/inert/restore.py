@@ -62,16 +62,15 @@ _DENSE = tuple(f"torch._utils._rebuild_tensor{version}" for version in ("", "_v2
 _FROM_TYPE = ("torch._tensor._rebuild_from_type", "torch._tensor._rebuild_from_type_v2")
 _NUMPY = ("numpy.core.multiarray.", "numpy.core.numeric.")
 _ORDERED = "collections.OrderedDict"
-KNOWN = frozenset((
-    *_FIRST_ARGUMENT, *_DENSE, *_FROM_TYPE, *DTYPES, *UNREADABLE, _ORDERED, "_codecs.encode", "numpy.dtype",
-    "numpy.ndarray", *(f"builtins.{name}" for name in ("bytes", "bool", "int", "long", "float", "str", "complex")),
-    "torch.device", "torch.Tensor", "torch._tensor.Tensor",
-    *(f"{room}{name}" for room in ("torch.", "torch.storage.") for name in STORAGES),
-    *(room + name for room in ("numpy.core.multiarray.", "numpy._core.multiarray.")
-      for name in ("scalar", "_reconstruct")), "numpy._core.numeric._frombuffer",
-    "numpy.core.numeric._frombuffer", "copy_reg._reconstructor", "copyreg._reconstructor", "builtins.object", "torch.strided",
-    "copyreg.__newobj__",
-))  # fmt: skip
+_PLAIN = (
+    "_codecs.encode", "numpy.dtype", "numpy.ndarray", "torch.device", "torch.strided", "torch.Tensor",
+    "torch._tensor.Tensor", "copy_reg._reconstructor", "copyreg._reconstructor", "copyreg.__newobj__",
+    *(f"builtins.{name}" for name in ("bytes", "bool", "int", "long", "float", "str", "complex", "object")),
+    *(f"numpy.{core}.{name}" for core in ("core", "_core") for name in
+      ("multiarray.scalar", "multiarray._reconstruct", "numeric._frombuffer")),
+    *(f"torch.{name}" for name in STORAGES), *(f"torch.storage.{name}" for name in STORAGES),
+)  # fmt: skip
+KNOWN = frozenset((*_FIRST_ARGUMENT, *_DENSE, *_FROM_TYPE, *DTYPES, *UNREADABLE, _ORDERED, *_PLAIN))
 """Names that have a meaning here; others stood in for what nobody opened."""
 
 Storages = Callable[[Any], tuple[UntypedStorage, torch.dtype]]

@@ -143,22 +143,8 @@ def _unpickle(file: Mapped, data: bytes | None = None, start: int = 0) -> Unpick
 
 
 def _restored(file: Mapped, found: Unpickled, storages: Storages) -> Found:
-    value, seen = found.value, set(found.names) - KNOWN
-    # Old files keep the source of a module's class beside it, under an id that stands for the class.
-    for key in found.persistent:
-        if (
-            type(key) is tuple
-            and len(key) > 1
-            and key[0] == "module"
-            and isinstance(key[1], StandIn)
-        ):
-            seen.add(key[1].kind)
-    content = Restorer(file, storages).restore(value)
-    return content, tuple(sorted(name for name in seen if not _is_type(name)))
-
-
-def _is_type(name: str) -> bool:
-    return name.rpartition(".")[2] in STORAGES
+    closed = (name for name in found.names if name not in KNOWN)
+    return Restorer(file, storages).restore(found.value), tuple(sorted(closed))
 
 
 def _damaged(file: Mapped, what: str) -> DataError:
