@@ -8,7 +8,15 @@ from typing import Any, cast
 
 from sdssl_bench.encoders import Encoder, ModelInfo, check_layers
 from sdssl_bench.errors import UsageError
-from sdssl_bench.records import SCHEMA_VERSION, Record, ResultStore, digest, environment, record_key
+from sdssl_bench.records import (
+    SCHEMA_VERSION,
+    Record,
+    ResultStore,
+    content_digest,
+    digest,
+    environment,
+    record_key,
+)
 from sdssl_bench.system import broadcast, is_main_process, num_processes, resolve_device
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task
 
@@ -81,6 +89,7 @@ def run(
         else:
             record["environments"] = [software]
             record["layers"][str(scores.layer)] = {**entry, "environment": 0}
+            record["digest"] = content_digest(record)
     return Outcome(record, scored=todo, reused=reused)
 
 

@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from sdssl_bench.records.store import Record, ResultStore, record_key
+from sdssl_bench.records.identity import Record, record_key
+from sdssl_bench.records.store import ResultStore
 
 ENVIRONMENT = {
     "sdssl_bench": "0.1.0",
@@ -49,7 +50,7 @@ def head(**changes: Any) -> Record:
             "pretrained": True,
             "details": {},
             "norm": "shared",
-            "depth": 3,
+            "depth": 400,
         },
         "headline": "k20/top1",
         "limited": None,

@@ -27,6 +27,7 @@ ELSEWHERE = {
     "sdssl_bench.paper.layouts:LAYOUTS*": "words and metrics; goldens of the tables hold them",
     "sdssl_bench.checkpoints.releases:RELEASES*": "marks of releases; Release.input_size has its number",
     "sdssl_bench.datasets.mini.*": "made-up data",
+    "sdssl_bench.statistics.derived:_KNOWN": "what this process has read",
     **dict.fromkeys(
         (
             "sdssl_bench.cli.*", "sdssl_bench.reports.*", "sdssl_bench.system.terminal:*",
@@ -58,7 +59,8 @@ ELSEWHERE = {
     **dict.fromkeys(
         (
             "sdssl_bench.checkpoints.native:VERSION", "sdssl_bench.features.identity:FEATURES_VERSION",
-            "sdssl_bench.records.store:SCHEMA_VERSION", "sdssl_bench.features.sources:_UNREADABLE",
+            "sdssl_bench.records.reading:SCHEMA_VERSION", "sdssl_bench.statistics.derived:FORMAT",
+            "sdssl_bench.features.sources:_UNREADABLE",
             "sdssl_bench.datasets.readers.cifar:_PIXELS",
         ),
         "formats of files",

@@ -40,6 +40,7 @@ def compare(
     """
     from json import dumps
 
+    from sdssl_bench.cli import damaged
     from sdssl_bench.errors import UsageError
     from sdssl_bench.reports import (
         as_json,
@@ -58,7 +59,10 @@ def compare(
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha lies between 0 and 1, found {alpha}.")
     folders = opt.result_folders(results)
-    pairs, unpaired = pair(*(find_records(text, folders) for text in (a, b)))
+    (first, broken), (second, broken_too) = (find_records(text, folders) for text in (a, b))
+    broken = list({str(error): error for error in [*broken, *broken_too]}.values())
+    damaged.name(broken)
+    pairs, unpaired = pair(first, second)
     benchmarks, without_items = test(pairs, confidence=1 - alpha, seed=seed)
     left_out = unpaired + without_items
     tested = [one.at(at) for one in benchmarks]
@@ -92,6 +96,7 @@ def compare(
             show(f"not compared: {line}", wide=wide)
     if fail_if_worse and worse:
         raise typer.Exit(WORSE)
+    damaged.leave(broken)
 
 
 def explain(
@@ -105,9 +110,10 @@ def explain(
     """
     from json import dumps
 
-    from sdssl_bench.records import as_json, differences, lines, read_record
+    from sdssl_bench.records import as_json, differences, lines
+    from sdssl_bench.statistics import read_proven
 
-    first, second = read_record(a), read_record(b)
+    first, second = (read_proven(path, items=False) for path in (a, b))
     found = differences(first, second)
     if json:
         typer.echo(dumps(as_json(first, second, found), indent=1, allow_nan=False))

@@ -68,11 +68,12 @@ def leaderboard(
 
     sdssl-bench leaderboard results --csv all.csv --markdown all.md --latex tables
     """
+    from sdssl_bench.cli import damaged
     from sdssl_bench.errors import DataError, UsageError
-    from sdssl_bench.records import read_all, select
+    from sdssl_bench.records import select
     from sdssl_bench.reports import VIEWS, coverage, frame_table, tidy
     from sdssl_bench.reports import wide as pivot
-    from sdssl_bench.statistics import rank_intervals
+    from sdssl_bench.statistics import rank_intervals, read_results
     from sdssl_bench.system import show
 
     opt.choice("--view", view, VIEWS)
@@ -80,7 +81,8 @@ def leaderboard(
     if not uncertainty and (markdown or latex):
         raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
     read = opt.result_folders(folders, results)
-    stored = read_all(read)
+    stored, broken = read_results(read, items=uncertainty)
+    damaged.name(broken)
     wanted = select(
         stored, tasks=opt.comma_list("--task", task), datasets=opt.comma_list("--dataset", dataset)
     )
@@ -119,6 +121,7 @@ def leaderboard(
         for number, layout in LAYOUTS.items():
             _write(latex / f"table{number}.tex", as_latex(fill_table(records, layout, pairs)))
         typer.echo(f"wrote {latex}: {', '.join(f'table{number}.tex' for number in LAYOUTS)}")
+    damaged.leave(broken)
 
 
 def _write(path: Path, text: str) -> None:

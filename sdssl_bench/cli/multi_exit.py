@@ -52,13 +52,14 @@ def multi_exit(
     from json import dumps
 
     from sdssl_bench.probes import exit_report
-    from sdssl_bench.records import read_record, record_title
+    from sdssl_bench.records import record_title
+    from sdssl_bench.statistics import read_proven
     from sdssl_bench.system import show
 
     opt.choice("--dtype", dtype, ("float32", "bfloat16", "float16"))
     if within < 0:
         raise UsageError(f"--within is a number of points from 0, found {within}.")
-    records = [read_record(path) for path in record]
+    records = [read_proven(path, items=False) for path in record]
     reports = [exit_report(one, within=within / 100) for one in records]
     speed: dict[int, float] | None = None
     if ckpt is not None:

@@ -63,12 +63,16 @@ def report(
 
     sdssl-bench report results --out report/ --figures figures/
     """
-    from sdssl_bench.records import read_all, select
+    from sdssl_bench.cli import damaged
+    from sdssl_bench.records import select
     from sdssl_bench.reports import add_pictures, collect, page, size
+    from sdssl_bench.statistics import read_results
     from sdssl_bench.system import write_atomic
 
+    stored, broken = read_results(opt.result_folders(folders, results))
+    damaged.name(broken)
     records = select(
-        read_all(opt.result_folders(folders, results)),
+        stored,
         tasks=opt.comma_list("--task", task),
         datasets=opt.comma_list("--dataset", dataset),
         models=opt.comma_list("--model", model),
@@ -93,3 +97,4 @@ def report(
 
         written = write_figures(data, figures.expanduser())
         typer.echo(f"wrote {len(written)} figures to {figures.expanduser()}, each as PDF and SVG")
+    damaged.leave(broken)

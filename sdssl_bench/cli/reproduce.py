@@ -38,21 +38,24 @@ def reproduce(
 
     sdssl-bench reproduce --table 3
     """
+    from sdssl_bench.cli import damaged
     from sdssl_bench.errors import UsageError
-    from sdssl_bench.records import read_all
+    from sdssl_bench.statistics import read_results
 
     if (table is None) == (figure is None):
         raise UsageError("Give either --table N or --figure N.")
     folders = opt.result_folders(results)
     if not results:  # without any result it shows what to run
         folders = [folder for folder in folders if (folder / "runs").is_dir()]
-    records = read_all(folders)
+    records, broken = read_results(folders)
+    damaged.name(broken)
     names = _names(model or [])
     if table is not None:
         _table(table, records, names, json=json, wide=wide)
     else:
         assert figure is not None
         _figure(figure, records, names, json=json)
+    damaged.leave(broken)
 
 
 def _names(texts: list[str]) -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from sdssl_bench import datasets
 from sdssl_bench.errors import UsageError
 from sdssl_bench.records import Record, Stored, best_layer
-from sdssl_bench.statistics import Interval, layer_interval
+from sdssl_bench.statistics import Interval, known_interval
 
 FRAMEWORKS = {"SimCLR": "simclr", "BYOL": "byol", "MoCo v3": "mocov3"}
 """The paper's names -> the names of presets of pretraining."""
@@ -245,7 +245,7 @@ def number_at(path: Path, record: Record, metric: str, layer: str) -> Number | N
     if number is None or str(number) not in record["layers"]:
         return None
     value = record["layers"][str(number)]["metrics"][metric]
-    return Number(value, layer_interval(record, path, number, metric), number)
+    return Number(value, known_interval(record, path, number, metric), number)
 
 
 def _distractors(record: Record) -> tuple[int, int]:

@@ -8,21 +8,29 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.records.explanation import Setting, as_json, differences, lines, obstacles
-    from sdssl_bench.records.provenance import environment
-    from sdssl_bench.records.store import (
-        SCHEMA_VERSION,
+    from sdssl_bench.records.identity import (
         Record,
+        canonical_json,
+        content_digest,
+        digest,
+        model_identity,
+        record_key,
+    )
+    from sdssl_bench.records.provenance import environment
+    from sdssl_bench.records.reading import (
+        SCHEMA_VERSION,
+        items_path,
+        json_of,
+        parse_record,
+        read_bytes,
+        read_items,
+    )
+    from sdssl_bench.records.store import (
         ResultStore,
         Stored,
         best_layer,
-        canonical_json,
-        digest,
-        items_path,
-        model_identity,
-        read_all,
-        read_items,
-        read_record,
-        record_key,
+        check_unique,
+        record_files,
         select,
         slug,
     )

@@ -1,6 +1,6 @@
 """Why two results differ: every recorded setting in which their records disagree.
 
-A record's identity (`store.IDENTITY`) holds whatever could change its numbers; names, file locations
+A record's identity (`identity.IDENTITY`) holds whatever could change its numbers; names, file locations
 and environments are recorded beside it. Libraries and devices can move the last digits of a number,
 never its protocol.
 """
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sdssl_bench.records.store import BESIDE, Record
+from sdssl_bench.records.identity import BESIDE, Record
 from sdssl_bench.records.titles import record_title
 
 ABSENT = "(not recorded)"

@@ -6,7 +6,6 @@ scores lie beside it in `<record>.items.npz`, written before the record that ref
 `record.schema.json` in this package is the format's contract; results/README.md explains it.
 """
 
-import hashlib
 import io
 import json
 import re
@@ -20,52 +19,12 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
+from sdssl_bench.records.identity import Record, content_digest
+from sdssl_bench.records.reading import items_path, read_record
 from sdssl_bench.system import write_atomic
 
-SCHEMA_VERSION = 1
-REQUIRED = (
-    "schema_version", "key", "task", "protocol", "dataset", "model", "headline", "limited",
-    "settings", "environments", "layers",
-)  # fmt: skip
-IDENTITY = ("schema_version", "task", "protocol", "dataset", "model", "limited", "settings")
-VOLATILE = ("scored_at", "seconds")
-"""Fields of a layer that differ between two runs of the same thing."""
-BESIDE = ("heads_source", "weights_look", "colours_source", "cls_why")
-"""Details of a model that tell how another is known."""
-
-Record = dict[str, Any]
 Stored = tuple[Path, Record]
 """A record with its file, beside which the per-item scores lie."""
-
-
-def canonical_json(value: Any) -> str:
-    """The one JSON text of a value: sorted keys, no spaces, no NaN."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def digest(value: Any) -> str:
-    """sha256 (hex) of a JSON value, independent of key order."""
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def record_key(record: Mapping[str, Any]) -> str:
-    """Identity of a record: a digest of everything that could change its numbers.
-
-    How the model file was called and where it lay are no part of it.
-    """
-    parts = {name: record[name] for name in IDENTITY}
-    parts["model"] = model_identity(record["model"])
-    return digest(parts)[:16]
-
-
-def model_identity(model: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a record's model that could change a number.
-
-    Neither its name and place nor how its head count is known, nor whether its training is.
-    """
-    kept = {k: v for k, v in model.items() if k not in ("uri", "name")}
-    kept["details"] = {k: v for k, v in model.get("details", {}).items() if k not in BESIDE}
-    return kept | {"pretrained": model.get("pretrained") is not False}
 
 
 def select(
@@ -110,73 +69,6 @@ def slug(text: str) -> str:
     return (
         re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._+=]+", "-", text)).strip("-.")[:80] or "unnamed"
     )
-
-
-def stable_view(record: Mapping[str, Any]) -> Record:
-    """The record without times: equal for a disturbed and an undisturbed run."""
-    layers = {
-        layer: {k: v for k, v in entry.items() if k not in VOLATILE}
-        for layer, entry in record["layers"].items()
-    }
-    return {**record, "layers": layers}
-
-
-def read_record(path: Path) -> Record:
-    """One record, checked for the format's version and required fields.
-
-    Raises:
-        DataError: if the file is no complete record of this version.
-    """
-    advice = "If it is a record, move it away and run that evaluation again."
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(
-            f"Expected a result record in {path}, found: {error.strerror or error}. Name a file "
-            "whose path 'sdssl-bench run' printed."
-        ) from error
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(f"Expected a result record in {path}, found: {error}. {advice}") from error
-    if not isinstance(record, dict):
-        raise DataError(f"Expected a result record in {path}, found another JSON value. {advice}")
-    if record.get("schema_version") != SCHEMA_VERSION:
-        raise DataError(
-            f"{path} has schema version {record.get('schema_version')!r}, this version of "
-            f"sdssl-bench reads {SCHEMA_VERSION}. {advice}"
-        )
-    missing = [name for name in REQUIRED if name not in record]
-    if missing:
-        raise DataError(f"The record {path} lacks {', '.join(missing)}. {advice}")
-    if record["key"] != record_key(record):
-        raise DataError(
-            f"The record {path} was edited: its fields digest to {record_key(record)}, its key says "
-            f"{record['key']}. {advice}"
-        )
-    return record
-
-
-def read_items(path: Path, layer: int) -> dict[str, NDArray[Any]]:
-    """Per-item scores of one layer of the record at `path`, name -> [n].
-
-    Raises:
-        DataError: if the file beside the record is missing or unreadable, or lacks the layer.
-    """
-    file, prefix = items_path(path), f"layer{layer:02d}/"
-    try:
-        with np.load(file, allow_pickle=False) as arrays:
-            found = {
-                n.removeprefix(prefix): arrays[n] for n in arrays.files if n.startswith(prefix)
-            }
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"Expected per-item scores in {file}, found: {error}.") from error
-    if not found:
-        raise DataError(f"{file} holds no per-item scores of layer {layer}.")
-    return found
-
-
-def items_path(path: Path) -> Path:
-    """Where the per-item scores of the record at `path` lie."""
-    return path.with_suffix(".items.npz")
 
 
 @dataclass(frozen=True)
@@ -227,6 +119,7 @@ class ResultStore:
             stamped = {**entry, "environment": record["environments"].index(environment)}
             layers = {**record["layers"], str(layer): stamped}
             record["layers"] = {key: layers[key] for key in sorted(layers, key=int)}
+            record["digest"] = content_digest(record)
             if items:
                 self._merge_items(items_path(path), layer, items)
             text = json.dumps(record, indent=1, allow_nan=False)
@@ -245,20 +138,27 @@ class ResultStore:
         np.savez_compressed(buffer, allow_pickle=False, **{n: arrays[n] for n in sorted(arrays)})
         write_atomic(path, buffer.getvalue())
 
-    def __iter__(self) -> Iterator[tuple[Path, Record]]:
-        """All records with their paths, in path order."""
-        for path in sorted(self.runs.glob("**/*.json")):
+    def files(self) -> list[Path]:
+        """Files of all records, in path order."""
+        return sorted(self.runs.glob("**/*.json"))
+
+    def __iter__(self) -> Iterator[Stored]:
+        """All records with their paths, in path order.
+
+        Raises:
+            DataError: at the first that is damaged.
+        """
+        for path in self.files():
             yield path, read_record(path)
 
 
-def read_all(folders: Iterable[Path]) -> list[Stored]:
-    """The records of several results folders.
+def record_files(folders: Iterable[Path]) -> list[Path]:
+    """Files of the records in several results folders.
 
     Raises:
-        DataError: if a folder holds no results, or two hold the same result.
+        DataError: if a folder holds no results.
     """
-    found: dict[tuple[str, str], Path] = {}
-    records: list[Stored] = []
+    found: list[Path] = []
     for folder in folders:
         store = ResultStore(folder.expanduser())
         if not store.runs.is_dir():
@@ -266,13 +166,22 @@ def read_all(folders: Iterable[Path]) -> list[Stored]:
                 f"Expected result records under {store.runs}, found no such folder. Run an evaluation "
                 "first, or name another folder with --results."
             )
-        for path, record in store:
-            evaluation = record["model"]["name"], record["key"]
-            if evaluation in found:
-                raise DataError(
-                    f"{path} and {found[evaluation]} are the same evaluation of "
-                    f"{record['model']['name']}. Name one of their folders, or move one of them away."
-                )
-            found[evaluation] = path
-            records.append((path, record))
-    return records
+        found += store.files()
+    return found
+
+
+def check_unique(records: Iterable[Stored]) -> None:
+    """Prove that no evaluation is there twice.
+
+    Raises:
+        DataError: naming both files.
+    """
+    found: dict[tuple[str, str], Path] = {}
+    for path, record in records:
+        evaluation = record["model"]["name"], record["key"]
+        if evaluation in found:
+            raise DataError(
+                f"{path} and {found[evaluation]} are the same evaluation of "
+                f"{record['model']['name']}. Name one of their folders, or move one of them away."
+            )
+        found[evaluation] = path

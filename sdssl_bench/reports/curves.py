@@ -1,13 +1,11 @@
 """Metrics of a record over its layers, with the intervals of `statistics`."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sdssl_bench.errors import DataError
 from sdssl_bench.records import Record
-from sdssl_bench.statistics import Interval, layer_interval
+from sdssl_bench.statistics import Interval, known_interval
 
 CONFIDENCE = 0.95
 DECIMALS = 6
@@ -21,16 +19,8 @@ def curve_of(path: Path, record: Record, name: str, *, layers: Sequence[int]) ->
     for layer in layers:
         entry = record["layers"][str(layer)]
         value = entry["metrics"].get(name)
-        if value is not None and not math.isfinite(value):
-            raise DataError(
-                f"{path}, layer {layer}: {name} is {value}. Delete the record and run it again."
-            )
         values.append(None if value is None else round(value, DECIMALS))
-        intervals.append(
-            None
-            if value is None
-            else layer_interval(record, path, layer, name, confidence=CONFIDENCE)
-        )
+        intervals.append(None if value is None else known_interval(record, path, layer, name))
     curve: dict[str, Any] = {"value": values}
     found = [one for one in intervals if one is not None]
     if found:

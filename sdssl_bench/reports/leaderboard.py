@@ -14,7 +14,7 @@ import pandas as pd
 
 from sdssl_bench.records import Record, Stored, limit_mark, variant_mark
 from sdssl_bench.rounding import percent
-from sdssl_bench.statistics import layer_interval
+from sdssl_bench.statistics import known_interval
 
 COLUMNS = (
     "model", "arch", "network", "norm", "pretrained", "task", "protocol", "protocol_version",
@@ -111,7 +111,7 @@ def _pretraining(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _uncertainty(record: Record, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    found = layer_interval(record, path, row["layer"], row["metric"])
+    found = known_interval(record, path, row["layer"], row["metric"])
     if found is None:
         return {}
     return dict(

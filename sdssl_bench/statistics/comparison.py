@@ -15,8 +15,6 @@ from sdssl_bench.records import (
     Setting,
     Stored,
     obstacles,
-    read_all,
-    read_record,
     variant_mark,
 )
 from sdssl_bench.statistics.best_layers import best_layer_difference
@@ -30,6 +28,7 @@ from sdssl_bench.statistics.paired_tests import (
     paired_interval,
     paired_test,
 )
+from sdssl_bench.statistics.results import read_files, read_proven, read_results
 
 
 @dataclass(frozen=True)
@@ -96,8 +95,8 @@ def benchmark_name(record: Record) -> str:
     return f"{record['task']} {data['name']}{variant_mark(data['variant'])}"
 
 
-def find_records(text: str, folders: Sequence[Path]) -> list[Stored]:
-    """The records that a user names.
+def find_records(text: str, folders: Sequence[Path]) -> tuple[list[Stored], list[DataError]]:
+    """The records that a user names, and why others of them are left out.
 
     Args:
         text: a record's file, a folder of records, or the name, or an unambiguous part of the name,
@@ -106,18 +105,20 @@ def find_records(text: str, folders: Sequence[Path]) -> list[Stored]:
 
     Raises:
         UsageError: if it is none of these.
-        DataError: if a record cannot be read, or a folder has none.
+        DataError: if the record named cannot be read, or a folder has none that can.
     """
     path = Path(text).expanduser()
     if path.is_file():
-        return [(path, read_record(path))]
+        return [(path, read_proven(path))], []
     if path.is_dir():
         folder = path / "runs" if (path / "runs").is_dir() else path
         files = sorted(folder.glob("**/*.json"))
         if not files:
             raise DataError(f"Expected result records under {folder}, found none.")
-        return _scores([(file, read_record(file)) for file in files])
-    stored = _scores(read_all(folders))
+        read, damaged = read_files(files)
+        return _scores(read), damaged
+    read, damaged = read_results(folders)
+    stored = _scores(read)
     known = sorted({record["model"]["name"] for _, record in stored})
     matching = named_models(text, known)
     if len(matching) > 1:
@@ -128,7 +129,7 @@ def find_records(text: str, folders: Sequence[Path]) -> list[Stored]:
         places = ", ".join(map(str, folders))
         where = f" It is no file or folder either. Models are looked for in {places} (--results)."
         raise UsageError(did_you_mean("model", text, known) + where)
-    return [one for one in stored if one[1]["model"]["name"] == matching[0]]
+    return [one for one in stored if one[1]["model"]["name"] == matching[0]], damaged
 
 
 def named_models(text: str, known: Sequence[str]) -> list[str]:

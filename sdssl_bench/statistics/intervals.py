@@ -98,6 +98,10 @@ def layer_interval(
     entry = layer_entry(record, layer)
     name = metric if metric is not None else str(record["headline"])
     value = float(entry["metrics"][name])
+    if not math.isfinite(value):
+        raise DataError(
+            f"{record_path}, layer {layer}: {name} is {value}. Delete the record and run it again."
+        )
     stored = entry["notes"].get("standard_errors", {})
     if name in stored:
         se, half = float(stored[name]), normal_quantile(confidence) * float(stored[name])
@@ -115,19 +119,6 @@ def layer_interval(
             )
         return _wilson(value, entry["n"], confidence)
     return None
-
-
-def record_intervals(
-    record: Record, record_path: Path, *, confidence: float = 0.95, seed: int = 0
-) -> dict[int, Interval]:
-    """Layer -> interval of the headline, where there is one; arguments as for `layer_interval`."""
-    found = {
-        int(layer): layer_interval(
-            record, record_path, int(layer), confidence=confidence, seed=seed
-        )
-        for layer in record["layers"]
-    }
-    return {layer: one for layer, one in found.items() if one is not None}
 
 
 def interval(units: ItemScores, *, confidence: float = 0.95, seed: int = 0) -> Interval | None:

@@ -10,16 +10,29 @@ largest p of its tests counts, adjusted by Holm over the benchmarks. That it was
 more (Gutmann, Maymin 1987; Hung, Fithian 2019). Where nobody is first, those are tied that the tests of all
 pairs on all benchmarks, adjusted together, do not set apart from the highest score. For two models both are
 the tests of `comparison` at the last layer.
+
+With M models a benchmark has M (M - 1) / 2 tests. McNemar's are made all at once, of matrices. Others are
+drawn, and made only where their p could matter: their least possible p often shows that Holm cannot
+reject them. What came out is kept in `runs/.ranks` for as long as the scores stay the same.
 """
 
+import contextlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
-from sdssl_bench.errors import UsageError
-from sdssl_bench.records import Record, Stored
-from sdssl_bench.statistics.items import ItemScores, layer_item_scores
-from sdssl_bench.statistics.paired_tests import holm, paired_test
+import numpy as np
+from numpy.typing import NDArray
+
+from sdssl_bench.records import Record, Stored, digest
+from sdssl_bench.statistics.derived import FORMAT, Derived, derive
+from sdssl_bench.statistics.items import layer_item_scores
+from sdssl_bench.statistics.pair_tests import PairTests, model_tests, significant
+from sdssl_bench.statistics.paired_tests import holm
+from sdssl_bench.system import write_atomic
+
+KEPT = ".ranks"
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,25 @@ def benchmark_key(record: Record) -> tuple[str, ...]:
     )  # fmt: skip
 
 
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A model on one benchmark.
+
+    Attributes:
+        key: of its record.
+        value: its headline at the last layer.
+        path: of its record.
+        record: the record.
+        derived: with the scores of its last layer.
+    """
+
+    key: str
+    value: float
+    path: Path
+    record: Record
+    derived: Derived
+
+
 def rank_intervals(records: Iterable[Stored], *, alpha: float = 0.05) -> dict[str, RankInterval]:
     """Record key -> standing, of records whose last layer has per-item scores and company.
 
@@ -65,89 +97,129 @@ def rank_intervals(records: Iterable[Stored], *, alpha: float = 0.05) -> dict[st
     Raises:
         DataError: if per-item scores are missing or do not give the stored numbers.
     """
-    columns: dict[tuple[str, ...], list[tuple[str, ItemScores]]] = {}
+    columns: dict[tuple[str, ...], list[Member]] = {}
     for path, record in records:
-        depth = record["model"]["depth"]
-        if record["limited"] is None and str(depth) in record["layers"]:
-            units = layer_item_scores(record, path, depth)
-            if units is not None:
-                columns.setdefault(benchmark_key(record), []).append((record["key"], units))
+        if record["limited"] is None:
+            derived = derive(path, record)
+            if derived.last is not None:
+                columns.setdefault(benchmark_key(record), []).append(
+                    Member(record["key"], derived.last.value, path, record, derived)
+                )
     orders = [
-        sorted(members, key=lambda member: (-member[1].value, member[0]))
+        sorted(members, key=lambda member: (-member.value, member.key))
         for members in columns.values()
         if len(members) > 1
     ]
-    tests = [
-        {(i, j): _p(order[i][1], order[j][1]) for i, j in combinations(range(len(order)), 2)}
-        for order in orders
-    ]
-    found: dict[str, RankInterval] = {}
-    for order, p_values, lead in zip(orders, tests, leads(tests, alpha=alpha), strict=True):
-        found |= _ranked([key for key, _ in order], p_values, lead, alpha)
+    if not orders:
+        return {}
+    kept = orders[0][0].path.parents[1] / KEPT
+    source = _source(orders, alpha)
+    found = _read(kept, source)
+    if found is None:
+        tests = [_tests(order) for order in orders]
+        found = {}
+        for order, one, lead in zip(orders, tests, leads(tests, alpha=alpha), strict=True):
+            found |= _ranked([member.key for member in order], one, lead, alpha)
+        _write(kept, source, found)
     return found
 
 
-def leads(tests: Sequence[Mapping[tuple[int, int], float]], *, alpha: float) -> list[list[str]]:
+def _source(orders: Sequence[Sequence[Member]], alpha: float) -> str:
+    """Digest of all that ranks come from."""
+    members = [[(one.key, one.value, vars(one.derived.last)) for one in order] for order in orders]
+    return digest([FORMAT, alpha, members])
+
+
+def _read(path: Path, source: str) -> dict[str, RankInterval] | None:
+    try:
+        kept = json.loads(path.read_bytes())
+        if kept["source"] != source:
+            return None
+        return {key: RankInterval(**one) for key, one in kept["ranks"].items()}
+    except (OSError, ValueError, TypeError, KeyError):
+        return None  # not there, or cut: it is made again
+
+
+def _write(path: Path, source: str, ranks: Mapping[str, RankInterval]) -> None:
+    text = json.dumps({"source": source, "ranks": {key: asdict(one) for key, one in ranks.items()}})
+    with contextlib.suppress(OSError):  # a full or read-only folder costs time, no result
+        write_atomic(path, text.encode())
+
+
+def _tests(order: Sequence[Member]) -> PairTests:
+    groups: dict[str, list[int]] = {}
+    for place, member in enumerate(order):
+        assert member.derived.last is not None
+        groups.setdefault(member.derived.last.units, []).append(place)
+    parts = []
+    for places in groups.values():
+        first = order[places[0]]
+        assert first.derived.last is not None
+        scores = np.stack([order[place].derived.last_scores() for place in places])
+        weights = None
+        if first.derived.last.stratified or not first.derived.last.binary:
+            units = layer_item_scores(first.record, first.path, first.derived.last.layer)
+            assert units is not None
+            weights = units.ordered().weights
+        parts.append((places, scores, weights))
+    return model_tests(len(order), parts)
+
+
+def leads(tests: Sequence[PairTests], *, alpha: float) -> list[list[str]]:
     """Who leads each benchmark, of its models by falling score.
 
     Args:
-        tests: one mapping per benchmark, (place, later place) -> p of all pairs.
+        tests: of all pairs of one benchmark each.
         alpha: level of significance over all benchmarks.
 
     Returns:
         One list per benchmark: "first", "tied" or "behind" by place.
 
-    >>> leads([{(0, 1): 0.01}, {(0, 1): 0.03}], alpha=0.05)
+    >>> both = [PairTests.known(2, [0.01]), PairTests.known(2, [0.03])]
+    >>> leads(both, alpha=0.05)
     [['first', 'behind'], ['first', 'behind']]
     """
-    firsts = holm([max(p for (i, _), p in one.items() if i == 0) for one in tests])
-    pairs = iter(holm([p for one in tests for p in one.values()]))
+    firsts = holm([one.largest_of_first(alpha) for one in tests])
+    if all(first <= alpha for first in firsts):  # nobody asks which others are tied
+        apart = [np.zeros(0, bool)] * len(tests)
+    else:
+        apart = significant(tests, alpha)
     found = []
-    for one, first in zip(tests, firsts, strict=True):
-        apart = {pair for pair, p in zip(one, pairs, strict=False) if p <= alpha}
-        others = range(1, 1 + max(later for _, later in one))
+    for one, first, own in zip(tests, firsts, apart, strict=True):
+        others = range(1, one.models)
         if first <= alpha:
             found.append(["first", *("behind" for _ in others)])
         else:
-            found.append(["tied", *("behind" if (0, j) in apart else "tied" for j in others)])
+            # Pairs of place 0 stand first.
+            found.append(["tied", *("behind" if own[j - 1] else "tied" for j in others)])
     return found
 
 
 def _ranked(
-    order: Sequence[str],
-    p_values: Mapping[tuple[int, int], float],
-    lead: Sequence[str],
-    alpha: float,
+    order: Sequence[str], tests: PairTests, lead: Sequence[str], alpha: float
 ) -> dict[str, RankInterval]:
     """Of the models of one benchmark, keys by falling score."""
-    adjusted = holm(list(p_values.values()))
-    apart = {pair for pair, p in zip(p_values, adjusted, strict=True) if p <= alpha}
+    total = len(order)
+    apart: NDArray[np.bool_] = np.zeros((total, total), bool)
+    apart[np.triu_indices(total, 1)] = significant([tests], alpha)[0]
     groups, leader = [0], 0
-    for place in range(1, len(order)):
-        if (leader, place) in apart:
+    for place in range(1, total):
+        if apart[leader, place]:
             leader = place
             groups.append(groups[-1] + 1)
         else:
             groups.append(groups[-1])
-    total = len(order)
+    better, worse = apart.sum(axis=0).tolist(), apart.sum(axis=1).tolist()
     return {
         key: RankInterval(
-            first=1 + sum((other, place) in apart for other in range(place)),
-            last=total - sum((place, other) in apart for other in range(place + 1, total)),
+            first=1 + better[place],
+            last=total - worse[place],
             group=_letters(groups[place]),
             models=total,
             lead=lead[place],
         )
         for place, key in enumerate(order)
     }
-
-
-def _p(a: ItemScores, b: ItemScores) -> float:
-    """1 where the models were not scored on the same items: nothing can be said of them."""
-    try:
-        return paired_test(a, b, layers=(0, 0)).p
-    except UsageError:
-        return 1.0
 
 
 def _letters(number: int) -> str:

@@ -15,7 +15,7 @@ from sdssl_bench.checkpoints.native import METADATA_KEY
 from sdssl_bench.encoders.encoder import Encoder, cls
 from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.records.store import read_all
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import row_labels, tidy
 
 CONFIG = ViTConfig(48, 2, 3, 8, 32, pos="sincos-row")
@@ -230,7 +230,7 @@ def test_encoders_of_a_run_have_its_name_and_namesakes_never_share_a_record(tmp_
     nearest = {"k": "1", "headline_k": "1"}
     for one in found.values():
         evaluate(one, "knn", data, parameters=nearest, results=tmp_path / "results")
-    frame = tidy(read_all([tmp_path / "results"]))
+    frame = tidy(ResultStore(tmp_path / "results"))
     labels = row_labels(frame)
     assert frame.groupby(labels)["weights_sha256"].nunique().eq(1).all()
     assert labels.nunique() == len(found)

@@ -16,7 +16,9 @@ import sdssl_bench
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import UsageError
-from sdssl_bench.records.store import ResultStore, read_items, stable_view
+from sdssl_bench.records.identity import content_digest, stable_view
+from sdssl_bench.records.reading import read_items
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.rounding import percent
 from tiny_model import build
 
@@ -129,12 +131,17 @@ def test_overwrite_always_scores_again_and_never_touches(
     cli(*run("--layers", "1"))
     path, record = only_record(tmp_path / "results")
     wrong = json.loads(path.read_text())
-    wrong["layers"]["1"]["metrics"]["k20/top5"] = 0.123
-    path.write_text(json.dumps(wrong))
+
+    def edit(**metrics: float) -> None:
+        wrong["layers"]["1"]["metrics"] |= metrics
+        path.write_text(json.dumps(wrong | {"digest": content_digest(wrong)}))
+
+    edit(**{"k20/top5": 1.0})
     cli(*run("--all-layers", "--overwrite", "never"))
-    assert json.loads(path.read_text()) == wrong
-    wrong["layers"]["1"]["metrics"]["k20/top1"] = 0.123  # not what its per-item scores give
-    path.write_text(json.dumps(wrong))
+    assert stable_view(json.loads(path.read_text()) | {"digest": ""}) == stable_view(
+        wrong | {"digest": ""}
+    )
+    edit(**{"k20/top1": 0.123})  # not what its per-item scores give
     cli(*run("--all-layers", "--overwrite", "never"), code=3)
     cli(*run("--layers", "1", "--overwrite", "always"))
     assert stable_view(only_record(tmp_path / "results")[1]) == stable_view(record)
@@ -156,7 +163,7 @@ def test_a_stored_result_that_was_changed_does_not_stop_the_others(
     cli(*run("--layers", "3"))
     path, record = only_record(tmp_path / "results")
     record["layers"]["3"]["metrics"]["k20/top1"] = 0.123
-    path.write_text(json.dumps(record))
+    path.write_text(json.dumps(record | {"digest": content_digest(record)}))
     both = ["run", "-t", "knn", "-d", "cifar10,pets", "-c", CKPT, "-j", "0", "--layers", "3"]
     result = cli(*both, code=3)
     assert "the stored k20/top1 is 0.123" in result.output

@@ -14,7 +14,9 @@ from typer.testing import CliRunner
 
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.mini.make import make_mini
-from sdssl_bench.records.store import ResultStore, read_items, stable_view
+from sdssl_bench.records.identity import stable_view
+from sdssl_bench.records.reading import read_items
+from sdssl_bench.records.store import ResultStore
 
 ROOT = Path(__file__).resolve().parents[2]
 CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from records import ENVIRONMENT, entry, head
 from sdssl_bench.cli.main import app
 from sdssl_bench.records.explanation import differences, obstacles
-from sdssl_bench.records.store import Record
+from sdssl_bench.records.identity import Record
 
 
 def record(value: float = 0.5, environment: Any = ENVIRONMENT, **changes: Any) -> Record:

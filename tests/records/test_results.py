@@ -11,23 +11,20 @@ import time
 from pathlib import Path
 
 import jsonschema
+import numpy as np
 import pytest
 
 import sdssl_bench
 from records import ENVIRONMENT, add, entry, head, write_many
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.explanation import differences
-from sdssl_bench.records.store import (
-    ResultStore,
-    items_path,
-    read_all,
-    read_items,
-    read_record,
-    record_key,
-    stable_view,
-)
+from sdssl_bench.records.identity import record_key, stable_view
+from sdssl_bench.records.reading import items_path, read_items, read_record
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import tidy
+from sdssl_bench.statistics.results import read_results
 from sdssl_bench.system import write_atomic
+from stored_results import knn_layer, store
 
 SCHEMA = json.loads(
     (Path(sdssl_bench.__file__).parent / "records" / "record.schema.json").read_text()
@@ -149,15 +146,16 @@ def test_a_missing_record_is_told_without_advice_to_move_it(tmp_path: Path) -> N
 
 
 def test_several_folders_are_read_as_one_and_nothing_twice(tmp_path: Path) -> None:
-    one, two = ResultStore(tmp_path / "one"), ResultStore(tmp_path / "two")
-    add(one, 1)
-    add(two, 1, dataset__fingerprint="e" * 64)
+    for name, fingerprint in (("one", "f"), ("two", "e")):
+        store(tmp_path / name, {1: knn_layer(np.arange(9) < 4, np.arange(9) % 3)},
+              dataset__fingerprint=fingerprint * 64)  # fmt: skip
     folders = [tmp_path / "one", tmp_path / "two"]
-    assert read_all(folders) == [*one, *two]
+    both = [*ResultStore(folders[0]), *ResultStore(folders[1])]
+    assert read_results(folders) == (both, [])
     with pytest.raises(DataError, match="the same evaluation of dino"):
-        read_all([*folders, tmp_path / "one"])
+        read_results([*folders, tmp_path / "one"])
     with pytest.raises(DataError, match=r"three.*no such folder"):
-        read_all([*folders, tmp_path / "three"])
+        read_results([*folders, tmp_path / "three"])
 
 
 def test_non_finite_metrics_are_never_written(tmp_path: Path) -> None:

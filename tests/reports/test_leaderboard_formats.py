@@ -20,7 +20,8 @@ from sdssl_bench.paper.filled_tables import FilledTable, fill_table
 from sdssl_bench.paper.layouts import LAYOUTS
 from sdssl_bench.paper.pairs import model_pairs
 from sdssl_bench.paper.references import CONTRADICTION
-from sdssl_bench.records.store import ResultStore, items_path
+from sdssl_bench.records.reading import items_path
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import COLUMNS, coverage, tidy, wide
 from sdssl_bench.reports.leaderboard_formats import escape, latex
 from sdssl_bench.statistics.ranks import rank_intervals

@@ -18,7 +18,8 @@ from example_results import results
 from records import entry, head
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError
-from sdssl_bench.records.store import Record, ResultStore
+from sdssl_bench.records.identity import Record
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports import page, pictures
 from sdssl_bench.reports.cost import cost
 from sdssl_bench.reports.leaderboard import tidy

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.records.store import items_path
+from sdssl_bench.records.reading import items_path
+from sdssl_bench.records.store import Stored
 from sdssl_bench.reports.comparison_text import sentence
 from sdssl_bench.statistics.best_layers import best_layer_test
 from sdssl_bench.statistics.comparison import Outcome, _family, compare, find_records, pair
@@ -41,12 +42,19 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def named(text: str, root: Path) -> list[Stored]:
+    """The records of a model; none is damaged."""
+    found, damaged = find_records(text, [root])
+    assert not damaged
+    return found
+
+
 def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["compare", *map(str, arguments)])
 
 
 def test_every_layer_the_last_and_the_best_are_tested(root: Path) -> None:
-    pairs, left_out = pair(find_records("dino", [root]), find_records("sd_dino", [root]))
+    pairs, left_out = pair(named("dino", root), named("sd_dino", root))
     (knn, retrieval), without = compare(pairs)
     assert (left_out, without) == ([], [])
     assert list(knn.layers) == [1, 2, 3]
@@ -62,7 +70,7 @@ def test_every_layer_the_last_and_the_best_are_tested(root: Path) -> None:
 
 
 def test_each_family_is_adjusted_over_all_benchmarks(root: Path) -> None:
-    benchmarks, _ = compare(pair(find_records("dino", [root]), find_records("sd_dino", [root]))[0])
+    benchmarks, _ = compare(pair(named("dino", root), named("sd_dino", root))[0])
     single = [one for b in benchmarks for one in b.layers.values()]
     assert [one.adjusted for one in single] == holm([one.difference.p for one in single])
     last = [one.last for one in benchmarks if one.last is not None]
@@ -73,17 +81,17 @@ def test_each_family_is_adjusted_over_all_benchmarks(root: Path) -> None:
 
 
 def test_a_model_is_named_by_any_unambiguous_part(root: Path) -> None:
-    whole = find_records("sd_dino", [root])
-    assert find_records("sd_", [root]) == whole
-    assert find_records("dino", [root]) != whole, "a whole name wins over a part of another"
+    whole = named("sd_dino", root)
+    assert named("sd_", root) == whole
+    assert named("dino", root) != whole, "a whole name wins over a part of another"
     with pytest.raises(UsageError, match="several models' names: dino, sd_dino"):
-        find_records("din", [root])
+        named("din", root)
     with pytest.raises(UsageError, match="Unknown model 'dinoo'"):
-        find_records("dinoo", [root])
+        named("dinoo", root)
 
 
 def test_intervals_and_p_values_agree(root: Path) -> None:
-    benchmarks, _ = compare(pair(find_records("dino", [root]), find_records("sd_dino", [root]))[0])
+    benchmarks, _ = compare(pair(named("dino", root), named("sd_dino", root))[0])
     tested = [
         one for b in benchmarks for one in (*b.layers.values(), b.last, b.best) if one is not None
     ]
@@ -115,7 +123,7 @@ def test_families_without_a_difference_rarely_show_an_interval_without_0() -> No
 
 
 def test_the_best_layers_are_tested_with_their_choice_inside(root: Path) -> None:
-    pairs, _ = pair(find_records("dino", [root]), find_records("sd_dino", [root]))
+    pairs, _ = pair(named("dino", root), named("sd_dino", root))
     (knn, _), _ = compare(pairs)
     (path_a, a), (path_b, b) = pairs[0]
     units = [
@@ -171,12 +179,12 @@ def test_json_holds_all_that_was_found(root: Path) -> None:
 
 
 def test_records_and_folders_are_named_by_path(root: Path, tmp_path_factory: Any) -> None:
-    records = find_records("dino", [root])
-    assert find_records(str(records[0][0]), [root]) == [records[0]]
-    assert len(find_records(str(root), [root])) == 4
-    assert len(find_records(str(records[0][0].parent), [root])) == 2
+    records = named("dino", root)
+    assert named(str(records[0][0]), root) == [records[0]]
+    assert len(named(str(root), root)) == 4
+    assert len(named(str(records[0][0].parent), root)) == 2
     with pytest.raises(UsageError, match="Did you mean 'dino'"):
-        find_records("dinoo", [root])
+        named("dinoo", root)
     with pytest.raises(DataError, match="found none"):
         find_records(str(tmp_path_factory.mktemp("empty")), [root])
 
@@ -207,10 +215,10 @@ def test_other_protocols_and_data_are_refused_by_name(
 
 
 def test_another_task_is_refused(root: Path) -> None:
-    files = [path for path, _ in find_records("dino", [root])]
+    files = [path for path, _ in named("dino", root)]
     with pytest.raises(UsageError, match="the other side has no result of knn"):
-        pair([s for s in find_records("dino", [root]) if s[0] == files[0]],
-             [s for s in find_records("sd_dino", [root]) if s[1]["task"] == "retrieval"])  # fmt: skip
+        pair([s for s in named("dino", root) if s[0] == files[0]],
+             [s for s in named("sd_dino", root) if s[1]["task"] == "retrieval"])  # fmt: skip
 
 
 def test_what_has_no_partner_is_listed_and_the_rest_compared(root: Path) -> None:
@@ -245,9 +253,12 @@ def test_metrics_without_items_cannot_be_compared(tmp_path: Path) -> None:
 
 
 def test_scores_that_were_changed_are_refused(root: Path) -> None:
-    path = find_records("dino", [root])[0][0]
+    path, other = (path for path, _ in named("dino", root))
     items_path(path).unlink()
-    assert run("dino", "sd_dino", "--results", root).exit_code == 3
+    done = run("dino", "sd_dino", "--results", root)
+    assert done.exit_code == 1
+    assert f"warning: left out: Expected per-item scores in {items_path(path)}" in done.output
+    assert run(path, other, "--results", root).exit_code == 3
 
 
 def test_models_of_different_depth_meet_at_their_own_last_layers(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from example_results import results
 from sdssl_bench.records.store import ResultStore
 from sdssl_bench.statistics.comparison import compare, pair
 from sdssl_bench.statistics.items import layer_item_scores
+from sdssl_bench.statistics.pair_tests import PairTests
 from sdssl_bench.statistics.paired_tests import holm, paired_test
 from sdssl_bench.statistics.ranks import leads, rank_intervals
 from stored_results import knn_layer, scored, store
@@ -103,7 +104,7 @@ def test_encoders_that_are_alike_lead_in_few_of_many_worlds(models: int, benchma
         for _ in range(benchmarks):
             scores = np.sort(generator.normal(size=models))[::-1] / np.sqrt(2)
             p = 2 * norm.sf([scores[i] - scores[j] for i, j in pairs])
-            tests.append(dict(zip(pairs, map(float, p), strict=True)))
+            tests.append(PairTests.known(models, p))
         wrong += any("behind" in one for one in leads(tests, alpha=0.05))
     assert wrong / 2_000 < 0.062
 
@@ -113,7 +114,7 @@ def test_a_lone_survivor_is_first() -> None:
     generator = np.random.default_rng(1)
     for _ in range(300):
         tests = [
-            {pair: float(generator.uniform() ** 6) for pair in combinations(range(4), 2)}
+            PairTests.known(4, [float(generator.uniform() ** 6) for _ in range(6)])
             for _ in range(3)
         ]
         for one in leads(tests, alpha=0.05):

@@ -9,14 +9,14 @@ import pytest
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.records.store import items_path, read_record
+from sdssl_bench.records.reading import items_path, read_record
 from sdssl_bench.reports.tables import layer_table
 from sdssl_bench.rounding import percent
+from sdssl_bench.statistics.derived import record_intervals
 from sdssl_bench.statistics.intervals import (
     Interval,
     interval,
     layer_interval,
-    record_intervals,
     resample_counts,
     score_interval,
     stratified_variance,

@@ -26,7 +26,9 @@ from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.encoders.encoder import LayerFeatures, everything
 from sdssl_bench.errors import UsageError
 from sdssl_bench.features.extraction import extract
-from sdssl_bench.records.store import ResultStore, read_items, stable_view
+from sdssl_bench.records.identity import stable_view
+from sdssl_bench.records.reading import read_items
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import tidy, wide
 from sdssl_bench.task import RunContext
 from tiny_model import build

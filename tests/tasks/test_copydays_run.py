@@ -11,7 +11,8 @@ from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.datasets.mini.photographs import REGIONS, whole
 from sdssl_bench.metrics.average_precision import micro_ap
-from sdssl_bench.records.store import ResultStore, read_items
+from sdssl_bench.records.reading import read_items
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import tidy, wide
 from sdssl_bench.retrieval.copy_detection import CopyFeatures, score_copies
 

@@ -29,7 +29,7 @@ from sdssl_bench.probes.linear.sweep import GRID
 from sdssl_bench.probes.logistic.choice import Probe
 from sdssl_bench.probes.logistic.solver import Solution, Solver
 from sdssl_bench.probes.val_split import validation_mask
-from sdssl_bench.records.store import stable_view
+from sdssl_bench.records.identity import stable_view
 from sdssl_bench.system.progress import Progress
 from sdssl_bench.task import LayerScores, RunContext
 from tiny_model import build

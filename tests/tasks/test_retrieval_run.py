@@ -17,7 +17,8 @@ from sdssl_bench.datasets import roxford_rparis
 from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.datasets.mini.photographs import REGIONS, whole
 from sdssl_bench.metrics.average_precision import PROTOCOLS
-from sdssl_bench.records.store import ResultStore, read_items
+from sdssl_bench.records.reading import read_items
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import tidy, wide
 from twins import drawn_area
 
