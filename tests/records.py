@@ -50,7 +50,7 @@ def head(**changes: Any) -> Record:
             "pretrained": True,
             "details": {},
             "norm": "shared",
-            "depth": 400,
+            "depth": 3,
         },
         "headline": "k20/top1",
         "limited": None,
@@ -86,7 +86,11 @@ def entry(value: float, **changes: Any) -> dict[str, Any]:
 def add(store: ResultStore, layer: int, value: float = 0.5, **changes: object) -> dict:
     items = {"index": np.arange(5), "k20/correct": np.arange(5) % 2 == layer % 2}
     return store.add_layer(
-        head(**changes), layer, entry=entry(value), environment=ENVIRONMENT, items=items
+        head(**{"model__depth": 400, **changes}),
+        layer,
+        entry=entry(value),
+        environment=ENVIRONMENT,
+        items=items,
     )
 
 

@@ -93,7 +93,8 @@ def leaderboard(
             f"Expected result records in {', '.join(map(str, read))}, found none that may enter a "
             f"leaderboard{hint}. Run an evaluation first, without --limit, or name another folder."
         )
-    frame = tidy(wanted, uncertainty=uncertainty, include_limited=include_limited)
+    rows = "all" if csv else "last" if view == "last" and not markdown else "headlines"
+    frame = tidy(wanted, uncertainty=uncertainty, include_limited=include_limited, rows=rows)
     ranks = rank_intervals(records) if uncertainty else {}
     limited = frame["limited"].notna()
     for part, title in ((frame[~limited], TITLES[view]), (frame[limited], TRIALS)):

@@ -6,8 +6,7 @@ stay out, or have rows and columns of their own that say so.
 Numbers come with the 95 % intervals of `statistics`, recomputed from the per-item scores.
 """
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -26,6 +25,7 @@ COLUMNS = (
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
 UNCERTAINTY = ("se", "low", "high", "units", "unit", "interval")
+NONE = float("nan")
 VIEWS = ("layers", "best", "last", "val")
 ROW = ["arch", "network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
 BENCHMARK = [
@@ -35,7 +35,11 @@ BENCHMARK = [
 
 
 def tidy(
-    records: Iterable[Stored], *, uncertainty: bool = False, include_limited: bool = False
+    records: Iterable[Stored],
+    *,
+    uncertainty: bool = False,
+    include_limited: bool = False,
+    rows: str = "all",
 ) -> pd.DataFrame:
     """One row per model x task x dataset x layer x metric; values are fractions.
 
@@ -46,24 +50,44 @@ def tidy(
         uncertainty: fill the columns of the 95 % interval; they are empty otherwise, and where a
             metric has no per-item scores.
         include_limited: take records made under --limit too; their column "limited" is that number.
+        rows: "all"; "headlines", all that the views of `wide` need; "last", what its view "last" needs.
 
     Raises:
         DataError: with `uncertainty`, if per-item scores are missing or do not give the stored number.
     """
-    rows = [
-        {**row, **(_uncertainty(record, path, row) if uncertainty else {})}
-        for path, record in records
-        if include_limited or record["limited"] is None
-        for row in _rows(record)
-    ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS)).astype({"units": "Int64", "limited": "Int64"})
-    order = ["model", "network", "norm", "task", "dataset", "variant", "protocol", "key", "layer"]
-    return frame.sort_values([*order, "metric"], kind="stable", ignore_index=True)
+    kept = [one for one in records if include_limited or one[1]["limited"] is None]
+    columns: dict[str, list[Any]] = {name: [] for name in COLUMNS}
+    for path, record in sorted(kept, key=_order):
+        found = list(_rows(record, rows))
+        for name, value in _shared(record).items():
+            columns[name] += [value] * len(found)
+        for row in found:
+            for name, value in row.items():
+                columns[name].append(value)
+            known = None
+            if uncertainty:
+                known = known_interval(record, path, row["layer"], row["metric"])
+            ends = (NONE,) * 6 if known is None else (
+                known.se, known.low, known.high, known.n, known.unit, known.method
+            )  # fmt: skip
+            for name, value in zip(UNCERTAINTY, ends, strict=True):
+                columns[name].append(value)
+    frame = pd.DataFrame(columns, columns=list(COLUMNS))
+    return frame.astype({"units": "Int64", "limited": "Int64"})
 
 
-def _rows(record: Record) -> Iterable[dict[str, Any]]:
+def _order(stored: Stored) -> tuple[str, ...]:
+    model, data = stored[1]["model"], stored[1]["dataset"]
+    return (
+        model["name"], model["network"], model["norm"], stored[1]["task"], data["name"],
+        data["variant"], stored[1]["protocol"]["id"], stored[1]["key"],
+    )  # fmt: skip
+
+
+def _shared(record: Record) -> dict[str, Any]:
+    """Columns that are the same in all rows of a record."""
     model, data, protocol = record["model"], record["dataset"], record["protocol"]
-    shared = {
+    return {
         "model": model["name"],
         "arch": model["arch"],
         "network": model["network"],
@@ -83,16 +107,28 @@ def _rows(record: Record) -> Iterable[dict[str, Any]]:
         **{name: record["settings"][name] for name in ("seed", "dtype", "bank_dtype")},
         **_pretraining(model["details"].get("config") or {}),
     }
-    for layer, entry in record["layers"].items():
+
+
+def _rows(record: Record, rows: str) -> Iterator[dict[str, Any]]:
+    """The other columns but for the interval, by layer and metric."""
+    headline, ranked = record["headline"], record.get("ranked", True)
+    layers = sorted(record["layers"], key=int)
+    if rows == "last":  # a record without its last layer still tells its labels from others
+        last = str(record["model"]["depth"])
+        layers = [last] if last in record["layers"] else layers[:1]
+    shown = {"last": (headline,), "headlines": (headline, f"val/{headline}")}.get(rows)
+    for layer in layers:
+        entry = record["layers"][layer]
         skipped = entry["notes"].get("skipped_images", {})
-        for metric, value in entry["metrics"].items():
+        for metric in sorted(entry["metrics"]):
+            if shown is not None and metric not in shown:
+                continue
             yield {
-                **shared,
                 "layer": int(layer),
                 "metric": metric,
                 # Descriptions have no headline here: views rank headlines.
-                "headline": metric == record["headline"] and record.get("ranked", True),
-                "value": value,
+                "headline": metric == headline and ranked,
+                "value": entry["metrics"][metric],
                 "n": entry["n"],
                 "skipped_images": sum(split["count"] for split in skipped.values()),
                 "sdssl_bench": record["environments"][entry["environment"]]["sdssl_bench"],
@@ -100,27 +136,14 @@ def _rows(record: Record) -> Iterable[dict[str, Any]]:
             }
 
 
-def _pretraining(config: Mapping[str, Any]) -> dict[str, str]:
+def _pretraining(config: Mapping[str, Any]) -> dict[str, Any]:
     """Method and recipe of an encoder that was pretrained here; other files do not tell theirs."""
     if not {"method", "sd", "recipe"} <= config.keys():
-        return {}
+        return {"method": NONE, "recipe": NONE}
     return {
-        "method": ("sd_" if config["sd"] else "") + config["method"],
+        "method": ("sd_" if config["sd"] else "") + str(config["method"]),
         "recipe": config["recipe"],
     }
-
-
-def _uncertainty(record: Record, path: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    found = known_interval(record, path, row["layer"], row["metric"])
-    if found is None:
-        return {}
-    return dict(
-        zip(
-            UNCERTAINTY,
-            (found.se, found.low, found.high, found.n, found.unit, found.method),
-            strict=True,
-        )
-    )
 
 
 def wide(frame: pd.DataFrame, view: str, *, ranks: Mapping[str, str] | None = None) -> pd.DataFrame:

@@ -94,7 +94,7 @@ def test_what_is_said_of_training_is_stored_and_moves_no_key(tmp_path: Path) -> 
         for value in (True, "unknown", False)
     )
     assert said["key"] == unknown["key"] == head()["key"] != untrained["key"]
-    record = add(store, 1, model__pretrained="unknown")
+    record = add(store, 1, model__pretrained="unknown", model__depth=3)
     jsonschema.validate(record, SCHEMA)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(record | {"model": record["model"] | {"pretrained": "no"}}, SCHEMA)
@@ -218,7 +218,7 @@ from pathlib import Path
 store = ResultStore(Path({store!r}))
 print("ready", flush=True)
 for layer in range(1, 400):
-    stored = store.find(__import__("records").head())
+    stored = store.find(__import__("records").head(model__depth=400))
     if stored is None or str(layer) not in stored["layers"]:
         add(store, layer, layer / 1000)
 """
