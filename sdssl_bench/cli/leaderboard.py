@@ -9,6 +9,8 @@ from sdssl_bench.cli import options as opt
 
 SHOWN = "What to show"
 TRIALS = "Trials under --limit, no results"
+MOST_ROWS = 200
+"""Of a table on the terminal, but for --wide."""
 TITLES = {
     "last": "Last layer: score ± half its 95 % interval (ranks it may have, tie group)",
     "best": "Best layer, selected on test (as in the SDSSL paper's Table 3); last layer beside it",
@@ -100,8 +102,12 @@ def leaderboard(
     for part, title in ((frame[~limited], TITLES[view]), (frame[limited], TRIALS)):
         table = pivot(part, view, ranks={key: str(one) for key, one in ranks.items()})
         if not table.empty:
-            shown = frame_table(table.assign(coverage=coverage(table)), title=title)
-            show(shown, wide=wide)
+            whole = table.assign(coverage=coverage(table))
+            shown = whole if wide else whole.head(MOST_ROWS)
+            show(frame_table(shown, title=title), wide=wide)
+            if len(shown) < len(whole):
+                more = len(whole) - len(shown)
+                show(f"{more:,} more rows: --wide shows all, --csv and --markdown write all.")
         elif title != TRIALS:
             typer.echo(f"{title}: no result has that.")
     if csv:

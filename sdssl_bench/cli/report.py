@@ -79,12 +79,13 @@ def report(
     )
     data = collect(records, include_limited=include_limited)
     heading = title or page.TITLE
-    add_pictures(
-        data,
-        strips=[folder.expanduser() for folder in strips or []],
-        galleries=[folder.expanduser() for folder in galleries or []],
-        budget=page.LIMIT - len(page.render(data, title=heading).content) - MARGIN,
-    )
+    if strips or galleries:
+        add_pictures(
+            data,
+            strips=[folder.expanduser() for folder in strips or []],
+            galleries=[folder.expanduser() for folder in galleries or []],
+            budget=page.LIMIT - len(page.render(data, title=heading).content) - MARGIN,
+        )
     rendered = page.render(data, title=heading)
     target = out.expanduser() / "index.html"
     target.parent.mkdir(parents=True, exist_ok=True)

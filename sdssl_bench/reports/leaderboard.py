@@ -115,7 +115,8 @@ def _rows(record: Record, rows: str) -> Iterator[dict[str, Any]]:
     layers = sorted(record["layers"], key=int)
     if rows == "last":  # a record without its last layer still tells its labels from others
         last = str(record["model"]["depth"])
-        layers = [last] if last in record["layers"] else layers[:1]
+        having = [n for n in layers if headline in record["layers"][n]["metrics"]]
+        layers = [last] if last in having else having[:1]
     shown = {"last": (headline,), "headlines": (headline, f"val/{headline}")}.get(rows)
     for layer in layers:
         entry = record["layers"][layer]
@@ -214,7 +215,11 @@ def score_text(cell: Mapping[str, Any], suffix: str = "") -> str:
 
 
 def _dicts(cells: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in cells.to_dict("records")]
+    names = [name for name in cells.columns if name.startswith(("value", "low", "high", "layer"))]
+    return [
+        dict(zip(names, row, strict=True))
+        for row in zip(*(cells[name].tolist() for name in names), strict=True)
+    ]
 
 
 def _texts(cells: pd.DataFrame) -> "pd.Series[str]":

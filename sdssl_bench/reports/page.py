@@ -6,16 +6,16 @@ the page makes text nodes. A content security policy allows the one script and t
 """
 
 import base64
+import gzip
 import hashlib
 import json
 import re
-from copy import deepcopy
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.errors import DataError
-from sdssl_bench.reports.page_data import Data
+from sdssl_bench.reports.page_data import Data, headlines_only, left_out
 from sdssl_bench.reports.tables import size
 from sdssl_bench.reports.verdict import counted
 from sdssl_bench.rounding import percent
@@ -23,8 +23,12 @@ from sdssl_bench.rounding import percent
 if TYPE_CHECKING:
     from markupsafe import Markup
 
-LIMIT = 5_000_000
+LIMIT = 10_000_000
 """Bytes of the page at most."""
+PACKED_FROM = 2_000_000
+"""Characters of data from which on they are compressed; the page unpacks them by itself."""
+PLAIN_ROWS = 1_000
+"""Rows for readers without JavaScript at most."""
 SCRIPTS = (
     "base", "filters", "leaderboard", "curves", "details", "analysis", "cost", "pictures", "main",
 )  # fmt: skip
@@ -61,13 +65,12 @@ def render(data: Data, *, title: str = TITLE, limit: int = LIMIT) -> Page:
         DataError: if the headline numbers alone are too large.
     """
     content = _render(data, title)
-    data = deepcopy(data)
-    for lighten in (_headlines_only, _no_maps):
+    for lighten in (headlines_only, _no_maps):
         if len(content) <= limit:
             break
-        message = lighten(data)
+        lighter, message = lighten(data)
         if message:
-            data["about"]["left_out"].append(message)
+            data = left_out(lighter, message)
             content = _render(data, title)
     if len(content) <= limit:
         return Page(content, tuple(data["about"]["left_out"]))
@@ -77,27 +80,10 @@ def render(data: Data, *, title: str = TITLE, limit: int = LIMIT) -> Page:
     )
 
 
-def _headlines_only(data: Data) -> str:
-    left = 0
-    for result in data["results"]:
-        benchmark = data["benchmarks"][result["benchmark"]]
-        if not benchmark["ranked"]:
-            continue
-        wanted = (benchmark["headline"], f"val/{benchmark['headline']}")
-        left += sum(1 for name in result["metrics"] if name not in wanted)
-        result["metrics"] = {n: c for n, c in result["metrics"].items() if n in wanted}
-        benchmark["metrics"] = [n for n in benchmark["metrics"] if n in wanted]
-    if not left:
-        return ""
-    return (
-        f"Left out to keep the page small: {left:,} curves of metrics other than the headline. "
-        "They are in the CSV of 'sdssl-bench leaderboard'."
-    )
-
-
-def _no_maps(data: Data) -> str:
-    left, data["maps"] = len(data["maps"]), []
-    return f"Left out to keep the page small: {left} sets of t-SNE maps." if left else ""
+def _no_maps(data: Data) -> tuple[Data, str]:
+    left = len(data["maps"])
+    message = f"Left out to keep the page small: {left} sets of t-SNE maps." if left else ""
+    return {**data, "maps": []}, message
 
 
 def _render(data: Data, title: str) -> bytes:
@@ -105,20 +91,29 @@ def _render(data: Data, title: str) -> bytes:
     from markupsafe import Markup
 
     style = _text("report.css")
-    script = '"use strict";\n(() => {\n' + "".join(_text(f"{n}.js") for n in SCRIPTS) + "})();\n"
+    script = (
+        '"use strict";\n(async () => {\n' + "".join(_text(f"{n}.js") for n in SCRIPTS) + "})();\n"
+    )
     environment = Environment(autoescape=True, undefined=StrictUndefined)
     environment.filters["soft"] = soft
+    text = embedded_json(data)
+    packed = len(text) > PACKED_FROM
+    if packed:  # without a time, so that the same data give the same bytes
+        text = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
+    rows = _plain_rows(data)
     page = environment.from_string(_text("report.html.j2")).render(
         title=title,
         about=data["about"],
         verdict=data["verdict"],
         counts=_counts(data),
-        plain=_plain_rows(data),
+        plain=rows[:PLAIN_ROWS],
+        unlisted=max(0, len(rows) - PLAIN_ROWS),
         style=Markup(style),
         script=Markup(script),
         style_hash=_digest(style),
         script_hash=_digest(script),
-        data=Markup(embedded_json(data)),
+        data=Markup(text),
+        kind="application/gzip" if packed else "application/json",
     )
     return (page + "\n").encode()
 

@@ -24,6 +24,8 @@ from sdssl_bench.reports.representations import maps, matrices
 from sdssl_bench.reports.verdict import verdict
 from sdssl_bench.statistics import rank_intervals
 
+MANY = 500_000
+"""Values of all metrics from which on a page holds those of the headlines alone."""
 LONG_NOTE = 1500
 """Characters of a layer's note above which the page refers to the record."""
 
@@ -84,13 +86,13 @@ def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data
     places = _places(encoders, {key: encoder for key, (_, encoder) in labels.items()})
     columns = _places(benchmarks, {key: benchmark for key, (benchmark, _) in labels.items()})
     ranks = rank_intervals(pair for pair in kept if pair[1].get("ranked", True))
-    pool = Pool()
+    pool, crowded = Pool(), sum(map(_num_values, kept)) > MANY
     results = [
         {
             "encoder": places[record["key"]],
             "benchmark": columns[record["key"]],
             "standing": asdict(ranks[record["key"]]) if record["key"] in ranks else None,
-            **_result(path, record, pool),
+            **_result(path, record, pool, headlines=crowded),
         }
         for path, record in kept
     ]
@@ -103,12 +105,45 @@ def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data
         "maps": maps(kept, places),
         "pool": pool.values,
     }
-    return {**data, "verdict": verdict(data)}
+    data["verdict"] = verdict(data)
+    if crowded:
+        data = left_out(*headlines_only(data))
+    return data
+
+
+def _num_values(stored: Stored) -> int:
+    return sum(len(entry["metrics"]) for entry in stored[1]["layers"].values())
+
+
+def headlines_only(data: Data) -> tuple[Data, str]:
+    """The data without other metrics of what is ranked, and what was left out; "" if nothing."""
+    wanted = [
+        (one["headline"], f"val/{one['headline']}") if one["ranked"] else tuple(one["metrics"])
+        for one in data["benchmarks"]
+    ]
+    benchmarks, results, left = [], [], 0
+    for one, names in zip(data["benchmarks"], wanted, strict=True):
+        benchmarks.append({**one, "metrics": [name for name in one["metrics"] if name in names]})
+    for one in data["results"]:
+        metrics = {n: c for n, c in one["metrics"].items() if n in wanted[one["benchmark"]]}
+        left += one.get("unread", 0) + len(one["metrics"]) - len(metrics)
+        results.append({**one, "metrics": metrics, "unread": 0})
+    message = (
+        f"Left out to keep the page small: {left:,} curves of metrics other than the headline. "
+        "They are in the CSV of 'sdssl-bench leaderboard'."
+    )
+    return {**data, "benchmarks": benchmarks, "results": results}, message if left else ""
+
+
+def left_out(data: Data, message: str) -> Data:
+    """The data with one more sentence on what the page does not hold."""
+    about = {**data["about"], "left_out": [*data["about"]["left_out"], message]}
+    return {**data, "about": about}
 
 
 def _labels(records: Sequence[Stored]) -> dict[str, tuple[str, str]]:
     """Key of a record -> (benchmark, encoder), as the leaderboard names them."""
-    frame = tidy(records, include_limited=True)
+    frame = tidy(records, include_limited=True, rows="last")
     headlines = {record["key"]: record["headline"] for _, record in records}
     heads = frame[frame["metric"] == frame["key"].map(pd.Series(headlines))]
     heads = heads.drop_duplicates("key")
@@ -198,15 +233,18 @@ def _differences(benchmark: Data, benchmarks: Sequence[Data]) -> str:
     )
 
 
-def _result(path: Path, record: Record, pool: Pool) -> Data:
+def _result(path: Path, record: Record, pool: Pool, *, headlines: bool) -> Data:
     layers = sorted(map(int, record["layers"]))
     entries = [record["layers"][str(layer)] for layer in layers]
-    names = dict.fromkeys(m for entry in entries for m in entry["metrics"])
-    metrics = {
-        name: curve_of(path, record, name, layers=layers)
-        for name in names
-        if not name.startswith(LAYER_METRIC)
-    }
+    found = dict.fromkeys(m for entry in entries for m in entry["metrics"])
+    names = [name for name in found if not name.startswith(LAYER_METRIC)]
+    ranked = record.get("ranked", True)
+    if headlines and ranked:
+        shown = (record["headline"], f"val/{record['headline']}")
+        names, unread = [n for n in names if n in shown], sum(n not in shown for n in names)
+    else:
+        unread = 0
+    metrics = {name: curve_of(path, record, name, layers=layers) for name in names}
     provenance = {
         "protocol": pool.add(record["protocol"]),
         "dataset": pool.add(record["dataset"]),
@@ -215,9 +253,9 @@ def _result(path: Path, record: Record, pool: Pool) -> Data:
         "environments": [pool.add(one) for one in record["environments"]],
     }
     skipped = [entry["notes"].get("skipped_images", {}) for entry in entries]
-    ranked = record.get("ranked", True)
     return {
         "key": record["key"],
+        "unread": unread,
         "depth": record["model"]["depth"],
         "layers": layers,
         "n": [entry["n"] for entry in entries],

@@ -57,7 +57,7 @@ class Derived:
     """What the items of a record gave.
 
     Attributes:
-        headline: layer -> interval of the headline.
+        headline: layer -> interval of the headline, as its fields.
         last: None where the last layer has no per-item scores of the headline.
         file: where the rest lies.
         first: digest of that file's first line, which has to be there when more is read.
@@ -65,7 +65,7 @@ class Derived:
         packed: scores of the last layer, see `last_scores`; None if not read yet.
     """
 
-    headline: dict[int, Interval]
+    headline: dict[str, tuple[Any, ...]]
     last: LastLayer | None
     file: Path
     first: str = ""
@@ -75,7 +75,8 @@ class Derived:
     def interval(self, layer: int, metric: str | None) -> Interval | None:
         """Of the headline (None) or another metric."""
         if metric is None:
-            return self.headline.get(layer)
+            found = self.headline.get(str(layer))
+            return None if found is None else Interval(*found)
         if self.others is None:
             object.__setattr__(self, "others", _intervals(json.loads(self._line(1))))
         assert self.others is not None
@@ -142,7 +143,8 @@ def known_interval(
 
 def record_intervals(record: Record, path: Path) -> dict[int, Interval]:
     """Layer -> 95 % interval of the headline, where there is one; errors as for `derive`."""
-    return dict(derive(path, record).headline)
+    kept = derive(path, record).headline
+    return {int(layer): Interval(*found) for layer, found in kept.items()}
 
 
 def kept_path(path: Path) -> Path:
@@ -169,7 +171,7 @@ def read_kept(path: Path, source: Mapping[str, Any]) -> Derived | None:
         head = json.loads(line)
         if head["source"] != source:
             return None
-        headline = {int(n): Interval(*one) for n, one in head["headline"].items()}
+        headline = dict(head["headline"])
         last = None if head["last"] is None else LastLayer(**head["last"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # not there, or cut: it is made again
@@ -177,20 +179,20 @@ def read_kept(path: Path, source: Mapping[str, Any]) -> Derived | None:
 
 
 def _compute(path: Path, record: Record, source: Mapping[str, Any] | None) -> Derived:
-    headline: dict[int, Interval] = {}
+    headline: dict[str, tuple[Any, ...]] = {}
     others: Intervals = {}
     for name, entry in record["layers"].items():
         for metric in entry["metrics"]:
             found = layer_interval(record, path, int(name), metric)
             if found is not None and metric == record["headline"]:
-                headline[int(name)] = found
+                headline[name] = astuple(found)
             elif found is not None:
                 others.setdefault(int(name), {})[metric] = found
     last, packed = _last(path, record)
     lines = (
         {
             "source": source,
-            "headline": {n: astuple(one) for n, one in headline.items()},
+            "headline": headline,
             "last": None if last is None else vars(last),
         },
         {n: {m: astuple(one) for m, one in found.items()} for n, found in others.items()},

@@ -68,7 +68,12 @@ def model_tests(
     """
     size = models * (models - 1) // 2
     p, made = np.ones(size), np.ones(size, bool)
-    drawn: dict[int, tuple[NDArray[np.generic], Floats, int, int]] = {}
+    part_of = np.zeros(models, int)
+    drawn: dict[int, tuple[list[int], NDArray[np.generic], Floats]] = {}
+    for number, (members, own, per_unit) in enumerate(parts):
+        part_of[list(members)] = number
+        if per_unit is not None:
+            drawn[number] = list(members), own, per_unit
     for places, scores, weights in parts:
         rows, columns = np.triu_indices(len(places), 1)
         at = np.asarray(places)
@@ -81,13 +86,11 @@ def model_tests(
         p[numbers] = np.where(few, 2.0 ** (1 - np.minimum(differing, EXACT_UNITS)), 1 / (1 + DRAWS))
         p[numbers[differing == 0]] = 1.0
         made[numbers] = differing == 0
-        drawn |= {
-            number: (scores, weights, i, j)
-            for number, i, j in zip(numbers.tolist(), rows.tolist(), columns.tolist(), strict=True)
-        }
 
     def make(pair: int) -> float:
-        scores, weights, i, j = drawn[pair]
+        first, second = _places(models, pair)
+        places, scores, weights = drawn[part_of[first]]
+        i, j = places.index(first), places.index(second)
         steps = scores[j].astype(np.float64) - scores[i].astype(np.float64)
         return sign_flip(steps * weights)[0]
 
@@ -101,6 +104,19 @@ def _number(models: int, first: NDArray[np.int64], second: NDArray[np.int64]) ->
     [0, 4, 5]
     """
     return first * models - first * (first + 1) // 2 + second - first - 1
+
+
+def _places(models: int, pair: int) -> tuple[int, int]:
+    """The inverse of `_number`.
+
+    >>> [_places(3, pair) for pair in range(3)]
+    [(0, 1), (0, 2), (1, 2)]
+    """
+    first = 0
+    while pair >= models - 1 - first:
+        pair -= models - 1 - first
+        first += 1
+    return first, first + 1 + pair
 
 
 def mcnemar_of_all(right: NDArray[np.generic]) -> Floats:
@@ -117,7 +133,7 @@ def mcnemar_of_all(right: NDArray[np.generic]) -> Floats:
 def _both(right: NDArray[np.generic]) -> NDArray[np.int64]:
     """[M, M] units that both models are right about; sums of float32 ones are exact below 2^24."""
     total = np.zeros((len(right), len(right)))
-    step = 1 << 15  # bounds the memory
+    step = 1 << 13  # bounds the memory
     for start in range(0, right.shape[1], step):
         part = right[:, start : start + step].astype(np.float32)
         total += part @ part.T
@@ -146,20 +162,16 @@ def significant(tests: Sequence[PairTests], alpha: float) -> list[NDArray[np.boo
     Returns:
         One array [pairs] each.
     """
-    ends = np.cumsum([len(one.p) for one in tests])
-    size = int(ends[-1])
+    size = sum(len(one.p) for one in tests)
     while True:
-        p = np.concatenate([one.p for one in tests])
-        low = np.flatnonzero(p <= alpha)  # no others can be rejected
-        order = low[np.argsort(p[low], kind="stable")]
-        passing = (size - np.arange(len(order))) * p[order] <= alpha
-        count = len(order) if passing.all() else int(passing.argmin())
-        made = np.concatenate([one.made for one in tests])
-        open_ = order[:count][~made[order[:count]]]
-        if not len(open_):
-            found = np.zeros(size, bool)
-            found[order[:count]] = True
-            return np.split(found, ends[:-1])
-        chosen = open_[: max(DRAWN_BLOCK, len(open_) // 8)]
-        for one, start in zip(tests, [0, *ends[:-1]], strict=True):
-            one.settle(chosen[(chosen >= start) & (chosen < start + len(one.p))] - start)
+        # No others can be rejected. Of equal ones all are or none is, so a threshold tells which.
+        p = np.sort(np.concatenate([one.p[one.p <= alpha] for one in tests]))
+        passing = (size - np.arange(len(p))) * p <= alpha
+        stop = np.inf if passing.all() else p[passing.argmin()]
+        found = [(one.p <= alpha) & (one.p < stop) for one in tests]
+        open_ = [np.flatnonzero(own & ~one.made) for own, one in zip(found, tests, strict=True)]
+        count = sum(map(len, open_))
+        if not count:
+            return found
+        for one, pairs in zip(tests, open_, strict=True):
+            one.settle(pairs[np.argsort(one.p[pairs])][: max(DRAWN_BLOCK, count // 8)])

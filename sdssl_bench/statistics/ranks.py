@@ -19,7 +19,7 @@ reject them. What came out is kept in `runs/.ranks` for as long as the scores st
 import contextlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -141,7 +141,7 @@ def _read(path: Path, source: str) -> dict[str, RankInterval] | None:
 
 
 def _write(path: Path, source: str, ranks: Mapping[str, RankInterval]) -> None:
-    text = json.dumps({"source": source, "ranks": {key: asdict(one) for key, one in ranks.items()}})
+    text = json.dumps({"source": source, "ranks": {key: vars(one) for key, one in ranks.items()}})
     with contextlib.suppress(OSError):  # a full or read-only folder costs time, no result
         write_atomic(path, text.encode())
 

@@ -1,6 +1,18 @@
 // Data, state and the small tools that every section uses. Texts of records reach the page as text nodes
 // only: nothing here or in the other files builds HTML from strings.
-const data = JSON.parse(document.getElementById("data").textContent);
+// Large data are compressed; every browser of 2023 and later unpacks them.
+async function unpacked(text) {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+}
+const holder = document.getElementById("data");
+if (holder.type === "application/gzip" && !("DecompressionStream" in window)) {
+  document.getElementById("main").textContent = "This browser is too old to unpack the data of this page.";
+  return;
+}
+const data = JSON.parse(holder.type === "application/json" ? holder.textContent : await unpacked(holder.textContent));
+// What is drawn at once of very many encoders, so that the page scrolls smoothly: "all" draws every row.
+const MOST = { rows: 100, curves: 24 };
 const SVG = "http://www.w3.org/2000/svg";
 const MARKS = ["circle", "square", "diamond", "triangle", "cross"];
 const DASHES = ["", "5 3", "1.5 2.5", "8 3 1.5 3"];
@@ -33,6 +45,7 @@ const state = {
   swapped: null,
   relative: false,
   bands: true,
+  all: {},
   sort: {},
 };
 // Section -> what draws it anew.
@@ -75,6 +88,18 @@ function seconds(value) {
   if (value < 90) return `${value.toFixed(value < 10 ? 2 : 1)}\u00a0s`;
   if (value < 5400) return `${(value / 60).toFixed(1)}\u00a0min`;
   return `${(value / 3600).toFixed(1)}\u00a0h`;
+}
+
+// The first of very many rows, and a button that shows them all.
+function firstRows(table, rows, body, section) {
+  const most = state.all[table] ? rows.length : MOST.rows;
+  if (rows.length > most) {
+    body.append(h("button", { type: "button", class: "quiet more", onclick: () => {
+      state.all[table] = true;
+      redraw(section);
+    } }, `Show all ${rows.length.toLocaleString("en")} rows`));
+  }
+  return rows.slice(0, most);
 }
 
 // What one metric of a result is at a layer; null where it was not measured.

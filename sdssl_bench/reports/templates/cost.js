@@ -24,12 +24,15 @@ function buildCost() {
   body.append(h("p", {}, ...KINDS.map(([name], i) => h("span", { class: "key" }, h("i", { class: `f${i}` }), name))));
   const table = h("table", { "data-table": "cost" });
   body.append(h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Cost, scrolls sideways" }, table));
+  const more = h("div", { class: "more" });
+  body.append(more);
   drawers.set("cost", () => {
     const results = [...shownResults(true), ...shownResults(false)];
     const rows = sorted(results, state.sort.cost, (r, name) => COST.find(([key]) => key === name)[2](r));
-    const most = Math.max(...results.map((r) => r.cost.total), 1e-9);
+    const most = results.reduce((found, r) => Math.max(found, r.cost.total), 1e-9);
+    more.replaceChildren();
     table.replaceChildren(h("thead", {}, h("tr", {}, ...COST.map(([key, title, , isText]) => sortHeader("cost", key, title, { isText })), h("th", { scope: "col", class: "text" }, "Where it went"))),
-      h("tbody", {}, ...rows.map((r) => {
+      h("tbody", {}, ...firstRows("cost", rows, more, "cost").map((r) => {
         const bar = h("div", { class: "bar", "aria-hidden": "true" });
         kindsOf(r.cost).forEach((spent, i) => {
           const part = h("span", { class: `f${i}` });

@@ -18,8 +18,7 @@ function buildHatching() {
 function linePlot(series, { ranked, readout, label }) {
   const { width, height, left, right, top, bottom } = PLOT;
   const scale = ranked ? 100 : 1;
-  const all = series.flatMap((one) => one.points);
-  const ends = all.flatMap((p) => (state.bands && p.low !== null ? [p.value, p.low, p.high] : [p.value])).map((v) => v * scale);
+  const ends = series.flatMap((one) => one.points).flatMap((p) => (state.bands && p.low !== null ? [p.value, p.low, p.high] : [p.value])).map((v) => v * scale);
   let [low, high] = [Math.min(...ends), Math.max(...ends)];
   if (low === high) [low, high] = [low - 1, high + 1];
   const margin = (high - low) * 0.05;
@@ -119,13 +118,22 @@ function seriesOf(results, metric, headline) {
     points: r.layers.map((layer) => at(r, metric, layer)).filter(Boolean),
   })).filter((one) => one.points.length);
 }
+// The highest of very many curves; filters choose others.
+function drawnOf(series) {
+  const height = (one) => (one.points.find((p) => p.layer === one.best) || one.points.at(-1)).value;
+  return series.length > MOST.curves ? [...series].sort((a, b) => height(b) - height(a)).slice(0, MOST.curves) : series;
+}
 function curvePanel(benchmark, results, metrics, { title, sub, metric = null }) {
   const info = data.benchmarks[benchmark];
+  const rest = h("p", { class: "sub" });
   let current = metric || state.metrics?.[info.label] || info.headline;
   const readout = h("ul", { class: "readout" });
   const holder = h("div");
   const draw = () => {
-    const series = seriesOf(results, current, info.headline);
+    const all = seriesOf(results, current, info.headline);
+    const series = drawnOf(all);
+    rest.textContent = series.length < all.length ? `The ${series.length} highest of ${all.length.toLocaleString("en")} encoders; filter to see others. The CSV has all.` : "";
+    rest.hidden = series.length === all.length;
     holder.replaceChildren(series.length ? linePlot(series, { ranked: info.ranked, readout, label: `${info.label}, ${current}` }) : h("p", { class: "note" }, "Not measured."));
   };
   const pick = metrics.length > 1 ? h("select", { "aria-label": `Metric of ${info.label}`, onchange: (e) => {
@@ -137,7 +145,7 @@ function curvePanel(benchmark, results, metrics, { title, sub, metric = null }) 
     ...seriesOf(results, current, info.headline).flatMap((one) => one.points.map((p) => [data.encoders[one.encoder].label, info.label, current, p.layer, p.value, p.low, p.high, p.n, one.result.key]))]));
   csv.setAttribute("aria-label", `Copy ${info.label} as CSV`);
   draw();
-  return h("article", { class: "panel" }, h("h3", {}, soft(title)), h("p", { class: "sub" }, soft(sub)), holder, readout, h("footer", {}, pick, csv));
+  return h("article", { class: "panel" }, h("h3", {}, soft(title)), h("p", { class: "sub" }, soft(sub)), holder, rest, readout, h("footer", {}, pick, csv));
 }
 function unitText(results) {
   const info = data.benchmarks[results[0].benchmark];

@@ -9,7 +9,9 @@ function chips(label, entries, chosenSet) {
       redraw();
     },
   }, icon, h("span", {}, soft(text))));
-  row.append(...buttons);
+  // Of very many, the search finds those that have no button here.
+  row.append(...buttons.slice(0, MOST.rows));
+  if (buttons.length > MOST.rows) row.append(h("span", { class: "label" }, `and ${(buttons.length - MOST.rows).toLocaleString("en")} more, by the search`));
   if (entries.length > 3) {
     row.append(h("button", { type: "button", class: "quiet", onclick: () => {
       const every = chosenSet.size === entries.length;

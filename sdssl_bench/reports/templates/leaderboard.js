@@ -1,3 +1,4 @@
+const resultAt = new Map(data.results.map((r) => [`${r.encoder} ${r.benchmark}`, r]));
 // The leaderboard: encoders x benchmarks, sortable; who leads stands at the benchmark, a cell opens its record.
 const lastOf = (result) => at(result, data.benchmarks[result.benchmark].headline, result.depth);
 function intervalText(cell) {
@@ -45,7 +46,7 @@ function sparkline(result, range, width) {
 function rangeOf(benchmark, results) {
   const values = results.filter((r) => r.benchmark === benchmark)
     .flatMap((r) => r.metrics[data.benchmarks[benchmark].headline].value).filter((v) => v !== null);
-  return [Math.min(...values), Math.max(...values)];
+  return values.reduce(([low, high], v) => [Math.min(low, v), Math.max(high, v)], [Infinity, -Infinity]);
 }
 function cellButton(result, range, width) {
   const cell = chosen(result);
@@ -90,7 +91,7 @@ const small = (...content) => h("span", { class: "sub" }, ...content);
 // The two kinds of heads; either can stand above a column or before a row.
 function encoderHead(i, benchmarks) {
   const { label, arch } = data.encoders[i];
-  const covered = benchmarks.filter((b) => data.results.some((r) => r.encoder === i && r.benchmark === b)).length;
+  const covered = benchmarks.filter((b) => resultAt.has(`${i} ${b}`)).length;
   return { key: i, label, text: label, above: swatch(i), below: [small(soft(arch)), covered < benchmarks.length ? small(`has ${covered} of ${benchmarks.length}`) : null] };
 }
 function benchmarkHead(i) {
@@ -104,10 +105,8 @@ function boardTable(results) {
   const swap = state.swapped ?? heads[0].length < heads[1].length; // the longer list goes down
   const [rowHeads, columns] = swap ? [heads[1], heads[0]] : heads;
   const ranges = new Map(benchmarks.map((b) => [b, rangeOf(b, results)]));
-  const find = (row, column) => {
-    const [b, e] = swap ? [column.key, row.key] : [row.key, column.key];
-    return results.find((r) => r.encoder === e && r.benchmark === b) || null;
-  };
+  const known = new Map(results.map((r) => [`${r.encoder} ${r.benchmark}`, r]));
+  const find = (row, column) => known.get(swap ? `${row.key} ${column.key}` : `${column.key} ${row.key}`) || null;
   const width = [0, 0, 240, 160, 110, 84, 64, 64][columns.length + 1] || 0; // of a curve, where there is room
   const rows = sorted(rowHeads, state.sort.matrix, (row, name) => {
     if (name === "name") return row.label;
@@ -116,9 +115,12 @@ function boardTable(results) {
     return (result && chosen(result)?.value) ?? null;
   });
   const first = swap ? "Encoder" : "Benchmark";
+  const more = h("div", {});
+  const drawn = firstRows("matrix", rows, more, "leaderboard");
   return {
+    more,
     head: h("tr", {}, sortHeader("matrix", "name", first, { isText: true }), ...columns.map((c) => sortHeader("matrix", c.label, c.text, c))),
-    body: h("tbody", {}, ...rows.map((row) => h("tr", {}, h("th", { scope: "row" }, row.above, h("span", { class: "name" }, soft(row.text)), row.below),
+    body: h("tbody", {}, ...drawn.map((row) => h("tr", {}, h("th", { scope: "row" }, row.above, h("span", { class: "name" }, soft(row.text)), row.below),
       ...columns.map((column) => h("td", {}, find(row, column) ? cellButton(find(row, column), ranges.get(find(row, column).benchmark), width) : hole()))))),
     swap,
     columns: [first.toLowerCase(), ...columns.map((c) => c.label)],
@@ -161,13 +163,15 @@ function buildLeaderboard() {
   } }, "Swap rows and columns");
   const body = section("leaderboard", "Leaderboard", null,
     choice("Layer shown", views.map(([key, view]) => [key, view.name]), () => state.view, (v) => { state.view = v; }, "leaderboard"));
-  const board = h("div", {}, h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, table),
+  const more = h("div", { class: "more" });
+  const board = h("div", {}, h("div", { class: "wide", tabindex: 0, role: "region", "aria-label": "Leaderboard, scrolls sideways" }, table), more,
     h("div", { class: "tools below" }, swap, copyButton("Copy CSV", () => boardCsv(shown)), copyButton("Copy LaTeX", () => boardLatex(shown))));
   body.append(board, caption);
   drawers.set("leaderboard", () => {
     const results = shownResults(true);
     shown = boardTable(results);
     board.hidden = !results.length;
+    more.replaceChildren(shown.more);
     table.replaceChildren(h("caption", { class: "visually-hidden" }, VIEWS[state.view].name), h("thead", {}, shown.head), shown.body);
     caption.textContent = results.length
       ? `${VIEWS[state.view].caption} Scores x100, ± half the 95% interval over test items (images, queries or sequences; not over training seeds). A dash was not measured. A cell opens where its number comes from.`
