@@ -2,9 +2,9 @@
 
     python benchmarks/many_results.py --out DIR [--encoders 1000] [--layers 12] [--distinct 40] [--share 1]
 
-Makes (once; a folder that is there is used again) records of 16 benchmarks for each encoder, with items of the
-true sizes (50,000 of ImageNet), and what `run` keeps beside them. Items and scores come from so many distinct
-encoders; the others have the same under names of their own. Then prints seconds, peak memory and sizes:
+Makes (once; a folder that is there is used again) records of 16 benchmarks for each encoder, with items of
+the true sizes (50,000 of ImageNet), and what `run` keeps beside them. Items and scores come from so many
+distinct encoders; the others have the same under names of their own. Prints seconds, peak memory and sizes:
 
 leaderboard      first (ranks are tested) and again (targets: 15 s and 5 s)
 report           the page (targets: 30 s, below 10 MB)
@@ -126,7 +126,8 @@ def record_of(
         "task": task,
         "protocol": {
             "id": protocol, "version": 1, "parameters": {"ks": [10, 20, 100, 200], "temperature": 0.07},
-            "digest": hashlib.sha256(protocol.encode()).hexdigest()[:16], "resolved": {"resize": 256, "crop": 224},
+            "digest": hashlib.sha256(protocol.encode()).hexdigest()[:16],
+            "resolved": {"resize": 256, "crop": 224},
         },
         "dataset": {
             "name": name, "variant": "official", "fingerprint": hashlib.sha256(name.encode()).hexdigest(),
@@ -134,16 +135,17 @@ def record_of(
         },
         "model": {
             "name": f"encoder_{encoder:04d}_vit_s16", "uri": f"runs/{encoder}/encoder.safetensors",
-            "format": "sdssl-bench", "network": "teacher", "arch": "vit_small_patch16", "weights_sha256": weights,
-            "file_sha256": weights, "pretrained": True, "details": {"heads": 6, "width": 384}, "norm": "shared",
-            "depth": len(layers),
+            "format": "sdssl-bench", "network": "teacher", "arch": "vit_small_patch16",
+            "weights_sha256": weights, "file_sha256": weights, "pretrained": True,
+            "details": {"heads": 6, "width": 384}, "norm": "shared", "depth": len(layers),
         },
         "headline": headline, "limited": None,
         "settings": {"dtype": "float32", "bank_dtype": "float32", "seed": 0, "on_bad_image": "error"},
         "environments": [ENVIRONMENT],
         "layers": {
             str(layer): {
-                "metrics": metrics, "n": len(next(iter(arrays.values()))), "notes": {}, "items": sorted(arrays),
+                "metrics": metrics, "n": len(next(iter(arrays.values()))), "notes": {},
+                "items": sorted(arrays),
                 "seconds": {"load": 10.25, "forward": 30.5, "search": 1.125, "vote": 0.25},
                 "scored_at": "2026-01-02T03:04:05+00:00", "environment": 0,
             }
@@ -195,8 +197,8 @@ def timed(label: str, *arguments: object, code: int = 0) -> float:
     started = time.perf_counter()
     command = [sys.executable, "-m", "sdssl_bench", *map(str, arguments)]
     with tempfile.TemporaryFile() as log:
-        pid = os.posix_spawn(sys.executable, command, os.environ,
-                             file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), n) for n in (1, 2)],)  # fmt: skip
+        both = [(os.POSIX_SPAWN_DUP2, log.fileno(), n) for n in (1, 2)]
+        pid = os.posix_spawn(sys.executable, command, os.environ, file_actions=both)
         _, status, used = os.wait4(pid, 0)
         log.seek(0)
         said = log.read().decode()

@@ -39,7 +39,9 @@ FOLDERS = {
     "tasks": "sdssl_bench.tasks",
     "pretrain": "sdssl_bench.pretrain",
 }
-DISTRIBUTIONS = {"PIL": "pillow", "cv2": "opencv-python", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow", "cv2": "opencv-python", "markdown_it": "markdown-it-py", "sklearn": "scikit-learn",
+}  # fmt: skip
 """Modules that are named otherwise than what is installed."""
 PUBLIC = {("sdssl_bench.datasets", name) for name in ("DatasetSpec", "Miniature")} | {
     ("sdssl_bench.checkpoints", name) for name in ("Style", "Translated")

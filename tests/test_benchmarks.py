@@ -25,6 +25,7 @@ TOY = {
         "--layers", "1", "--values", "2", "--rows", "120", "--width", "8", "--classes", "3",
     ],
     "opening": ["--arch", "vit_tiny_p8_32", "--optimizer", "--repeats", "2"],
+    "many_results": ["--encoders", "4", "--distinct", "2", "--layers", "2", "--share", "0.01"],
     "pretrain_cost": ["--batch", "2", "--steps", "1"],
     "pretrain_views": ["--images", "2", "--size", "32"],
     "retrieval_layers": ["--images", "4", "--imsize", "32", "--repeats", "1"],

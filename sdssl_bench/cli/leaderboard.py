@@ -73,7 +73,7 @@ def leaderboard(
     from sdssl_bench.cli import damaged
     from sdssl_bench.errors import DataError, UsageError
     from sdssl_bench.records import select
-    from sdssl_bench.reports import VIEWS, coverage, frame_table, tidy
+    from sdssl_bench.reports import VIEWS, coverage, csv_text, frame_table, tidy
     from sdssl_bench.reports import wide as pivot
     from sdssl_bench.statistics import rank_intervals, read_results
     from sdssl_bench.system import show
@@ -111,7 +111,7 @@ def leaderboard(
         elif title != TRIALS:
             typer.echo(f"{title}: no result has that.")
     if csv:
-        _write(csv, frame.to_csv(index=False, lineterminator="\n"))
+        _write(csv, csv_text(frame))
         typer.echo(f"wrote {csv}: {len(frame):,} rows")
     if markdown:
         from sdssl_bench.paper import paper_cells, published

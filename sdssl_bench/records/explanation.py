@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sdssl_bench.records.identity import BESIDE, Record
-from sdssl_bench.records.titles import record_title
+from sdssl_bench.records.titles import plain, record_title
 
 ABSENT = "(not recorded)"
 GROUPS = ("protocol", "data", "model", "settings", "layers", "name", "environment")
@@ -49,7 +49,7 @@ class Setting:
         return self.group in HARMLESS
 
     def __str__(self) -> str:
-        return f"{self.path}: {shown(self.a)} against {shown(self.b)}"
+        return f"{plain(self.path)}: {shown(self.a)} against {shown(self.b)}"
 
 
 def shown(value: Any) -> str:
@@ -58,7 +58,7 @@ def shown(value: Any) -> str:
     >>> shown("f" * 64), shown([1, 2]), shown(None)
     ('ffffffffffff...', '[1, 2]', 'none')
     """
-    text = "none" if value is None else str(value)
+    text = "none" if value is None else plain(str(value))
     hexadecimal = len(text) == 64 and set(text) <= set("0123456789abcdef")
     return f"{text[:12]}..." if hexadecimal else text
 

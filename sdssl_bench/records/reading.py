@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.identity import Record, content_digest, record_key
+from sdssl_bench.records.titles import plain
 
 SCHEMA_VERSION = 1
 ADVICE = "If it is a record, move it away and run that evaluation again."
@@ -61,7 +62,9 @@ def parse_record(path: Path, content: bytes) -> Record:
             f"Expected a result record in {path}, found: deep nesting. {ADVICE}"
         ) from error
     except ValueError as error:
-        raise DataError(f"Expected a result record in {path}, found: {error}. {ADVICE}") from error
+        raise DataError(
+            f"Expected a result record in {path}, found: {_short(str(error))}. {ADVICE}"
+        ) from error
     if not isinstance(record, dict):
         raise DataError(f"Expected a result record in {path}, found another JSON value. {ADVICE}")
     if record.get("schema_version") != SCHEMA_VERSION:
@@ -101,7 +104,7 @@ def _check(path: Path, record: Record) -> None:
     wrong = best_match(_validator().iter_errors(record))
     if wrong is not None:
         raise DataError(
-            f"The record {path} does not fit its schema at {wrong.json_path[:120]}: "
+            f"The record {path} does not fit its schema at {_short(wrong.json_path)}: "
             f"{_short(wrong.message)}. {ADVICE}"
         )
     if record["key"] != record_key(record):
@@ -132,7 +135,7 @@ def _short(text: str) -> str:
     >>> _short("a\nb")
     'a b'
     """
-    line = " ".join(text.split())
+    line = plain(" ".join(text.split()))
     return line if len(line) <= 160 else f"{line[:157]}..."
 
 

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.identity import Record, content_digest
 from sdssl_bench.records.reading import items_path, read_record
+from sdssl_bench.records.titles import plain
 from sdssl_bench.system import write_atomic
 
 Stored = tuple[Path, Record]
@@ -182,6 +183,6 @@ def check_unique(records: Iterable[Stored]) -> None:
         if evaluation in found:
             raise DataError(
                 f"{path} and {found[evaluation]} are the same evaluation of "
-                f"{record['model']['name']}. Name one of their folders, or move one of them away."
+                f"{plain(record['model']['name'])}. Name one of their folders, or move one of them away."
             )
         found[evaluation] = path

@@ -1,9 +1,24 @@
 """What a record's numbers are, in one line for the head of a table."""
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
 from sdssl_bench.system import shortened
+
+UNSEEN = ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+"""Unicode categories of what moves a cursor, a line or the order of letters, and has no look of its own."""
+
+
+def plain(text: str) -> str:
+    r"""A name as one line of visible characters, in whatever it is shown; others stand as escapes.
+
+    >>> print(plain("a\nb\x1b[2J \u202egnp"))
+    a\nb\x1b[2J \u202egnp
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(repr(one)[1:-1] if unicodedata.category(one) in UNSEEN else one for one in text)
 
 
 def variant_mark(variant: str) -> str:
@@ -29,8 +44,8 @@ def record_title(record: Mapping[str, Any]) -> str:
     model, data, protocol = record["model"], record["dataset"], record["protocol"]
     parts = [
         f"{protocol['id']}@{protocol['version']}",
-        f"{data['name']}{variant_mark(data['variant'])}",
-        f"{shortened(model['name'], 56)} [{model['network']}, norm {model['norm']}]",
+        f"{plain(data['name'])}{variant_mark(data['variant'])}",
+        f"{shortened(plain(model['name']), 56)} [{model['network']}, norm {model['norm']}]",
     ]
     mark = training_mark(model)
     if mark:

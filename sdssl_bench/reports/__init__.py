@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         summary_table,
     )
     from sdssl_bench.reports.figures import write_figures
-    from sdssl_bench.reports.leaderboard import VIEWS, coverage, tidy, wide
+    from sdssl_bench.reports.leaderboard import VIEWS, coverage, csv_text, tidy, wide
     from sdssl_bench.reports.leaderboard_formats import latex
     from sdssl_bench.reports.page_data import collect
     from sdssl_bench.reports.pictures import add_pictures

@@ -11,7 +11,8 @@ from typing import Any
 
 import pandas as pd
 
-from sdssl_bench.records import Record, Stored, limit_mark, variant_mark
+from sdssl_bench.records import Record, Stored, limit_mark, plain, variant_mark
+from sdssl_bench.reports.escapes import csv_cell
 from sdssl_bench.rounding import percent
 from sdssl_bench.statistics import known_interval
 
@@ -244,14 +245,21 @@ def _pivot(cells: pd.DataFrame, index: list[str]) -> pd.DataFrame:
     return table.sort_index().sort_index(axis=1).rename_axis(columns=None)
 
 
+def csv_text(frame: pd.DataFrame) -> str:
+    """The tidy CSV of a frame from `tidy`."""
+    texts = [name for name in frame.columns if not pd.api.types.is_numeric_dtype(frame[name])]
+    safe = frame.assign(**{name: frame[name].map(csv_cell) for name in texts})
+    return safe.to_csv(index=False, lineterminator="\n")
+
+
 def _labels(frame: pd.DataFrame, texts: "pd.Series[str]", columns: list[str]) -> "pd.Series[str]":
-    """`texts` extended until it tells apart whatever differs in any of the columns.
+    """`texts`, visible and in one line, extended until it tells apart whatever differs in any of the columns.
 
     A column is named only where rows of equal text differ in it.
     """
-    label = texts
+    label = texts.map(plain)
     for column in columns:
-        values = frame[column].astype(str)
+        values = frame[column].astype(str).map(plain)
         differs = values.groupby(texts).transform("nunique") > 1
         short = values.str[:8] if column.endswith(("sha256", "fingerprint", "digest")) else values
         label = label.where(~differs, label + f" {column}=" + short)

@@ -17,6 +17,7 @@ from sdssl_bench.paper import (
     Row,
     method_name,
 )
+from sdssl_bench.reports.escapes import latex_text, markdown_text
 from sdssl_bench.reports.leaderboard import coverage, wide
 from sdssl_bench.rounding import percent
 from sdssl_bench.statistics import RankInterval
@@ -27,12 +28,6 @@ Scores in percent, ± half the 95 % interval over test items (images, queries, s
 of the last layer: the ranks a model may have, and its tie group, by paired tests on the same items (Holm
 within the benchmark, 5 %). "-" was not measured; no average is made over holes. Made by `sdssl-bench
 leaderboard` from the records; do not edit."""
-
-LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "±": r"$\pm$",
-    "†": r"$^\dagger$", "‡": r"$^\ddagger$", "<": r"$<$", ">": r"$>$",
-}  # fmt: skip
 
 
 def markdown(
@@ -80,10 +75,9 @@ def _markdown_frame(table: pd.DataFrame) -> str:
 
 
 def _markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    cells = [[markdown_text(cell) for cell in line] for line in (header, *rows)]
+    lines = [cells[0], ["---"] * len(header), *cells[1:]]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
 def _reported(
@@ -122,14 +116,14 @@ def latex(table: FilledTable) -> str:
     """One table of the paper as a LaTeX table; needs the packages booktabs and graphicx.
 
     Args:
-        table: from `paper.shape`.
+        table: from `paper.fill_table`.
     """
     widest = max(len(block.columns) for block in table.blocks)
     lines = [
         r"% Made by sdssl-bench leaderboard --latex; do not edit. Needs booktabs and graphicx.",
         r"\begin{table}[t]",
         r"\centering",
-        rf"\caption{{{escape(table.title)}. {escape(' '.join(table.notes))}}}",
+        rf"\caption{{{latex_text(table.title)}. {latex_text(' '.join(table.notes))}}}",
         rf"\label{{tab:sdssl-bench-{table.number}}}",
         r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{l{'c' * widest}r}}",
@@ -153,7 +147,7 @@ def _latex_head(heading: str, columns: Sequence[Column]) -> list[str]:
     if any(groups):
         sizes = [sum(column.group == group for column in columns) for group in groups]
         spans = [
-            rf"\multicolumn{{{size}}}{{c}}{{{escape(group)}}}"
+            rf"\multicolumn{{{size}}}{{c}}{{{latex_text(group)}}}"
             for group, size in zip(groups, sizes, strict=True)
         ]
         lines.append(f" & {' & '.join(spans)} & " + r"\\")
@@ -161,13 +155,13 @@ def _latex_head(heading: str, columns: Sequence[Column]) -> list[str]:
         for size in sizes:
             lines.append(rf"\cmidrule(lr){{{start}-{start + size - 1}}}")
             start += size
-    heads = " & ".join(escape(column.head) for column in columns)
-    lines.append(f"{escape(heading)} & {heads} & coverage " + r"\\")
+    heads = " & ".join(latex_text(column.head) for column in columns)
+    lines.append(f"{latex_text(heading)} & {heads} & coverage " + r"\\")
     return [*lines, r"\midrule"]
 
 
 def _latex_row(row: Row) -> str:
-    label = escape(row.label) + (LATEX["†"] if row.reported else "")
+    label = latex_text(row.label) + (latex_text("†") if row.reported else "")
     cells = " & ".join(_latex_cell(cell) for cell in row.cells)
     end = "" if row.reported else row.coverage
     return f"{label} & {cells} & {end} " + r"\\"
@@ -182,13 +176,4 @@ def _latex_cell(cell: Cell) -> str:
         text += rf"{{\scriptsize$\,\pm\,${percent(cell.half)}}}"
     if cell.layer is not None:
         text += rf"{{\scriptsize\,(layer {cell.layer})}}"
-    return text + escape(cell.mark)
-
-
-def escape(text: str) -> str:
-    r"""Text that LaTeX prints as it is.
-
-    >>> escape("J&F_1")
-    'J\\&F\\_1'
-    """
-    return "".join(LATEX.get(character, character) for character in text)
+    return text + latex_text(cell.mark)

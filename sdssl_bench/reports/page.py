@@ -15,6 +15,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.errors import DataError
+from sdssl_bench.records import plain
 from sdssl_bench.reports.page_data import Data, headlines_only, left_out
 from sdssl_bench.reports.tables import size
 from sdssl_bench.reports.verdict import counted
@@ -102,7 +103,7 @@ def _render(data: Data, title: str) -> bytes:
         text = base64.b64encode(gzip.compress(text.encode(), 6, mtime=0)).decode()
     rows = _plain_rows(data)
     page = environment.from_string(_text("report.html.j2")).render(
-        title=title,
+        title=plain(title),
         about=data["about"],
         verdict=data["verdict"],
         counts=_counts(data),
@@ -139,7 +140,7 @@ def soft(text: str) -> "Markup":
     from markupsafe import Markup, escape
 
     words = []
-    for word in text.split(" "):
+    for word in plain(text).split(" "):
         parts = SEPARATED.split(word)
         whole = Markup("<wbr>").join(parts)
         words.append(

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from sdssl_bench.analysis import LAYER_METRIC
-from sdssl_bench.records import Record, Stored, read_items
+from sdssl_bench.records import Record, Stored, plain, read_items
 
 GRID = 1000
 """Positions of a map's points along its longer side."""
@@ -82,7 +82,9 @@ def maps(records: Sequence[Stored], encoders: Mapping[str, int]) -> list[dict[st
                 "encoder": encoders[record["key"]],
                 "dataset": _dataset(record),
                 "perplexity": panels[-1][1]["notes"].get("tsne", {}).get("perplexity"),
-                "classes": [str(names.get(str(number), f"class {number}")) for number in classes],
+                "classes": [
+                    plain(str(names.get(str(number), f"class {number}"))) for number in classes
+                ],
                 "panels": [
                     {
                         "layer": layer,
@@ -108,7 +110,7 @@ def _other(
     model = record["protocol"]["resolved"].get("against")
     if model is None:
         return None
-    return who.get(_identity(model), str(notes.get("against", "another encoder")))
+    return who.get(_identity(model), plain(str(notes.get("against", "another encoder"))))
 
 
 def _identity(model: Mapping[str, Any]) -> tuple[str, ...]:
@@ -124,7 +126,8 @@ def _placed(points: Any) -> Any:
 
 def _dataset(record: Record) -> str:
     data = record["dataset"]
-    return f"{data['name']} ({data['variant']})" if data["variant"] != "official" else data["name"]
+    name = plain(data["name"])
+    return f"{name} ({data['variant']})" if data["variant"] != "official" else name
 
 
 def _rounded(value: float | None) -> float | None:

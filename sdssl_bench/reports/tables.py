@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sdssl_bench.records import record_title
+from sdssl_bench.records import plain, record_title
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import Column, FittedTable, curve_of, shortened
 
@@ -75,7 +75,7 @@ def result_line(record: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]
         record: with at least one layer.
         others: records of further encoders on the same benchmark; their curves stand beside it.
     """
-    name = record["dataset"]["name"]
+    name = plain(record["dataset"]["name"])
     whole = name if name.startswith(record["task"]) else f"{record['task']} {name}"
     benchmark = shortened(whole, 24)
     if not record.get("ranked", True):

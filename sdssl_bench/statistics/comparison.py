@@ -15,6 +15,7 @@ from sdssl_bench.records import (
     Setting,
     Stored,
     obstacles,
+    plain,
     variant_mark,
 )
 from sdssl_bench.statistics.best_layers import best_layer_difference
@@ -92,7 +93,7 @@ class Benchmark:
 def benchmark_name(record: Record) -> str:
     """Task, dataset and, unless official, its variant."""
     data = record["dataset"]
-    return f"{record['task']} {data['name']}{variant_mark(data['variant'])}"
+    return f"{record['task']} {plain(data['name'])}{variant_mark(data['variant'])}"
 
 
 def find_records(text: str, folders: Sequence[Path]) -> tuple[list[Stored], list[DataError]]:

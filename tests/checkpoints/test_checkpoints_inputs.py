@@ -19,7 +19,7 @@ from sdssl_bench.encoders.encoder import cls, mean
 from sdssl_bench.encoders.images import COLOURS, normalised
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.features.identity import structure_digest
-from sdssl_bench.records.store import BESIDE
+from sdssl_bench.records.identity import BESIDE
 
 
 @pytest.fixture

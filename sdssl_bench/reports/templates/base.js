@@ -180,12 +180,14 @@ async function copy(text, button) {
 }
 const copyButton = (label, make) => h("button", { type: "button", class: "quiet", onclick: (e) => copy(make(), e.currentTarget) }, label);
 function csvText(rows) {
-  const field = (v) => (/[",\n\r]/.test(String(v)) ? `"${String(v).replaceAll('"', '""')}"` : String(v));
+  // As escapes.py: no text is a formula.
+  const safe = (v) => (typeof v === "string" && /^\s*[=+\-@]/.test(v) ? `'${v}` : String(v));
+  const field = (value) => ((v) => (/[",\n\r]/.test(v) ? `"${String(v).replaceAll('"', '""')}"` : v))(safe(value));
   return rows.map((row) => row.map((v) => field(v ?? "")).join(",")).join("\n") + "\n";
 }
 function latexText(text) {
-  const special = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}" };
-  return String(text).replace(/[\\~^&%$#_{}]/g, (c) => special[c] || "\\" + c).replace(/[\r\n]+/g, " ");
+  const special = { "\\": "\\textbackslash{}", "~": "\\textasciitilde{}", "^": "\\textasciicircum{}", "[": "{[}", "]": "{]}", "*": "{*}" };
+  return String(text).replace(/[\\~^&%$#_{}[\]*]/g, (c) => special[c] || "\\" + c).replace(/[\r\n]+/g, " ");
 }
 // Buttons of which one is chosen; `sections` show what depends on it.
 function choice(label, options, get, set, ...sections) {
