@@ -71,7 +71,7 @@ class Published:
         setting: what its protocol had of its own.
         value: a fraction.
         source: repository or paper.
-        status: "read" in the source, or "recalled" and not checked.
+        status: "read" in the source, or "quoted" there from a paper that was not read itself.
     """
 
     model: str

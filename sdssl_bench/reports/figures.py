@@ -66,7 +66,12 @@ def _figures(data: Data) -> Iterator[tuple[str, "Figure"]]:
     ranked = [r for r in data["results"] if data["benchmarks"][r["benchmark"]]["ranked"]]
     for task in sorted({_benchmark(data, r)["task"] for r in ranked}):
         yield f"layers-{task}", _layers(data, [r for r in ranked if _task(data, r) == task])
-    described = [r for r in data["results"] if _task(data, r) == "analysis"]
+    names = {name for name, _, _ in DESCRIPTIONS}
+    described = [
+        r
+        for r in data["results"]
+        if not _benchmark(data, r)["ranked"] and names & set(r["metrics"])
+    ]
     for label in sorted({_benchmark(data, r)["label"] for r in described}):
         one = [r for r in described if _benchmark(data, r)["label"] == label]
         yield label.replace(" ", "-"), _descriptions(data, one)

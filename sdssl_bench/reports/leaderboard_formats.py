@@ -104,7 +104,7 @@ def _reported(
     header = ["model", "arch", "task", "dataset", "metric", "value", "layer", "source", "remark"]
     parts = [
         "## Reported by others, not measured here †",
-        "Of other weights, protocols and code; rows marked recalled were not checked against their source.",
+        "Of other weights, protocols and code, read in the source named; quoted: its source cites a paper.",
         _markdown_table(header, rows),
     ]
     if any(one.contradicted for one in of_paper):
