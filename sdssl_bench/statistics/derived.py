@@ -118,7 +118,12 @@ def derive(path: Path, record: Record, content: bytes | None = None) -> Derived:
     if kept is not None and kept[0] is record:
         return kept[1]
     source = None
-    if content is not None or json.loads(content := read_bytes(path)) == record:
+    if content is None:
+        content = read_bytes(path)
+        same = json.loads(content) == record
+    else:
+        same = True
+    if same:
         source = source_of(path, content)
     # A record that is not, or no longer, what its file holds is computed and not kept.
     found = (source and read_kept(path, source)) or _compute(path, record, source)

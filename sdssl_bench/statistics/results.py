@@ -75,7 +75,7 @@ def read_proven(path: Path, *, items: bool = True) -> Record:
     content = read_bytes(path)
     kept = read_kept(path, source_of(path, content))
     if kept is not None:  # made from these very bytes after they were checked
-        record = json_of(content)
+        record: Record = json_of(content)
         remember(path, record, kept)
         return record
     record = parse_record(path, content)
