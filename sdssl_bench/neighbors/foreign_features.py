@@ -2,7 +2,7 @@
 
     sdssl-bench score knn --train train.npz --test test.npz --json
 
-A file holds `features` [N, D] or [L, N, D] and `labels` [N].
+A file holds `features` [N, D] or [L, N, D] and `labels` [N], whole numbers or text.
 """
 
 import zipfile
@@ -32,13 +32,13 @@ class LabelledFeatures:
     Attributes:
         path: where it came from, for errors.
         layers: [L, N, D] float; L = 1 for a file without a layer dimension.
-        labels: [N] int64, >= 0.
+        labels: [N] int64 from 0, or text.
         has_layers: whether the file has a layer dimension.
     """
 
     path: Path
     layers: NDArray[np.floating[Any]]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int64] | NDArray[np.str_]
     has_layers: bool
 
 
@@ -53,7 +53,7 @@ def score_knn(
 ) -> dict[str, Any]:
     """Weighted k-NN accuracy of stored features, for every k and layer (protocol: tasks/knn.py).
 
-    Labels need not be contiguous. A test label that the training file lacks counts as wrong, and
+    Labels are whole numbers, which need not be contiguous, or text. A test label that the training file lacks counts as wrong, and
     mean_per_class is over the labels of the test file.
 
     Args:
@@ -72,7 +72,7 @@ def score_knn(
     Raises:
         UsageError: for impossible k or temperature.
         DataError: if a file is missing, no npz, or does not hold what it should.
-        TaskError: for features that are not finite.
+        TaskError: for features that are not finite, zero, or all the same.
     """
     asked = list(dict.fromkeys(KS if ks is None else ks))
     if not asked or min(asked) < 1:
@@ -84,6 +84,11 @@ def score_knn(
         raise DataError(
             f"Train and test features must agree in layers and width: {bank.path} has "
             f"{_form(bank)}, {queries.path} has {_form(queries)}."
+        )
+    if bank.labels.dtype.kind != queries.labels.dtype.kind:
+        raise DataError(
+            f"Train and test labels must be of one kind: {bank.path} has {_kind(bank.labels)}, "
+            f"{queries.path} has {_kind(queries.labels)}."
         )
     known = len(bank.labels)
     fitting = [k for k in asked if k <= known]
@@ -108,7 +113,7 @@ def load_features(path: str | PathLike[str]) -> LabelledFeatures:
 
     Raises:
         DataError: says what is wrong with the file.
-        TaskError: for features that are not finite.
+        TaskError: for features that are not finite, zero, or all the same.
     """
     path = Path(path)
     features, labels = _read_npz(path, ("features", "labels"))
@@ -126,18 +131,30 @@ def load_features(path: str | PathLike[str]) -> LabelledFeatures:
             f"{path}: labels must be [N] with one per feature row, N = {features.shape[-2]}; found "
             f"shape {list(labels.shape)}."
         )
+    has_layers = features.ndim == 3
+    layers = features if has_layers else features[None]
+    for number, layer in enumerate(layers, start=1):
+        _check_features(layer, path, number if has_layers else None)
+    return LabelledFeatures(path, layers, _labels(labels, path), has_layers)
+
+
+def _labels(labels: NDArray[Any], path: Path) -> NDArray[np.int64] | NDArray[np.str_]:
+    if labels.dtype.kind == "S":
+        return np.char.decode(labels, "utf-8", "surrogateescape")
+    if labels.dtype.kind == "U":
+        return labels
     if not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{path}: labels must be integers, found {labels.dtype}.")
+        raise DataError(f"{path}: labels must be whole numbers or text, found {labels.dtype}.")
     if labels.min() < 0 or labels.max() > np.iinfo(np.int64).max:
         row = int(np.argmin(labels)) if labels.min() < 0 else int(np.argmax(labels))
         raise DataError(
             f"{path}: labels must be class ids from 0, found {labels[row]} in row {row}."
         )
-    has_layers = features.ndim == 3
-    layers = features if has_layers else features[None]
-    for number, layer in enumerate(layers, start=1):
-        _check_finite(layer, path, number if has_layers else None)
-    return LabelledFeatures(path, layers, labels.astype(np.int64), has_layers)
+    return labels.astype(np.int64)
+
+
+def _kind(labels: NDArray[Any]) -> str:
+    return "text" if labels.dtype.kind == "U" else "whole numbers"
 
 
 def _read_npz(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
@@ -163,13 +180,21 @@ def _read_npz(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
         ) from error
 
 
-def _check_finite(features: NDArray[Any], path: Path, layer: int | None) -> None:
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
-    if len(bad):
-        where = "" if layer is None else f" of layer {layer}"
+def _check_features(features: NDArray[Any], path: Path, layer: int | None) -> None:
+    """Cosine needs a direction in every row, and neighbours need rows that differ."""
+    where = "" if layer is None else f" of layer {layer}"
+    for fault, rows in (
+        ("finite, found NaN or infinity", ~np.isfinite(features).all(axis=1)),
+        ("different from zero, which has no direction, found zeros", ~features.any(axis=1)),
+    ):
+        bad = np.flatnonzero(rows)
+        if len(bad):
+            more = f" and {len(bad) - 1} more rows" if len(bad) > 1 else ""
+            raise TaskError(f"{path}: features must be {fault} in row {bad[0]}{where}{more}.")
+    if len(features) > 1 and (features == features[0]).all():
         raise TaskError(
-            f"{path}: features must be finite, found NaN or infinity in row {bad[0]}{where}"
-            + (f" and {len(bad) - 1} more rows." if len(bad) > 1 else ".")
+            f"{path}: features must differ between images, found all {len(features):,} rows{where} "
+            "the same: did the encoder see one image, or collapse?"
         )
 
 

@@ -88,6 +88,18 @@ def test_a_label_that_training_lacks_is_wrong_and_moves_no_other(tmp_path: Path)
     assert found["4"] == {"top1": 0.5, "top5": 0.5, "mean_per_class": 0.5}
 
 
+@pytest.mark.parametrize("dtype", ["U8", "S8"])
+def test_text_labels_score_as_the_numbers_they_stand_for(tmp_path: Path, dtype: str) -> None:
+    words = {7: "été", 40: "b", 3: "c"}
+    paths = []
+    for name, (features, labels) in {"a": sample(40, 0), "b": sample(15, 1)}.items():
+        text = np.array([words[label] for label in labels.tolist()])
+        encoded = text if dtype[0] == "U" else np.char.encode(text, "utf-8")
+        paths.append(write(tmp_path / f"{name}.npz", features, encoded.astype(dtype)))
+    found = score_knn(*paths, ks=(10,))["k"]["10"]
+    assert found == pytest.approx(by_loop(sample(40, 0), sample(15, 1), 10))
+
+
 def test_mean_per_class_is_over_the_labels_of_the_test_file(tmp_path: Path) -> None:
     train = write(tmp_path / "a.npz", np.eye(3), np.array([0, 1, 2]))
     test = write(tmp_path / "b.npz", np.eye(3)[[0, 0, 0, 1]], np.array([0, 0, 0, 2]))
@@ -116,8 +128,8 @@ WRONG: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "no width": (X[:, :0], Y, DataError, "not empty"),
     "too few labels": (X, Y[:-1], DataError, r"N = 12; found shape \[11\]"),
     "labels by layer": (X, Y[None], DataError, r"found shape \[1, 12\]"),
-    "float labels": (X, Y.astype(float), DataError, "integers, found float64"),
-    "bool labels": (X, Y > 3, DataError, "integers, found bool"),
+    "float labels": (X, Y.astype(float), DataError, "whole numbers or text, found float64"),
+    "bool labels": (X, Y > 3, DataError, "whole numbers or text, found bool"),
     "negative label": (X, np.where(np.arange(12) == 5, -1, Y), DataError, "found -1 in row 5"),
     "text features": (X.astype(str), Y, DataError, "real numbers"),
     "complex features": (X.astype(complex), Y, DataError, "real numbers"),
@@ -125,6 +137,10 @@ WRONG: dict[str, tuple[Any, Any, type[Exception], str]] = {
     "nan": (NAN, Y, TaskError, "row 3"),
     "infinity": (np.where(np.isnan(NAN), np.inf, NAN), Y, TaskError, "row 3"),
     "nan in a layer": (np.stack([X, NAN]), Y, TaskError, "row 3 of layer 2"),
+    "zero row": (np.where(np.arange(12)[:, None] == 4, 0, X), Y, TaskError, "zeros in row 4"),
+    "one image": (np.tile(X[:1], (12, 1)), Y, TaskError, "found all 12 rows the same"),
+    "one image in a layer": (np.stack([X, X[:1].repeat(12, 0)]), Y, TaskError, "of layer 2 the same"),
+    "other kind of label": (X, Y.astype(str), DataError, "has text|, .* has whole numbers"),
     "other width": (X[:, :4], Y, DataError, r"\[N, 4\]"),
     "other layers": (np.stack([X, X]), Y, DataError, r"\[2, N, 5\]"),
 }  # fmt: skip
