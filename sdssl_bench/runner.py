@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from sdssl_bench.encoders import Encoder, ModelInfo, check_layers
 from sdssl_bench.errors import UsageError
@@ -18,7 +18,7 @@ from sdssl_bench.records import (
     record_key,
 )
 from sdssl_bench.system import broadcast, is_main_process, num_processes, resolve_device
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task, recorded_parameters
 
 OVERWRITE = ("missing", "always", "never")
 
@@ -99,7 +99,7 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
     protocol = {
         "id": f"{task.name}/{task.protocol}",
         "version": task.version,
-        "parameters": {k: v for k, v in asdict(cast(Any, task)).items() if k != "protocol"},
+        "parameters": recorded_parameters(task),
     }
     head: Record = {
         "schema_version": SCHEMA_VERSION,

@@ -7,9 +7,9 @@ that. Nothing heavy is imported: `--help` reads the declarations of all tasks.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +58,8 @@ class Option:
 
 
 KINDS = ("parameter", "input", "artifact", "encoder")
+WHEN_SET = {"recorded": "when set"}
+"""Metadata of a field that a task was given later: left at its default, records stay what they were."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +194,16 @@ class Task(Protocol):
     def tables(self, record: Mapping[str, Any], path: Path) -> "Iterable[RenderableType]":
         """What `run` prints below the layers of a record of this task, stored at `path`."""
         return ()
+
+
+def recorded_parameters(task: Task) -> dict[str, Any]:
+    """The parameters of a protocol as a record has them; one of WHEN_SET only if it is set."""
+    later = {one.name: one.default for one in fields(cast(Any, task)) if one.metadata == WHEN_SET}
+    return {
+        name: value
+        for name, value in asdict(cast(Any, task)).items()
+        if name != "protocol" and not (name in later and value == later[name])
+    }
 
 
 def limited_indices(total: int, limit: int | None) -> "NDArray[np.int64]":

@@ -13,13 +13,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench.datasets import names
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, limited_indices
+from sdssl_bench.task import (
+    WHEN_SET,
+    DatasetInfo,
+    LayerScores,
+    Option,
+    RunContext,
+    limited_indices,
+    recorded_parameters,
+)
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
@@ -41,6 +49,7 @@ class Task(Contract):
     default_datasets: ClassVar[tuple[str, ...]] = ("davis",)
     folder_has: ClassVar[str] = "JPEGImages"
     options: ClassVar[tuple[Option, ...]] = (
+        Option("single-object", "parameter", "All but 0 is object 1: DAVIS-2016, any binary set."),
         Option("save-masks", "artifact", "Predicted masks: layer12/SEQUENCE/*.png.", ("masks",)),
         Option("strips", "artifact", "Pictures of frames x layers."),
         Option("csv-dir", "artifact", "The official CSV files.", ("csv",)),
@@ -90,24 +99,26 @@ class Task(Contract):
     """Objects lost at patch resolution: keep their channel, or drop as DINO's code does."""
     minmax: bool = True
     """Stretch each channel to 0..1 before the argmax; DINO."""
+    single_object: bool = field(default=False, metadata=WHEN_SET)
+    """Everything but 0 in a mask is object 1, 255 too; DAVIS-2016."""
 
     def __post_init__(self) -> None:
         from sdssl_bench.video import SHAPES
 
-        for field, known in (
+        for name, known in (
             ("shape", SHAPES),
             ("normalisation", ("davis", "encoder")),
             ("first_mask", ("nearest", "bilinear")),
             ("vanished", ("keep", "drop")),
         ):
-            if getattr(self, field) not in known:
-                raise UsageError(did_you_mean(f"value of {field}", getattr(self, field), known))
-        for field, least in (
+            if getattr(self, name) not in known:
+                raise UsageError(did_you_mean(f"value of {name}", getattr(self, name), known))
+        for name, least in (
             ("context", 0), ("radius", 0), ("topk", 1), ("short_side", 0), ("long_multiple", 1),
         ):  # fmt: skip
-            if getattr(self, field) < least:
+            if getattr(self, name) < least:
                 raise UsageError(
-                    f"--set {field} takes a number from {least}, found {getattr(self, field)}."
+                    f"--set {name} takes a number from {least}, found {getattr(self, name)}."
                 )
         if not self.temperature > 0:
             raise UsageError(f"The temperature must be positive, found {self.temperature}.")
@@ -137,9 +148,18 @@ class Task(Contract):
 
     def load_data(self, name: str, ctx: RunContext) -> DavisData:
         """The sequences, verified."""
-        from sdssl_bench.datasets import davis
+        from sdssl_bench.datasets import davis, gap_warning
 
-        return davis.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+        data = davis.load(
+            name,
+            data_root=ctx.data_root,
+            allow_partial=ctx.allow_partial,
+            single_object=self.single_object,
+        )
+        warning = gap_warning({video.name: video.absent for video in data.videos})
+        if warning and ctx.progress:
+            ctx.progress.message(f"warning: {warning}", once=True)
+        return data
 
     def describe_data(self, data: DavisData) -> DatasetInfo:
         """Identity and size."""
@@ -224,8 +244,11 @@ class Task(Contract):
             seconds = {}
 
     def _identity(self) -> dict[str, Any]:
-        parameters = {k: v for k, v in asdict(self).items() if k != "protocol"}
-        return {"task": self.name, "version": self.version, "parameters": parameters}
+        return {
+            "task": self.name,
+            "version": self.version,
+            "parameters": recorded_parameters(self),
+        }
 
     def tables(self, record: Mapping[str, Any], path: Path) -> Iterator[RenderableType]:
         """Sequences of the last and of the best layer."""

@@ -40,6 +40,14 @@ def davis(
             default="all annotated ones",
         ),
     ] = None,
+    single_object: Annotated[
+        bool,
+        opt.option(
+            opt.PROTOCOL,
+            "All but 0 is object 1, 255 too: DAVIS-2016, any binary set.",
+            "--single-object",
+        ),
+    ] = False,
     num_workers: Annotated[
         int | None,
         opt.option(
@@ -61,7 +69,7 @@ def davis(
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
-    """J, F and J&F of DAVIS-2017 masks (semi-supervised), equal to the public toolkit's.
+    """J, F and J&F of DAVIS masks (semi-supervised), equal to the public toolkit's.
 
     sdssl-bench score davis masks DAVIS/Annotations/480p --json
     """
@@ -85,16 +93,17 @@ def davis(
         except OSError as error:
             raise UsageError(f"--csv-dir takes a folder to write to, found: {error}.") from error
     workers = available_cpus() if num_workers is None else num_workers
-    scores = score_folders(predictions, annotations, names, num_workers=workers)
+    scores = score_folders(
+        predictions, annotations, names, num_workers=workers, single_object=single_object
+    )
     for warning in scores.warnings:
         typer.echo(f"warning: {warning}", err=True)
     if csv_dir:
         for name, text in csv_files(scores.sequences).items():
             (csv_dir / name).write_text(text, encoding="utf-8")
     if json:
-        typer.echo(
-            dumps({**summarise(scores.sequences), "per_object": per_object(scores.sequences)})
-        )
+        found = {**summarise(scores.sequences), "per_object": per_object(scores.sequences)}
+        typer.echo(dumps({**found, "single_object": True} if single_object else found))
     else:
         for table in _tables(scores.sequences):
             show(table, wide=wide)

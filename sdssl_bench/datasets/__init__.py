@@ -45,6 +45,8 @@ if TYPE_CHECKING:
         annotation_files,
         count_objects,
         first_annotation,
+        frame_numbers,
+        gap_warning,
         read_annotation,
         read_frame,
         read_sequences,

@@ -53,8 +53,8 @@ def score_knn(
 ) -> dict[str, Any]:
     """Weighted k-NN accuracy of stored features, for every k and layer (protocol: tasks/knn.py).
 
-    Labels are whole numbers, which need not be contiguous, or text. A test label that the training file lacks counts as wrong, and
-    mean_per_class is over the labels of the test file.
+    Labels are whole numbers, which need not be contiguous, or text. A test label that the training
+    file lacks counts as wrong, and mean_per_class is over the labels of the test file.
 
     Args:
         train: npz with `features` and `labels`.

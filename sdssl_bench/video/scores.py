@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sdssl_bench.datasets import Video, first_annotation, read_annotation, write_mask
+from sdssl_bench.datasets import Video, write_mask
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import UserError
 from sdssl_bench.features import key_of, structure_digest
@@ -128,7 +128,7 @@ class VideoScorer:
         return self.encoder.info.name
 
     def _run(self, video: Video, writer: "_Writer") -> Results:
-        annotation, objects = first_annotation(video.masks[0])
+        annotation, objects = video.annotation(0), video.num_objects
         last = len(video.frames) - 1
         values = {
             layer: np.empty((2, objects, len(video.frames) - 2)) for layer in self.segmenter.layers
@@ -137,7 +137,7 @@ class VideoScorer:
             if frame.index == 1:
                 writer.first(annotation)
                 self._advance(1)
-            truth = read_annotation(video.masks[frame.index], annotation.shape)
+            truth = video.annotation(frame.index)
             started = time.perf_counter()
             if frame.index < last:
                 for layer, mask in frame.masks.items():

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.datasets import Size, Video, first_annotation
+from sdssl_bench.datasets import Size, Video
 from sdssl_bench.encoders import IMAGENET_MEAN, IMAGENET_STD, Encoder, LayerFeatures
 from sdssl_bench.errors import TaskError
 from sdssl_bench.system import ThreadTeam
@@ -113,7 +113,7 @@ class Segmenter:
             DataError: naming a frame that cannot be read.
             TaskError: if features are not finite.
         """
-        annotation, _ = first_annotation(video.masks[0])
+        annotation = video.annotation(0)
         working = self.settings.working(video.size, self.encoder.stride)
         frames = frames_ahead(video.frames, video.size, working, num_workers=self.num_workers)
         contexts: dict[int, Context] = {}

@@ -9,6 +9,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from davis_videos import blocks, write_video
+from mini_data import shared_mini
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import spec
 from sdssl_bench.datasets.mini.davis import VIDEOS
@@ -47,6 +48,35 @@ def test_a_list_chooses_and_orders_the_sequences(root: Path) -> None:
     assert [v.name for v in load(f"folder:{root}", data_root=None).videos] == ["tree"]
 
 
+def test_sets_of_one_object_are_read_as_such_and_davis_2016_by_its_own_list(root: Path) -> None:
+    for path in (root / "Annotations").rglob("*.png"):
+        write_mask(path, 255 * (read_mask(path) > 0))
+    with pytest.raises(DataError, match="--single-object"):
+        load(f"folder:{root}", data_root=None)
+    data = load(f"folder:{root}", data_root=None, single_object=True)
+    assert data.num_objects == 2
+    assert set(np.unique(data.videos[0].annotation(0))) == {0, 1}
+    (root / "ImageSets" / "480p").mkdir(parents=True)
+    line = "/JPEGImages/480p/tree/00000.jpg /Annotations/480p/tree/00000.png"
+    (root / "ImageSets" / "480p" / "val.txt").write_text(f"{line}\n{line}\n")
+    data = load(f"folder:{root}", data_root=None, single_object=True)
+    assert [video.name for video in data.videos] == ["tree"]
+
+
+def test_the_miniature_of_davis_has_one_object_a_sequence_where_they_are_united() -> None:
+    data = load("davis", data_root=shared_mini(), single_object=True)
+    assert (data.variant, data.num_objects) == ("mini", len(VIDEOS))
+
+
+def test_absent_ids_are_noted_and_move_no_fingerprint(root: Path) -> None:
+    assert "absent_ids" not in load(f"folder:{root}", data_root=None).notes
+    for path in (root / "Annotations" / "480p" / "cat").glob("*.png"):
+        ids = read_mask(path)
+        write_mask(path, np.where(ids == 2, 3, ids))
+    data = load(f"folder:{root}", data_root=None)
+    assert (data.notes["absent_ids"], data.num_objects) == ({"cat": [2]}, 5)
+
+
 def test_the_fingerprint_follows_the_content_and_not_the_place(root: Path, tmp_path: Path) -> None:
     before = load(f"folder:{root}", data_root=None)
     moved = root.rename(tmp_path / "elsewhere")
@@ -62,7 +92,7 @@ def test_the_fingerprint_follows_the_content_and_not_the_place(root: Path, tmp_p
     ("break_it", "message"),
     [
         ("frame", r"cat: expected a mask for each frame, found no frame for 00002"),
-        ("mask", r"cat: expected a mask for each frame, found no mask for 00002"),
+        ("mask", r"480p/cat: expected an annotation of every frame, found none of frame 2 "),
         (
             "size",
             r"00000\.png: expected a mask of 56 x 40 pixels, the size of its frame, found 40 x 40",

@@ -1,6 +1,7 @@
 """The DAVIS task end to end: known answers, one pass per frame, kept sequences, what it writes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,11 @@ from typer.testing import CliRunner
 from davis_videos import MeanColour, blocks, context, write_video
 from sdssl_bench import runner, tasks
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.readers.palette import read_mask
+from sdssl_bench.datasets.readers.palette import read_mask, write_mask
 from sdssl_bench.errors import DataError, TaskError, UsageError
 from sdssl_bench.records.identity import stable_view
 from sdssl_bench.records.store import ResultStore
+from sdssl_bench.task import recorded_parameters
 from sdssl_bench.video.folders import score_folders
 from sdssl_bench.video.frames import first_labels, to_input, vanished_objects, working_size
 from sdssl_bench.video.summary import per_object, summarise
@@ -146,6 +148,21 @@ def test_finished_sequences_are_kept_and_a_run_goes_on_from_there(
     assert [r.metrics for r in resumed] == [r.metrics for r in undisturbed]
     scores(encoder, videos, tmp_path)
     assert encoder.calls == before + 6
+
+
+def test_a_single_object_scores_as_its_united_masks_and_is_recorded_only_when_set(
+    videos: Path, tmp_path: Path
+) -> None:
+    united = tmp_path / "united"
+    shutil.copytree(videos, united)
+    for path in united.rglob("*.png"):
+        write_mask(path, (read_mask(path) > 0).astype(np.uint8))
+    one = scores(MeanColour(), videos, tmp_path / "a", task=task_of(single_object="true"))
+    other = scores(MeanColour(), united, tmp_path / "b")
+    assert [r.metrics for r in one] == [r.metrics for r in other]
+    assert one[0].n == 3
+    assert recorded_parameters(task_of(single_object="true"))["single_object"] is True
+    assert "single_object" not in recorded_parameters(task_of())
 
 
 def test_a_damaged_kept_result_is_computed_again(videos: Path, tmp_path: Path) -> None:

@@ -199,8 +199,78 @@ def test_a_bad_annotation_is_an_error_that_names_the_file(
 def test_davis_2016_masks_are_recognised(folders: Path) -> None:
     for path in (folders / "truth" / "dog").glob("*.png"):
         write_mask(path, 255 * (read_mask(path) > 0))
-    with pytest.raises(DataError, match="DAVIS-2016 masks are 0 and 255"):
+    with pytest.raises(DataError, match=r"Masks of 0 and 255, as in DAVIS-2016, .*--single-object"):
         score_folders(folders / "masks", folders / "truth", ["dog"])
+
+
+def test_a_single_object_is_the_union_of_all_ids_void_included(folders: Path) -> None:
+    """Equal to the scores of the same masks written as ids 0 and 1."""
+    for part in ("truth", "masks"):
+        for path in (folders / part).rglob("*.png"):
+            ids = read_mask(path)
+            united = folders / f"{part}-united" / path.parent.name / path.name
+            united.parent.mkdir(parents=True, exist_ok=True)
+            write_mask(united, (ids > 0).astype(np.uint8))
+            write_mask(path, np.where(ids == 1, 255, ids))
+    found = score_folders(folders / "masks", folders / "truth", list(SHAPES), single_object=True)
+    twin = score_folders(folders / "masks-united", folders / "truth-united", list(SHAPES))
+    for one, other in zip(found.sequences, twin.sequences, strict=True):
+        assert one.values.shape[1] == 1
+        assert np.array_equal(one.values, other.values)
+    assert scores_of(folders, "--single-object") == {
+        **summarise(twin.sequences),
+        "per_object": {
+            f"{one.name}_1": {"J": one.values[0].mean(), "F": one.values[1].mean()}
+            for one in twin.sequences
+        },
+        "single_object": True,
+    }
+
+
+def test_ids_with_a_gap_warn_and_score_by_the_public_rule(folders: Path) -> None:
+    for part in ("truth", "masks"):
+        for path in (folders / part / "goat").glob("*.png"):
+            ids = read_mask(path)
+            write_mask(path, np.where(ids == 2, 3, ids))
+    found = score_folders(folders / "masks", folders / "truth", list(SHAPES))
+    assert len(found.warnings) == 1
+    assert "gaps (goat 2)" in found.warnings[0]
+    assert found.sequences[0].values.shape[1] == 3
+    assert (found.sequences[0].values[:, 1] == 1).all()
+    done = CliRunner().invoke(app, command(folders, "--json"))
+    assert "warning: Ids 1..K" in done.stderr
+
+
+@pytest.mark.parametrize("lost", [0, 3, 6], ids=["first", "middle", "last"])
+def test_a_lost_annotation_is_an_error_even_when_all_others_are_perfect(
+    folders: Path, lost: int
+) -> None:
+    (folders / "truth" / "goat" / f"{lost:05d}.png").unlink()
+    with pytest.raises(DataError, match=rf"found none of frame {lost} "):
+        score_folders(folders / "masks", folders / "truth", ["goat"])
+    if lost == 3:
+        (folders / "masks" / "goat" / "00003.png").unlink()
+        with pytest.raises(DataError, match="found none of frame 3 "):
+            score_folders(folders / "masks", folders / "truth", ["goat"])
+
+
+def test_annotations_of_every_fifth_frame_are_whole(folders: Path) -> None:
+    for part in ("truth", "masks"):
+        for path in sorted((folders / part / "goat").glob("*.png"), reverse=True):
+            path.rename(path.with_name(f"{5 * int(path.stem):05d}.png"))
+    # Predictions in between are nobody's loss.
+    (folders / "masks" / "goat" / "00007.png").write_bytes(b"")
+    assert len(score_folders(folders / "masks", folders / "truth", ["goat"]).sequences) == 1
+
+
+def test_lists_of_davis_2016_name_their_sequences(tmp_path: Path) -> None:
+    lines = [
+        f"/JPEGImages/480p/{name}/{t:05d}.jpg /Annotations/480p/{name}/{t:05d}.png \n"
+        for name in ("goat", "dog")
+        for t in range(3)
+    ]
+    (tmp_path / "val.txt").write_text("".join(lines))
+    assert read_sequences(tmp_path / "val.txt") == ["goat", "dog"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +278,7 @@ def test_davis_2016_masks_are_recognised(folders: Path) -> None:
     [
         ("\n \n", "empty list"),
         ("goat\ngoat\n", "found twice: goat"),
-        ("/JPEGImages/480p/goat/00000.jpg /Annotations/480p/goat/00000.png\n", "DAVIS-2016"),
+        ("/JPEGImages/480p/goat/00000.jpg /Annotations/480p/goat/00000.png\na/b", "DAVIS-2016"),
         (None, "expected a list of sequence names"),
     ],
 )

@@ -1,7 +1,8 @@
 """DAVIS-2017 val, or any videos in its layout: frames, masks, and proof of completeness.
 
 30 sequences, 1,999 frames, 61 objects at 480p (Pont-Tuset et al. 2017). Object ids are palette indices;
-K of a sequence is the largest id of its first annotation, 255 is void.
+K of a sequence is the largest id of its first annotation, 255 is void. Sets of one object, such as
+DAVIS-2016, are read with `single_object`: everything but 0 is object 1.
 """
 
 import hashlib
@@ -11,6 +12,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from sdssl_bench.datasets.catalogue import spec
@@ -31,6 +34,8 @@ class Video:
         size: (H, W) of the first frame in pixels.
         fingerprint: sha256 over file names and sizes.
         freshness: sha256 that also covers modification times; for caches, never for records.
+        single_object: whether everything but 0 is object 1.
+        absent: ids of 1..K that the first annotation lacks.
     """
 
     name: str
@@ -40,6 +45,18 @@ class Video:
     size: tuple[int, int]
     fingerprint: str
     freshness: str
+    single_object: bool = False
+    absent: tuple[int, ...] = ()
+
+    def annotation(self, index: int) -> NDArray[np.uint8]:
+        """[H, W] ids of one frame's annotation, void as background.
+
+        Raises:
+            DataError: naming the file, if it is damaged or of another size.
+        """
+        from sdssl_bench.datasets.readers.video_files import read_annotation
+
+        return read_annotation(self.masks[index], self.size, single_object=self.single_object)
 
 
 @dataclass(frozen=True)
@@ -71,31 +88,38 @@ class DavisData:
         return sum(video.num_objects for video in self.videos)
 
 
-def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> DavisData:
+def load(
+    name: str,
+    *,
+    data_root: Path | None,
+    allow_partial: bool = False,
+    single_object: bool = False,
+) -> DavisData:
     """DAVIS-2017 val, or the videos of "folder:PATH", verified.
 
     Args:
         name: of a set of videos, or "folder:PATH".
         data_root: holds DAVIS/.
         allow_partial: leave out the sequences that are missing or incomplete, and record that.
+        single_object: everything but 0 in a mask is object 1, as in DAVIS-2016.
 
     Raises:
         UsageError: for an unknown name.
         DataError: if anything is missing, naming it.
     """
     entry = None if name.startswith("folder:") else spec(name, kind="video")
-    root = entry.find(data_root)[0] if entry else Path(name.removeprefix("folder:"))
+    root = entry.find(data_root)[0] if entry else Path(name.removeprefix("folder:")).expanduser()
     layout = (entry or DAVIS).layout
     if not root.is_dir():
         raise DataError(f"{root}: expected a folder in the layout of DAVIS, found none.\n{layout}")
     expected, objects, whole = _expected(entry, root)
-    names = list(expected) or listed(root)
+    names = list(expected) or listed(root, single_object=single_object)
     if not names:
         raise DataError(f"{root}: expected sequences in Annotations/480p, found none.\n{layout}")
     videos, problems = [], []
     for sequence in names:
         try:
-            video = read_video(root, sequence)
+            video = read_video(root, sequence, single_object=single_object)
             if expected and len(video.frames) != expected[sequence]:
                 raise DataError(
                     f"{sequence}: expected {expected[sequence]} frames in JPEGImages/480p, "
@@ -105,6 +129,7 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> D
         except DataError as error:
             problems.append(str(error))
     found = sum(video.num_objects for video in videos)
+    objects = len(names) if single_object else objects
     if expected and not problems and found != objects:
         raise DataError(
             f"{root}: expected {objects} objects in the first annotations, found {found}: are these "
@@ -118,7 +143,9 @@ def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> D
             "Extract the archive again, or score what is there with --allow-partial.\n" + layout
         )
     variant = "partial" if problems else whole
-    notes = {"left_out": problems} if problems else {}
+    notes: dict[str, Any] = {"left_out": problems} if problems else {}
+    if absent := {video.name: list(video.absent) for video in videos if video.absent}:
+        notes["absent_ids"] = absent
     digest = _sha256(video.fingerprint for video in videos)
     return DavisData(name, variant, root, tuple(videos), digest, notes)
 
@@ -150,15 +177,15 @@ def check(
 
 
 def _reads(data: DavisData) -> list[Callable[[], object]]:
-    from sdssl_bench.datasets.readers.video_files import read_annotation, read_frame
+    from sdssl_bench.datasets.readers.video_files import read_frame
 
     return [
         read
         for video in data.videos
-        for frame, mask in zip(video.frames, video.masks, strict=True)
+        for index, frame in enumerate(video.frames)
         for read in (
             partial(read_frame, frame, video.size, video.size),
-            partial(read_annotation, mask, video.size),
+            partial(video.annotation, index),
         )
     ]
 
@@ -175,17 +202,21 @@ def _expected(entry: DatasetSpec | None, root: Path) -> tuple[dict[str, int], in
     return dict(entry.sizes), entry.num_classes, "official"
 
 
-def listed(root: Path) -> list[str]:
-    """Sequences of ImageSets/2017/val.txt, or all annotated ones where there is no such list."""
+def listed(root: Path, *, single_object: bool = False) -> list[str]:
+    """Sequences of ImageSets/2017/val.txt, or all annotated ones where there is no such list.
+
+    Of sets of one object DAVIS-2016's list comes first: 2016/val.txt, or 480p/val.txt as released then.
+    """
     from sdssl_bench.datasets.readers.video_files import read_sequences
 
-    path = root / "ImageSets" / "2017" / "val.txt"
-    if path.exists():
-        return read_sequences(path)
+    for year in ("2016", "480p", "2017") if single_object else ("2017",):
+        path = root / "ImageSets" / year / "val.txt"
+        if path.exists():
+            return read_sequences(path)
     return sorted(p.name for p in (root / "Annotations" / "480p").glob("[!.]*") if p.is_dir())
 
 
-def read_video(root: Path, name: str) -> Video:
+def read_video(root: Path, name: str, *, single_object: bool = False) -> Video:
     """One sequence, every frame with its mask.
 
     Raises:
@@ -206,7 +237,7 @@ def read_video(root: Path, name: str) -> Video:
             f"{name}: expected a mask for each frame, found no {which} for {lonely[0]} "
             f"({len(frames)} frames, {len(masks)} masks)"
         )
-    truth, objects = first_annotation(masks[0])
+    truth, objects, absent = first_annotation(masks[0], single_object=single_object)
     try:
         with Image.open(frames[0]) as image:
             width, height = image.size
@@ -228,6 +259,8 @@ def read_video(root: Path, name: str) -> Video:
         size=(height, width),
         fingerprint=_sha256(identity),
         freshness=_sha256([str(root.resolve()), *identity, *times]),
+        single_object=single_object,
+        absent=absent,
     )
 
 

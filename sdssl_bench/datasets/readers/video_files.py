@@ -1,5 +1,8 @@
 """Videos on disk: lists of sequences, frames, annotations, each proven to fit its sequence."""
 
+import re
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,14 @@ from sdssl_bench.system import resize
 
 Size = tuple[int, int]
 """(H, W) in pixels."""
+_FILES = re.compile(r"/?JPEGImages/[^/]+/([^/\s]+)/\S+\s+/?Annotations/\S+")
+"""A line of DAVIS-2016's lists: a frame and its annotation."""
 
 
 def read_sequences(path: Path) -> list[str]:
     """The sequence names of a list such as DAVIS/ImageSets/2017/val.txt, one a line.
+
+    The lists of DAVIS-2016 (ImageSets/480p) have a line for each frame; their sequences are taken.
 
     Raises:
         DataError: if the file is missing, empty or names a sequence twice.
@@ -25,6 +32,8 @@ def read_sequences(path: Path) -> list[str]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: expected a list of sequence names, found: {error}.") from error
     names = [line.strip() for line in lines if line.strip()]
+    if names and (of_frames := [match[1] for line in names if (match := _FILES.fullmatch(line))]):
+        names = list(dict.fromkeys(of_frames)) if len(of_frames) == len(names) else names
     if not names:
         raise DataError(f"{path}: expected a sequence name on each line, found an empty list.")
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -33,8 +42,9 @@ def read_sequences(path: Path) -> list[str]:
     bad = [name for name in names if "/" in name or "\\" in name or name in (".", "..")]
     if bad:
         raise DataError(
-            f"{path}: expected sequence names such as bike-packing, found '{bad[0]}'. Lists of "
-            "DAVIS-2016 (ImageSets/480p) name files; use ImageSets/2017/val.txt."
+            f"{path}: expected sequence names such as bike-packing, or lines as in DAVIS-2016's "
+            f"lists (/JPEGImages/480p/NAME/00000.jpg /Annotations/480p/NAME/00000.png), found "
+            f"'{bad[0]}'."
         )
     return names
 
@@ -43,7 +53,7 @@ def annotation_files(folder: Path) -> list[Path]:
     """The annotated frames of one sequence, in order.
 
     Raises:
-        DataError: if the folder is missing or holds fewer than three masks.
+        DataError: if the folder is missing, holds fewer than three masks, or lacks one in between.
     """
     files = sorted(path for path in folder.glob("*.png") if not path.name.startswith("."))
     if len(files) < 3:
@@ -51,11 +61,32 @@ def annotation_files(folder: Path) -> list[Path]:
         raise DataError(
             f"{folder}: expected the annotations of a sequence, three frames or more, found {found}."
         )
+    numbers, step = frame_numbers(files)
+    if gaps := [a + step for a, b in pairwise(numbers) if b - a != step]:
+        raise DataError(
+            f"{folder}: expected an annotation of every frame, found none of frame {gaps[0]} "
+            f"({len(files)} annotations, numbered {numbers[0]} to {numbers[-1]}). Extract it again."
+        )
     return files
 
 
-def read_annotation(path: Path, shape: tuple[int, ...] | None = None) -> NDArray[np.uint8]:
+def frame_numbers(files: Sequence[Path]) -> tuple[list[int], int]:
+    """The numbers that files are named by and the step between them; [] if one has another name."""
+    if not all(path.stem.isdecimal() for path in files):
+        return [], 0
+    numbers = sorted(int(path.stem) for path in files)
+    return numbers, min((b - a for a, b in pairwise(numbers)), default=1)
+
+
+def read_annotation(
+    path: Path, shape: tuple[int, ...] | None = None, *, single_object: bool = False
+) -> NDArray[np.uint8]:
     """Ids of one annotation, void as background.
+
+    Args:
+        path: of the mask.
+        shape: (H, W) it must have.
+        single_object: everything but 0 is object 1, 255 too, as in the masks of DAVIS-2016.
 
     Raises:
         DataError: naming the file, if it is damaged or not of the sequence's shape.
@@ -65,26 +96,48 @@ def read_annotation(path: Path, shape: tuple[int, ...] | None = None) -> NDArray
         raise DataError(
             f"{path}: expected {size_text(shape)} as in frame 0, found {size_text(truth.shape)}."
         )
+    if single_object:
+        return (truth != 0).astype(np.uint8)
     if VOID in truth:
         truth = np.where(truth == VOID, np.uint8(0), truth)
     return truth
 
 
-def first_annotation(path: Path) -> tuple[NDArray[np.uint8], int]:
-    """Ids of a sequence's first annotation and K, its number of objects.
+def first_annotation(
+    path: Path, *, single_object: bool = False
+) -> tuple[NDArray[np.uint8], int, tuple[int, ...]]:
+    """Ids of a sequence's first annotation, K, and those of 1..K that it lacks.
 
     Raises:
         DataError: if it holds no object.
     """
-    truth = read_annotation(path)
+    truth = read_annotation(path, single_object=single_object)
     objects = count_objects(truth)
     if not objects:
         ids = ", ".join(map(str, np.unique(read_mask(path))))
+        binary = " Masks of 0 and 255, as in DAVIS-2016, are read with --single-object."
         raise DataError(
-            f"{path}: expected an object (ids 1..K) in the first annotation, found ids {ids}. "
-            "DAVIS-2016 masks are 0 and 255: write the object as id 1."
+            f"{path}: expected an object (ids 1..K) in the first annotation, found ids {ids}."
+            + binary * ids.endswith("255")
         )
-    return truth, objects
+    return (
+        truth,
+        objects,
+        tuple(sorted(set(range(1, objects + 1)) - set(np.unique(truth).tolist()))),
+    )
+
+
+def gap_warning(absent: dict[str, tuple[int, ...]]) -> str:
+    """What the public rule makes of ids that a first annotation lacks, by sequence; "" if none."""
+    found = [f"{name} {', '.join(map(str, ids))}" for name, ids in absent.items() if ids]
+    if not found:
+        return ""
+    more = f" and {len(found) - 3} more sequences" if len(found) > 3 else ""
+    return (
+        f"Ids 1..K of the first annotation have gaps ({'; '.join(found[:3])}{more}). By the public "
+        "rule K is the largest id, so an id that is absent counts as an object, with J = F = 1 in "
+        "every frame where neither mask has it. Number the objects without gaps for scores without it."
+    )
 
 
 def count_objects(annotation: NDArray[Any]) -> int:
