@@ -71,7 +71,7 @@ def evaluate(
         encoder: from `load_encoder`, or a timm or torchvision module. It is scored in eval mode,
             without gradients, and handed back in the mode and on the device it came in.
         task: "knn", ...; `sdssl-bench ls tasks` lists them.
-        dataset: one name or several; "folder:PATH" for your own images.
+        dataset: one name or several; "folder:PATH", "csv:..", "hf:.." for your own images.
         layers: any of 1..L; None is all.
         name: what to call a module that was not loaded by `load_encoder`.
         protocol: preset of the task; None is its default.

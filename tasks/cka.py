@@ -73,7 +73,7 @@ class Task(Contract):
         from sdssl_bench.analysis import samples
 
         return samples.draw(
-            classification.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial),
+            classification.load_for(name, ctx),
             num_images=self.num_images,
             seed=ctx.seed,
             limit=ctx.limit,

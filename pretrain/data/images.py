@@ -37,11 +37,11 @@ def open_images(data: str, data_root: Path | None) -> ImageSet:
     """
     folder = Path(data).expanduser()
     named = datasets.names("classification")
-    if data not in named and not data.startswith("folder:"):
+    if data not in named and not datasets.own_source(data):
         if not folder.is_dir():
             raise DataError(
                 f"--data takes a folder of images, shards such as 'x/{{000..146}}.tar', or one of "
-                f"{', '.join(named)}; found '{data}', which is none of them."
+                f"{', '.join(named)}, folder:PATH, csv:.., hf:..; found '{data}', which is none of them."
             )
         root = folder / "train" if (folder / "train").is_dir() else folder
         names = list_images(root)

@@ -15,7 +15,9 @@ app = App()
 def check(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="NAME", help="Datasets, or folder:PATH.", show_default="all"),
+        typer.Argument(
+            metavar="NAME", help="Datasets, or folder:PATH, csv:.., hf:...", show_default="all"
+        ),
     ] = None,
     data_root: opt.DataRoot = None,
     decode: Annotated[

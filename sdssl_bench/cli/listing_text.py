@@ -36,7 +36,7 @@ def dataset_lines() -> list[str]:
             sizes = " + ".join(f"{split} {count:,}" for split, count in spec.sizes.items())
             text = f"{spec.num_classes:>5} classes  {sizes:<32} {spec.headline}"
         lines.append(f"{spec.name:<12} {text}")
-    return [*lines, "folder:PATH  your own images: PATH/train/CLASS/*, PATH/val|test/CLASS/*"]
+    return [*lines, *(f"{own.scheme + ':..':<12} {own.summary}" for own in datasets.OWN.values())]
 
 
 def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
@@ -44,11 +44,11 @@ def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
     named, takers = [], dict[tuple[str, ...], list[str]]()
     for name in tasks.task_names():
         task = tasks.task_class(name)
-        own = f" [default: {', '.join(task.default_datasets)}]" if task.default_datasets else ""
+        default = f" [default: {', '.join(task.default_datasets)}]" if task.default_datasets else ""
         needs = "".join(f" [needs --{one.name}]" for one in task.options if one.required)
-        named.append((name, f"{task.title}{own}{needs}"))
-        folder = ("folder:PATH",) if task.folder_has else ()
-        takers.setdefault((*task.datasets, *folder), []).append(name)
+        named.append((name, f"{task.title}{default}{needs}"))
+        own = [form.partition("?")[0] for form in datasets.own_forms(task.folder_has)]
+        takers.setdefault((*task.datasets, *own), []).append(name)
     return {
         "Tasks ('sdssl-bench show TASK' explains one)": named,
         "Datasets ('sdssl-bench ls datasets')": [
@@ -67,7 +67,7 @@ def describe(name: str) -> str:
     task, _, preset = name.partition("@")[0].partition("/")
     if task in known:
         return _describe_task(tasks.task_class(task), preset)
-    if name in datasets.names():
+    if name in datasets.names() or name in datasets.OWN or datasets.own_source(name):
         return datasets.layout(name)
     protocols = (f"{one}/{p}" for one in known for p in tasks.task_class(one).presets)
     everything = [*known, *datasets.names(), *protocols]

@@ -61,7 +61,7 @@ def run(
         list[str] | None,
         opt.option(
             WHAT,
-            "Dataset(s), folder:PATH, or all. A task runs on those that it takes; if it takes "
+            "Dataset(s), or all. A task runs on those that it takes; if it takes "
             "none, on its default.",
             "--dataset",
             "-d",

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 
+from sdssl_bench import datasets
 from sdssl_bench.encoders import Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
 from sdssl_bench.records import ResultStore
@@ -60,7 +61,7 @@ def task_runs(
         own = [one for name in names for one in _accepted(task, name, alone=alone)]
         own = own or list(task.default_datasets)
         if not own and not (names and every):
-            folder = ", folder:PATH" if task.folder_has else ""
+            folder = "".join(f", {form}" for form in datasets.own_forms(task.folder_has))
             raise UsageError(
                 f"Task {task.name} needs --dataset: {', '.join(task.datasets)}{folder}, or all of "
                 "them: all."
@@ -73,18 +74,17 @@ def _accepted(task: Task, name: str, *, alone: bool) -> Sequence[str]:
     """The datasets of a task that a name stands for."""
     if name == "all":
         return task.datasets
-    folder = Path(name.removeprefix("folder:")).expanduser()
-    if name.startswith("folder:") and task.folder_has:
+    if datasets.own_source(name) and task.folder_has:
         # One task alone says itself, and better, what a folder lacks.
-        return [name] if alone or (folder / task.folder_has).is_dir() else []
+        return [name] if alone or datasets.own_has(name, task.folder_has) else []
     return [name] if name in task.datasets else []
 
 
 def _unknown_dataset(name: str, chosen: Sequence[Task]) -> str:
     takers = [task for task in chosen if task.folder_has]
-    if name.startswith("folder:") and takers:
+    if datasets.own_source(name) and takers:
         wanted = ", ".join(f"{task.folder_has}/ ({task.name})" for task in takers)
-        return f"Expected one of {wanted} in {name.removeprefix('folder:')}, found none of them."
+        return f"Expected one of {wanted} in {name.partition(':')[2]}, found none of them."
     known = dict.fromkeys(one for task in chosen for one in task.datasets)
     kind = f"dataset of {', '.join(task.name for task in chosen)}"
     return did_you_mean(kind, name, [*known, "all"])

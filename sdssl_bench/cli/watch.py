@@ -22,7 +22,7 @@ def watch(
         list[str] | None,
         opt.option(
             WHAT,
-            "Dataset(s), or folder:PATH.",
+            "Dataset(s), or folder:PATH, csv:.., hf:...",
             "--dataset",
             "-d",
             takes="LIST",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     )
     from sdssl_bench.datasets.catalogue import layout, names, spec
     from sdssl_bench.datasets.checking import check, render
-    from sdssl_bench.datasets.classification import ClassificationTask
+    from sdssl_bench.datasets.classification import ClassificationTask, load_for
     from sdssl_bench.datasets.loading import describe, load
     from sdssl_bench.datasets.mini import photographs
     from sdssl_bench.datasets.mini.copy_attacks import make_attacks
@@ -52,6 +52,7 @@ if TYPE_CHECKING:
         read_sequences,
         size_text,
     )
+    from sdssl_bench.datasets.specs.own import OWN, own_forms, own_has, own_source
     from sdssl_bench.datasets.specs.specification import DatasetSpec, Miniature
     from sdssl_bench.datasets.transforms import NATIVE_MAX_SIZE, Preprocess, preprocess
 else:

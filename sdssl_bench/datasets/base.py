@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,16 @@ class ImageError(Exception):
 
     def __reduce__(self) -> tuple[type["ImageError"], tuple[str, str]]:
         return type(self), (self.source, self.reason)
+
+
+class EncodedImages(Protocol):
+    """Images in the bytes of their files, in a table; picklable."""
+
+    def encoded(self, index: int) -> bytes | Path:
+        """The bytes of an image, or its file."""
+
+    def take(self, rows: NDArray[np.int64]) -> "EncodedImages":
+        """Some of the images, in that order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +55,7 @@ class ImageSet:
             another machine have the same fingerprint.
         freshness: sha256 that also covers modification times; part of cache keys, never of results.
             Of a set stored as arrays it is the fingerprint, which covers every pixel.
+        encoded: the images of a set stored in a table, else None.
         tolerated: names of the few files that are damaged in the official archive itself; of these
             a JPEG that ends early is decoded as far as it goes, of any other it is an error.
     """
@@ -60,6 +71,7 @@ class ImageSet:
     pixels: NDArray[np.uint8] | None = None
     expected: int | None = None
     predefined_val: NDArray[np.int64] | None = None
+    encoded: EncodedImages | None = None
     tolerated: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -81,6 +93,9 @@ class ImageSet:
         name = self.names[index]
         path = self.root / name
         try:
+            if self.encoded is not None:
+                value = self.encoded.encoded(index)
+                return _read_rgb(value if isinstance(value, Path) else BytesIO(value))
             return _read_rgb(path)
         except MemoryError:
             raise

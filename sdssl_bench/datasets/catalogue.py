@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from sdssl_bench.datasets.specs.fine_grained import FINE_GRAINED
 from sdssl_bench.datasets.specs.general import CIFAR, IMAGENET
+from sdssl_bench.datasets.specs.own import OWN, own_has, own_source
 from sdssl_bench.datasets.specs.retrieval_video import COPYDAYS, DAVIS, ROXFORD, RPARIS
 from sdssl_bench.datasets.specs.specification import DatasetSpec
 from sdssl_bench.errors import UsageError, did_you_mean
@@ -49,8 +50,8 @@ def spec(name: str, *, kind: str | None = None) -> DatasetSpec:
         _BUILT_IN[name] if name in _BUILT_IN else _load(plugins[name]) if name in plugins else None
     )
     if found is None or kind not in (None, found.kind):
-        folder = ["folder:PATH"] if kind in (None, "classification") else []
-        raise UsageError(did_you_mean("dataset", name, [*names(kind), *folder]))
+        own = [one.form for one in OWN.values()] if kind in (None, "classification") else []
+        raise UsageError(did_you_mean("dataset", name, [*names(kind), *own]))
     return found
 
 
@@ -60,9 +61,20 @@ def layout(name: str) -> str:
     Raises:
         UsageError: for an unknown name.
     """
-    if name == "folder" or name.startswith("folder:"):
-        return _FOLDER
-    return spec(name).layout
+    source = own_source(name) or OWN.get(name)
+    return source.layout if source else spec(name).layout
+
+
+def kind_of(name: str) -> str:
+    """What a set is made for, one of `specification.KINDS`; a folder of videos is known by its parts.
+
+    Raises:
+        UsageError: for an unknown name.
+    """
+    if own_source(name) is None:
+        return spec(name).kind
+    videos = own_has(name, "JPEGImages") and not own_has(name, "train")
+    return "video" if videos else "classification"
 
 
 @cache
@@ -100,11 +112,3 @@ def _load(point: "EntryPoint") -> DatasetSpec:
 
 def _package(point: "EntryPoint") -> str:
     return f"the package {point.dist.name}" if point.dist else f"the package of {point.value}"
-
-
-_FOLDER = """folder:PATH: your own images, one folder per class.
-  PATH/
-    train/CLASS/*.jpg ..        classes = sorted folder names
-    test/CLASS/*.jpg ..         or val/; test/ is used if both are there
-Files: jpg, jpeg, png, bmp, gif, ppm, pgm, tif, tiff, webp, in the class folder or below it.
-Hidden files and folders are ignored; symbolic links are followed."""

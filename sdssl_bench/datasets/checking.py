@@ -65,7 +65,7 @@ def check(
     Never raises for what is wrong with the data: that is the report.
 
     Args:
-        name: of the set, or "folder:PATH" of classes.
+        name: of the set, or of a set of one's own, such as "folder:PATH".
         data_root: folder that holds the sets, or the set itself.
         decode: whether every image is decoded.
         num_workers: threads that decode; all cores if None.
@@ -73,8 +73,7 @@ def check(
     Raises:
         UsageError: for an unknown name.
     """
-    folder = name.startswith("folder:")
-    kind = "classification" if folder else catalogue.spec(name).kind
+    kind = catalogue.kind_of(name)
     verify = resolve_name(f"{KINDS[kind]}:check")
     try:
         report: CheckReport = verify(

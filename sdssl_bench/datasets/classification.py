@@ -9,6 +9,17 @@ if TYPE_CHECKING:
     from sdssl_bench.datasets.base import ClassificationData
 
 
+def load_for(name: str, ctx: RunContext) -> "ClassificationData":
+    """Train and test split of a set, verified, as a run reads them."""
+    return sets.load(
+        name,
+        data_root=ctx.data_root,
+        allow_partial=ctx.allow_partial,
+        cache_dir=ctx.cache_dir,
+        say=ctx.progress.message if ctx.progress else None,
+    )
+
+
 class ClassificationTask(Task):
     """A task that is scored on train and test images with labels; the user chooses the set."""
 
@@ -17,7 +28,7 @@ class ClassificationTask(Task):
 
     def load_data(self, name: str, ctx: RunContext) -> "ClassificationData":
         """Train and test split, verified."""
-        return sets.load(name, data_root=ctx.data_root, allow_partial=ctx.allow_partial)
+        return load_for(name, ctx)
 
     def describe_data(self, data: "ClassificationData") -> DatasetInfo:
         """Identity of both splits."""

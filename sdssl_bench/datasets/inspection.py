@@ -4,6 +4,7 @@ A problem is tolerable when a part is missing and the rest is right: --allow-par
 is there. Anything that makes a label or a split doubtful is never tolerable.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -114,7 +115,11 @@ def overlap_problems(listing: Listing) -> list[Problem]:
     unique = {split: set(values) for split, values in keys.items()}
     for split, values in keys.items():
         if len(unique[split]) < len(values):
-            text = f"{split}: {len(values) - len(unique[split]):,} items are listed more than once"
+            twice = next(value for value, count in Counter(values).items() if count > 1)
+            text = (
+                f"{split}: {len(values) - len(unique[split]):,} items are listed more than once, "
+                f"e.g. {twice}"
+            )
             problems.append(Problem(text, False))
     both = sorted(unique["train"] & unique["test"])
     if both:

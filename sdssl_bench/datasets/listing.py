@@ -1,14 +1,15 @@
 """What a reader finds in a set's official lists, the state of the files, and the images that are there."""
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.datasets.base import ImageSet
+from sdssl_bench.datasets.base import EncodedImages, ImageSet
 from sdssl_bench.datasets.files import file_facts
 
 
@@ -22,6 +23,9 @@ class SplitListing:
         pixels: [N, H, W, 3] uint8 of a set stored as arrays.
         keys: [N] names that do not depend on how a copy is nested; `names` if None.
         predefined_val: indices that are officially validation.
+        facts: [N] sizes and times of the files, where the reader has looked them up; see `SplitFacts`.
+        encoded: the images of a set stored in a table.
+        rows: [N] of the table that lists the items, counted as its user does.
     """
 
     names: Sequence[str]
@@ -29,6 +33,9 @@ class SplitListing:
     pixels: NDArray[np.uint8] | None = None
     keys: Sequence[str] | None = None
     predefined_val: NDArray[np.int64] | None = None
+    facts: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    encoded: EncodedImages | None = None
+    rows: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +60,31 @@ class Listing:
 
 
 @dataclass(frozen=True, eq=False)
+class OwnSet:
+    """A set of the user's own, as its reader found it.
+
+    Attributes:
+        root: folder that names are relative to.
+        notes: facts to record with every number.
+    """
+
+    listing: Listing
+    root: Path
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def sorted_classes(labels: Iterable[str]) -> list[str]:
+    """The labels that occur, once each: by value if all are whole numbers, else as text.
+
+    >>> sorted_classes(["10", "9", "10"]), sorted_classes(["10", "9", "x"])
+    (['9', '10'], ['10', '9', 'x'])
+    """
+    found = set(labels)
+    whole = all(label.removeprefix("-").isdecimal() for label in found)
+    return sorted(found, key=lambda label: (int(label) if whole else 0, label))
+
+
+@dataclass(frozen=True, eq=False)
 class SplitFacts:
     """One split with the state of its files.
 
@@ -72,7 +104,7 @@ def split_facts(root: Path, listing: SplitListing) -> SplitFacts:
     """State of the files of a split."""
     if listing.pixels is not None:
         return SplitFacts(listing, np.ones(len(listing.targets), np.bool_))
-    sizes, times = file_facts(root, listing.names)
+    sizes, times = listing.facts or file_facts(root, listing.names)
     return SplitFacts(listing, sizes > 0, sizes, times)
 
 
@@ -115,6 +147,7 @@ def image_set(
         fingerprint=fingerprint,
         freshness=digest.hexdigest(),
         pixels=listing.pixels,
+        encoded=None if listing.encoded is None else listing.encoded.take(np.array(keep, np.int64)),
         expected=expected,
         predefined_val=None if val is None else np.flatnonzero(np.isin(keep, val)).astype(np.int64),
         tolerated=tolerated & frozenset(names),

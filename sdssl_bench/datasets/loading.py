@@ -1,9 +1,10 @@
 """Classification sets: from a verified copy to the two splits that tasks use, and what `data check` says."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import numpy as np
@@ -12,28 +13,40 @@ from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.datasets.catalogue import spec
 from sdssl_bench.datasets.checking import CheckReport, outcome, unreadable_images
 from sdssl_bench.datasets.inspection import Inspection, inspect, overlap_problems
-from sdssl_bench.datasets.listing import image_set, split_facts
-from sdssl_bench.datasets.readers.folders import read_folder
+from sdssl_bench.datasets.listing import OwnSet, image_set, split_facts
+from sdssl_bench.datasets.specs.own import OwnSource, own_source
+from sdssl_bench.datasets.trees import kept_in
 from sdssl_bench.errors import DataError
 from sdssl_bench.records import digest
 from sdssl_bench.task import DatasetInfo
 
 
-def load(name: str, *, data_root: Path | None, allow_partial: bool = False) -> ClassificationData:
+def load(
+    name: str,
+    *,
+    data_root: Path | None,
+    allow_partial: bool = False,
+    cache_dir: Path | None = None,
+    say: Callable[[str], None] | None = None,
+) -> ClassificationData:
     """A classification set, verified.
 
     Args:
-        name: of the set, or "folder:" and a path (absolute, or relative to the working folder).
-        data_root: folder that holds the sets, or the set itself; not used for a folder.
+        name: of the set, or of a set of one's own, such as "folder:PATH"; see `specs.own`.
+        data_root: folder that holds the sets, or the set itself; not used for sets of one's own.
         allow_partial: take what is there of an incomplete copy, and note that.
+        cache_dir: root of the cache, where listings of large folders are kept; None keeps none.
+        say: told in a sentence if such a folder changed since it was listed.
 
     Raises:
         UsageError: for an unknown name.
         DataError: if it is missing, incomplete (without `allow_partial`), or wrong.
     """
-    if name.startswith("folder:"):
-        return _load_folder(name)
-    found = inspect(spec(name, kind="classification"), data_root)
+    source = own_source(name)
+    with kept_in(cache_dir, say):
+        if source:
+            return _load_own(name, source)
+        found = inspect(spec(name, kind="classification"), data_root)
     wrong = [p.text for p in found.problems if not p.tolerable]
     if wrong:
         raise DataError(_message(found, "is not what it should be", wrong))
@@ -104,37 +117,29 @@ def _assemble(found: Inspection, variant: str, notes: dict[str, Any]) -> Classif
     return ClassificationData(found.spec.name, variant, found.spec.headline, train, test, notes)
 
 
-def _load_folder(name: str) -> ClassificationData:
-    text = name.removeprefix("folder:")
-    root = Path(text).expanduser()
-    if not text or not root.is_dir():
-        raise DataError(f"Expected a folder after 'folder:', found '{text}', which is none.")
-    listing, test = read_folder(root)
-    wrong = overlap_problems(listing)
-    splits = {}
+def _load_own(name: str, source: OwnSource) -> ClassificationData:
+    own: OwnSet = resolve_name(source.reader)(name.partition(":")[2])
+    listing = own.listing
+    if wrong := overlap_problems(listing):
+        raise DataError(f"{name}: {wrong[0].text}.")
+    sets = {}
     for split in ("train", "test"):
-        facts = split_facts(root, listing.split(split))
+        facts = split_facts(own.root, listing.split(split))
         bad = np.flatnonzero(~facts.present)
         if len(bad):
-            names = ", ".join(facts.listing.names[i] for i in bad[:5])
-            raise DataError(
-                f"{name}: {len(bad):,} {split} files are empty or broken links, first {names}. "
-                "Remove or repair them."
+            rows = facts.listing.rows
+            places = ", ".join(
+                facts.listing.names[i] + (f" (row {rows[i]})" if rows is not None else "")
+                for i in bad[:5]
             )
-        splits[split] = facts
-    if wrong:
-        raise DataError(f"{name}: {wrong[0].text}.")
-    sets = {
-        split: image_set(
-            facts, dataset=name, split=split, root=root, class_names=listing.class_names
+            raise DataError(
+                f"{name}: {len(bad):,} {split} files are missing, empty or broken links, first "
+                f"{places}. Remove or repair them."
+            )
+        sets[split] = image_set(
+            facts, dataset=name, split=split, root=own.root, class_names=listing.class_names
         )
-        for split, facts in splits.items()
-    }
-    absent = sorted(set(range(len(listing.class_names))) - set(listing.test.targets.tolist()))
-    notes: dict[str, Any] = {"test_folder": test}
-    if absent:
-        notes["classes_without_test_images"] = [listing.class_names[i] for i in absent]
-    return ClassificationData(name, "folder", "top1", sets["train"], sets["test"], notes)
+    return ClassificationData(name, "folder", "top1", sets["train"], sets["test"], own.notes)
 
 
 def describe(data: ClassificationData) -> DatasetInfo:
@@ -163,8 +168,8 @@ def check(
     Raises:
         DataError: if there is no copy, or its lists cannot be read.
     """
-    if name.startswith("folder:"):
-        return _check_folder(name, decode, num_workers=num_workers)
+    if own_source(name):
+        return _check_own(name, decode, num_workers=num_workers)
     found = inspect(spec(name, kind="classification"), data_root)
     problems = [p.text for p in found.problems]
     wrong = any(not p.tolerable for p in found.problems)
@@ -237,13 +242,13 @@ def _checksum_problems(found: Inspection) -> list[str]:
     return problems
 
 
-def _check_folder(name: str, decode: bool, *, num_workers: int | None) -> CheckReport:
+def _check_own(name: str, decode: bool, *, num_workers: int | None) -> CheckReport:
     data = load(name, data_root=None)
     bad = unreadable_images((data.train, data.test), num_workers) if decode else None
     counts: dict[str, dict[str, int | None]] = {
         s.split: {"expected": None, **_per_class(s.targets)} for s in (data.train, data.test)
     }
-    absent = data.notes.get("classes_without_test_images", [])
+    absent = {s.split: s.num_classes - len(np.unique(s.targets)) for s in (data.train, data.test)}
     return CheckReport(
         name=name,
         ok=not bad,
@@ -253,8 +258,8 @@ def _check_folder(name: str, decode: bool, *, num_workers: int | None) -> CheckR
         counts=counts,
         num_classes={"expected": None, "found": data.train.num_classes},
         verified=(
-            "every class folder has images; every test class is in train",
-            *((f"{len(absent)} classes have no test image",) if absent else ()),
+            "every test class is in train, no item twice, none in both splits",
+            *(f"{n} classes have no {split} image" for split, n in absent.items() if n),
             *(("every image decodes",) if bad == () else ()),
         ),
         unreadable=bad,

@@ -1,61 +1,40 @@
-"""Sets whose labels are their folders: ImageNet-1k, and `folder:PATH` for anybody's own images.
+"""Sets whose labels are their folders, and `folder:PATH` for anybody's own images.
 
 Items are sorted by class, then by name.
 """
 
-import os
-import re
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sdssl_bench.datasets.files import list_folder
-from sdssl_bench.datasets.listing import Listing, SplitListing
+from sdssl_bench.datasets.listing import Listing, OwnSet, SplitListing
+from sdssl_bench.datasets.trees import EXTENSIONS, Branch, list_tree
 from sdssl_bench.errors import DataError
-
-EXTENSIONS = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
-)
-_WNID = re.compile(r"n\d{8}")
-
-
-def read_imagenet(root: Path, num_classes: int) -> Listing:
-    """`train/<wnid>/*.JPEG` and `val/<wnid>/*.JPEG`; class id = rank of the wnid."""
-    folders = {split: _wnid_images(root / split) for split in ("train", "val")}
-    for split, images in folders.items():
-        if not any(images.values()):
-            flat = sum(_is_image(e.name) for e in list_folder(root / split))
-            found = f"{flat:,} images directly in it" if flat else "none"
-            raise DataError(
-                f"ImageNet: expected one folder of images per class (n01440764, ..) in "
-                f"{root / split}, found {found}. Sort the images into class folders (the devkit has "
-                "the labels of val)."
-            )
-    wnids = sorted({*folders["train"], *folders["val"]})
-    ids = {wnid: i for i, wnid in enumerate(wnids)}
-    splits = []
-    for split, images in folders.items():
-        names = [f"{split}/{wnid}/{file}" for wnid, files in images.items() for file in files]
-        counts = [len(files) for files in images.values()]
-        targets = np.repeat(np.array([ids[wnid] for wnid in images], np.int64), counts)
-        # A file name is unique in all of ImageNet, so the same image in both splits shows.
-        keys = [name.rpartition("/")[2] for name in names]
-        splits.append(SplitListing(names, targets, keys=keys))
-    return Listing(tuple(wnids), splits[0], splits[1], from_folders=True)
-
-
-def _wnid_images(folder: Path) -> dict[str, list[str]]:
-    return {
-        entry.name: [e.name for e in list_folder(folder / entry.name) if _is_image(e.name)]
-        for entry in list_folder(folder)
-        if _WNID.fullmatch(entry.name) and entry.is_dir()
-    }
 
 
 def read_class_folders(root: Path, num_classes: int) -> Listing:
     """`train/CLASS/..` and `test/CLASS/..` (or `val/`): the reader of a named set in this layout."""
     return read_folder(root)[0]
+
+
+def read_own_folder(address: str) -> OwnSet:
+    """The set of "folder:PATH".
+
+    Raises:
+        DataError: if there is no such folder, or as `read_folder`.
+    """
+    root = Path(address).expanduser()
+    if not address or not root.is_dir():
+        raise DataError(f"Expected a folder after 'folder:', found '{address}', which is none.")
+    listing, test = read_folder(root)
+    absent = sorted(set(range(len(listing.class_names))) - set(listing.test.targets.tolist()))
+    notes: dict[str, Any] = {"test_folder": test}
+    if absent:
+        notes["classes_without_test_images"] = [listing.class_names[i] for i in absent]
+    return OwnSet(listing, root, notes)
 
 
 def read_folder(root: Path) -> tuple[Listing, str]:
@@ -74,62 +53,48 @@ def read_folder(root: Path) -> tuple[Listing, str]:
         )
     if (root / "train").resolve() == (root / test).resolve():
         raise DataError(f"{root}: train/ and {test}/ are the same folder.")
-    classes = _class_folders(root / "train")
-    test_classes = _class_folders(root / test)
-    strangers = sorted(set(test_classes) - set(classes))
+    splits = {split: _class_folders(root / split) for split in ("train", test)}
+    strangers = sorted(splits[test].keys() - splits["train"].keys())
     if strangers:
         raise DataError(
             f"{root}: expected every class of {test}/ in train/, found only in {test}/: "
-            f"{', '.join(strangers[:5])} ({len(strangers)} of {len(test_classes)} classes)."
+            f"{', '.join(strangers[:5])} ({len(strangers)} of {len(splits[test])} classes)."
         )
-    ids = {name: i for i, name in enumerate(classes)}
-    splits = [
-        _folder_split(root, split, {name: ids[name] for name in names})
-        for split, names in (("train", classes), (test, test_classes))
-    ]
-    return Listing(tuple(classes), splits[0], splits[1], from_folders=True), test
+    for split, classes in splits.items():
+        empty = [f"{split}/{name}" for name, images in classes.items() if not images.files]
+        if empty:
+            raise DataError(
+                f"{root}: expected images in every class folder, found none in "
+                f"{', '.join(empty[:5])} ({len(empty)} folders). Known endings: "
+                f"{' '.join(sorted(EXTENSIONS))}."
+            )
+    names = list(splits["train"])
+    train, tested = (split_of(split, classes, names) for split, classes in splits.items())
+    return Listing(tuple(names), train, tested, from_folders=True), test
 
 
-def _class_folders(folder: Path) -> list[str]:
-    names = [entry.name for entry in list_folder(folder) if entry.is_dir()]
-    if not names:
-        raise DataError(f"Expected one folder per class in {folder}, found none.")
-    return names
-
-
-def _folder_split(root: Path, split: str, ids: dict[str, int]) -> SplitListing:
-    names: list[str] = []
-    targets: list[int] = []
-    empty = []
-    for name, class_id in ids.items():
-        files = sorted(images_below(root / split / name))
-        if not files:
-            empty.append(f"{split}/{name}")
-        names += [f"{split}/{name}/{file}" for file in files]
-        targets += [class_id] * len(files)
-    if empty:
+def _class_folders(folder: Path) -> dict[str, Branch]:
+    tree = list_tree(folder)
+    classes = {name: branch for name, branch in tree.items() if name}
+    if not classes:
+        flat = tree[""].files
+        found = f"{len(flat):,} images directly in it, such as {flat[0]}" if flat else "none"
         raise DataError(
-            f"{root}: expected images in every class folder, found none in "
-            f"{', '.join(empty[:5])} ({len(empty)} folders). Known endings: "
-            f"{' '.join(sorted(EXTENSIONS))}."
+            f"Expected one folder per class in {folder}, found {found}. Images whose labels are in a "
+            "table are read by csv:FILE ('sdssl-bench data layout csv')."
         )
-    return SplitListing(names, np.array(targets, np.int64))
+    return classes
 
 
-def images_below(folder: Path) -> Iterator[str]:
-    """Images in a folder and below it, as relative paths; a loop of links ends it."""
-    seen = set()
-    for here, folders, files in os.walk(folder, followlinks=True):
-        real = os.path.realpath(here)
-        folders[:] = [] if real in seen else sorted(f for f in folders if not f.startswith("."))
-        if real in seen:
-            continue
-        seen.add(real)
-        prefix = Path(here).relative_to(folder).as_posix()
-        for file in files:
-            if _is_image(file) and not file.startswith("."):
-                yield file if prefix == "." else f"{prefix}/{file}"
-
-
-def _is_image(name: str) -> bool:
-    return name[name.rfind(".") :].lower() in EXTENSIONS
+def split_of(split: str, classes: Mapping[str, Branch], names: Sequence[str]) -> SplitListing:
+    """The images of class folders; a class's id is its place in `names`."""
+    ids = {name: i for i, name in enumerate(names)}
+    targets = np.array([ids[name] for name in classes], np.int64)
+    return SplitListing(
+        [f"{split}/{name}/{file}" for name, one in classes.items() for file in one.files],
+        np.repeat(targets, [len(one.files) for one in classes.values()]),
+        facts=(
+            np.concatenate([np.empty(0, np.int64), *(one.sizes for one in classes.values())]),
+            np.concatenate([np.empty(0, np.int64), *(one.times for one in classes.values())]),
+        ),
+    )

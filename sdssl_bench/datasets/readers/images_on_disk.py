@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.files import file_facts
 from sdssl_bench.datasets.listing import SplitListing, image_set, split_facts
-from sdssl_bench.datasets.readers.folders import EXTENSIONS, images_below
+from sdssl_bench.datasets.trees import EXTENSIONS, images_below
 from sdssl_bench.errors import DataError
 
 
@@ -35,7 +35,7 @@ def list_images(folder: Path) -> list[str]:
     """
     if not folder.is_dir():
         raise DataError(f"Expected a folder of images at {folder}, found none.")
-    names = sorted(images_below(folder))
+    names = images_below(folder)
     if not names:
         raise DataError(
             f"Expected images in or below {folder}, found none with the endings "

@@ -109,7 +109,7 @@ IMAGENET = DatasetSpec(
     title="ImageNet-1k",
     heading="ImageNet",
     kind="classification",
-    reader="sdssl_bench.datasets.readers.folders:read_imagenet",
+    reader="sdssl_bench.datasets.readers.imagenet:read_imagenet",
     num_classes=1000,
     sizes={"train": 1_281_167, "test": 50_000},
     headline="top1",
@@ -123,14 +123,18 @@ IMAGENET = DatasetSpec(
     },
     folders=(
         *("imagenet", "ILSVRC2012", "imagenet-1k", "ImageNet", "ILSVRC/Data/CLS-LOC"),
-        *("imagenet/ILSVRC/Data/CLS-LOC", ""),
+        "imagenet/ILSVRC/Data/CLS-LOC",
+        "imagenet-object-localization-challenge/ILSVRC/Data/CLS-LOC",
+        "",
     ),
-    anchors=("train/", "val/"),
+    anchors=("train/", "val/", "ILSVRC2012_img_train/", "ILSVRC2012_img_val/"),
     tree="""
 imagenet/
   train/n01440764/*.JPEG ..     1,000 folders, 1,281,167 images
-  val/n01440764/*.JPEG ..       1,000 folders, 50,000 images (the official val images, sorted
-                            into one folder per class)""",
+  val/n01440764/*.JPEG ..       1,000 folders, 50,000 images, or as the archive extracts:
+  val/ILSVRC2012_val_00000001.JPEG ..     with the labels in one of
+  ILSVRC2012_devkit_t12/data/   meta.mat and ILSVRC2012_validation_ground_truth.txt
+  LOC_val_solution.csv          Kaggle's: beside ILSVRC/, of which Data/CLS-LOC/ is imagenet/""",
     notes=("Test is the official validation split.",),
     # The largest train folder has 1,300.
     fewest={"train": 732, "test": 50},
