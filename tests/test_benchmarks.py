@@ -24,6 +24,7 @@ TOY = {
     "logreg": [
         "--layers", "1", "--values", "2", "--rows", "120", "--width", "8", "--classes", "3",
     ],
+    "million_files": ["--classes", "3", "--images", "4"],
     "opening": ["--arch", "vit_tiny_p8_32", "--optimizer", "--repeats", "2"],
     "many_results": ["--encoders", "4", "--distinct", "2", "--layers", "2", "--share", "0.01"],
     "pretrain_cost": ["--batch", "2", "--steps", "1"],

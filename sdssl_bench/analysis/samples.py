@@ -99,6 +99,7 @@ def subset(images: ImageSet, rows: NDArray[np.int64]) -> ImageSet:
         targets=images.targets[rows],
         names=names,
         pixels=None if images.pixels is None else images.pixels[rows],
+        listed=None if images.listed is None else images.listed[rows],
         encoded=None if images.encoded is None else images.encoded.take(rows),
         expected=None,
         predefined_val=None,

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
+from sdssl_bench.errors import DataError
+
 
 class ImageError(Exception):
     """One image cannot be read; `source` names it, the message says why."""
@@ -56,6 +58,8 @@ class ImageSet:
         freshness: sha256 that also covers modification times; part of cache keys, never of results.
             Of a set stored as arrays it is the fingerprint, which covers every pixel.
         encoded: the images of a set stored in a table, else None.
+        listed: [N, 2] size and time of each file as an earlier run found them, None if they are of now;
+            a file that is not so any more is an error when it is read.
         tolerated: names of the few files that are damaged in the official archive itself; of these
             a JPEG that ends early is decoded as far as it goes, of any other it is an error.
     """
@@ -72,6 +76,7 @@ class ImageSet:
     expected: int | None = None
     predefined_val: NDArray[np.int64] | None = None
     encoded: EncodedImages | None = None
+    listed: NDArray[np.int64] | None = None
     tolerated: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
@@ -87,6 +92,7 @@ class ImageSet:
 
         Raises:
             ImageError: if the file is missing, truncated or no image; names the file.
+            DataError: if the file is not what was listed.
         """
         if self.pixels is not None:
             return Image.fromarray(self.pixels[index])
@@ -96,13 +102,24 @@ class ImageSet:
             if self.encoded is not None:
                 value = self.encoded.encoded(index)
                 return _read_rgb(value if isinstance(value, Path) else BytesIO(value))
+            if self.listed is not None:
+                _check_listed(path, *self.listed[index].tolist())
             return _read_rgb(path)
-        except MemoryError:
+        except (MemoryError, DataError):
             raise
         except Exception as error:  # Pillow's decoders raise much more than OSError.
             if name in self.tolerated and path.is_file():
                 return _read_damaged_jpeg(path)
             raise ImageError(str(path), f"{type(error).__name__}: {error}") from error
+
+
+def _check_listed(path: Path, size: int, modified: int) -> None:
+    status = path.stat()
+    if (status.st_size, status.st_mtime_ns) != (size, modified):
+        raise DataError(
+            f"{path} was overwritten since its folder was listed, which left the folder's time as it "
+            f"was. Run again after: touch {path.parent}"
+        )
 
 
 def _read_rgb(source: Path | BytesIO) -> Image.Image:

@@ -24,6 +24,7 @@ class SplitListing:
         keys: [N] names that do not depend on how a copy is nested; `names` if None.
         predefined_val: indices that are officially validation.
         facts: [N] sizes and times of the files, where the reader has looked them up; see `SplitFacts`.
+        kept: whether the facts are those of an earlier run, so that a file may have changed since.
         encoded: the images of a set stored in a table.
         rows: [N] of the table that lists the items, counted as its user does.
     """
@@ -34,6 +35,7 @@ class SplitListing:
     keys: Sequence[str] | None = None
     predefined_val: NDArray[np.int64] | None = None
     facts: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None
+    kept: bool = False
     encoded: EncodedImages | None = None
     rows: NDArray[np.int64] | None = None
 
@@ -147,6 +149,9 @@ def image_set(
         fingerprint=fingerprint,
         freshness=digest.hexdigest(),
         pixels=listing.pixels,
+        listed=np.stack([facts.sizes[keep], facts.times[keep]], axis=1)
+        if listing.kept and facts.sizes is not None and facts.times is not None
+        else None,
         encoded=None if listing.encoded is None else listing.encoded.take(np.array(keep, np.int64)),
         expected=expected,
         predefined_val=None if val is None else np.flatnonzero(np.isin(keep, val)).astype(np.int64),

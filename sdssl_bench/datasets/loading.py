@@ -13,9 +13,9 @@ from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.datasets.catalogue import spec
 from sdssl_bench.datasets.checking import CheckReport, outcome, unreadable_images
 from sdssl_bench.datasets.inspection import Inspection, inspect, overlap_problems
+from sdssl_bench.datasets.kept_trees import kept_in
 from sdssl_bench.datasets.listing import OwnSet, image_set, split_facts
 from sdssl_bench.datasets.specs.own import OwnSource, own_source
-from sdssl_bench.datasets.trees import kept_in
 from sdssl_bench.errors import DataError
 from sdssl_bench.records import digest
 from sdssl_bench.task import DatasetInfo

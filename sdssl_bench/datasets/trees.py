@@ -1,41 +1,15 @@
-"""Folders of many images: listed in one pass with sizes and times, and kept until something changes.
+"""Folders of many images, listed in one pass with sizes and times."""
 
-A tree is listed by branches, the folders directly below it. Inside `kept_in` the listing of a large tree
-is stored under the times and sizes of its folders. The next time only these are looked up, about a
-thousand for ImageNet, and the branches of which one differs are listed again. A file that was
-overwritten in place leaves its folder's time as it was, so files are looked up too: all of them in trees of
-up to `CHECKED_ROWS` files, beyond that as many as `CHECK_SECONDS` allow, from a random place on.
-"""
-
-import hashlib
 import os
-import random
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from contextvars import ContextVar
 from dataclasses import dataclass
-from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.system import write_atomic
-
 EXTENSIONS = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp"}
 )
-KEPT_ROWS = 10_000
-"""Smaller trees are listed each time."""
-CHECKED_ROWS = 50_000
-CHECK_SECONDS = 1.0
-SETTLED_SECONDS = 2.0
-"""A folder that changed so lately may change again within one tick of its file system's clock."""
-_THREADS = 8
-"""Only hide the latency of a network file system; a local disk does not need them."""
 
 Stamp = tuple[int, int, int, int]
 """Of a folder: times of change of its entries and of itself in ns, size, links."""
@@ -50,73 +24,23 @@ class Branch:
         sizes: [N] bytes, -1 for a broken link.
         times: [N] modification times in ns, likewise.
         folders: path relative to the folder -> its stamp; "" is the folder itself.
+        kept: whether a file may have been overwritten since it was listed.
     """
 
     files: list[str]
     sizes: NDArray[np.int64]
     times: NDArray[np.int64]
     folders: dict[str, Stamp]
+    kept: bool = False
 
 
 Tree = dict[str, Branch]
 """Name of a folder directly below the tree's root, sorted -> what is in it; "" has the root's own images."""
 
 
-@dataclass(frozen=True)
-class _Keeping:
-    folder: Path
-    say: Callable[[str], None]
-
-
-_KEEPING: ContextVar[_Keeping | None] = ContextVar("keeping", default=None)
-
-
-@contextmanager
-def kept_in(cache_dir: Path | None, say: Callable[[str], None] | None) -> Iterator[None]:
-    """Listings made inside are kept and looked up below a cache folder.
-
-    Args:
-        cache_dir: root of the cache; None keeps nothing.
-        say: told in a sentence if a tree changed since it was listed.
-    """
-    keeping = (
-        None if cache_dir is None else _Keeping(cache_dir / "listings", say or (lambda _: None))
-    )
-    token = _KEEPING.set(keeping)
-    try:
-        yield
-    finally:
-        _KEEPING.reset(token)
-
-
-def list_tree(root: Path) -> Tree:
-    """All images below a folder; hidden files and folders are ignored, links are followed, loops end."""
-    keeping = _KEEPING.get()
-    if keeping is None:
-        return _listed(root, {})
-    key = hashlib.sha256(os.fsencode(root.absolute())).hexdigest()[:32]
-    path = keeping.folder / f"{key}.npz"
-    kept = _read(path)
-    started = time.time()
-    tree = _listed(root, {name: one for name, one in kept.items() if _unchanged(root, name, one)})
-    tree = _checked(root, tree, kept)
-    if kept and (news := _difference(kept, tree)):
-        keeping.say(f"{root} changed since it was listed: {news}.")
-    newest = max(stamp[0] for one in tree.values() for stamp in one.folders.values())
-    fresh = any(one is not kept.get(name) for name, one in tree.items()) or len(tree) < len(kept)
-    large = sum(len(one.files) for one in tree.values()) >= KEPT_ROWS
-    if fresh and large and newest < (started - SETTLED_SECONDS) * 1e9:
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomic(path, _packed(tree))
-        except OSError as error:
-            keeping.say(f"the listing of {root} cannot be kept ({error}); it is made each time")
-    return tree
-
-
 def images_below(folder: Path) -> list[str]:
     """Images in a folder and below it, as relative paths, sorted; a loop of links ends it."""
-    return _branch(folder, facts=False).files
+    return list_branch(folder, facts=False).files
 
 
 def is_image(name: str) -> bool:
@@ -124,16 +48,7 @@ def is_image(name: str) -> bool:
     return name[name.rfind(".") :].lower() in EXTENSIONS
 
 
-def _listed(root: Path, known: Tree) -> Tree:
-    """The tree, branches that are `known` taken as they are."""
-    top = known.get("") or _branch(root, deep=False)
-    names = sorted(name for name in top.folders if name)
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(lambda name: known.get(name) or _branch(root / name), names)
-        return {"": top, **dict(zip(names, found, strict=True))}
-
-
-def _branch(folder: Path, *, deep: bool = True, facts: bool = True) -> Branch:
+def list_branch(folder: Path, *, deep: bool = True, facts: bool = True) -> Branch:
     """What is in a folder: of a tree's root (not `deep`) its own images and the names of its folders."""
     files: list[tuple[str, int, int]] = []
     folders: dict[str, Stamp] = {}
@@ -151,7 +66,7 @@ def _branch(folder: Path, *, deep: bool = True, facts: bool = True) -> Branch:
         except (FileNotFoundError, NotADirectoryError):
             continue
         seen.add((status.st_dev, status.st_ino))
-        folders[here] = _stamp(status)
+        folders[here] = stamp_of(status)
         prefix = f"{here}/" if here else ""
         inside = []
         for entry in visible:
@@ -180,120 +95,6 @@ def _facts(entry: "os.DirEntry[str]") -> tuple[int, int]:
     return status.st_size, status.st_mtime_ns
 
 
-def _stamp(status: os.stat_result) -> Stamp:
+def stamp_of(status: os.stat_result) -> Stamp:
+    """What changes when a folder does."""
     return status.st_mtime_ns, status.st_ctime_ns, status.st_size, status.st_nlink
-
-
-def _unchanged(root: Path, name: str, branch: Branch) -> bool:
-    """Whether all folders of a branch are as they were."""
-    try:
-        return all(
-            _stamp((root / name / folder).stat()) == stamp
-            for folder, stamp in branch.folders.items()
-            if name or not folder
-        )
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-
-
-def _checked(root: Path, tree: Tree, kept: Tree) -> Tree:
-    """The tree, kept branches with a file that is not as it was listed again."""
-    names = [name for name, one in tree.items() if one is kept.get(name)]
-    start = random.randrange(len(names)) if names else 0
-    deadline = time.monotonic() + CHECK_SECONDS
-    everything = sum(len(tree[name].files) for name in names) <= CHECKED_ROWS
-
-    def same(name: str) -> bool:
-        if not everything and time.monotonic() > deadline:
-            return True
-        folder, one = f"{root / name}{os.sep}", tree[name]
-        facts = zip(one.files, one.sizes.tolist(), one.times.tolist(), strict=True)
-        return all(_file_facts(folder + file) == (size, at) for file, size, at in facts)
-
-    order = names[start:] + names[:start]
-    with ThreadPoolExecutor(_THREADS) as pool:
-        changed = [
-            name for name, good in zip(order, pool.map(same, order), strict=True) if not good
-        ]
-    return tree | {name: _branch(root / name, deep=bool(name)) for name in changed}
-
-
-def _file_facts(path: str) -> tuple[int, int]:
-    try:
-        status = os.stat(path)  # noqa: PTH116  # A Path for each of a million files takes seconds.
-    except OSError:
-        return -1, -1
-    return status.st_size, status.st_mtime_ns
-
-
-def _difference(before: Tree, after: Tree) -> str:
-    """What changed, in words; "" if nothing did."""
-    old, new = (
-        {
-            f"{name}/{file}" if name else file: facts
-            for name, one in tree.items()
-            if before.get(name) is not after.get(name)
-            for file, *facts in zip(one.files, one.sizes.tolist(), one.times.tolist(), strict=True)
-        }
-        for tree in (before, after)
-    )
-    kinds = {
-        "new": sorted(new.keys() - old.keys()),
-        "gone": sorted(old.keys() - new.keys()),
-        "changed": sorted(file for file in old.keys() & new.keys() if old[file] != new[file]),
-    }
-    return ", ".join(
-        f"{len(files):,} files {kind} (first {files[0]})" for kind, files in kinds.items() if files
-    )
-
-
-def _packed(tree: Tree) -> bytes:
-    buffer = BytesIO()
-    stamps = [stamp for one in tree.values() for stamp in one.folders.values()]
-    np.savez(
-        buffer,
-        branches=_text(list(tree)),
-        counts=np.array([(len(one.files), len(one.folders)) for one in tree.values()], np.int64),
-        files=_text([file for one in tree.values() for file in one.files]),
-        sizes=np.concatenate([one.sizes for one in tree.values()]),
-        times=np.concatenate([one.times for one in tree.values()]),
-        folders=_text([folder for one in tree.values() for folder in one.folders]),
-        stamps=np.array(stamps, np.int64),
-    )
-    return buffer.getvalue()
-
-
-def _read(path: Path) -> Tree:
-    """A kept tree; empty if there is none or its file is damaged."""
-    try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            parts = {name: stored[name] for name in stored.files}
-        tree: Tree = {}
-        files, folders = _names(parts["files"]), _names(parts["folders"])
-        stamps = [tuple(stamp) for stamp in parts["stamps"].tolist()]
-        if not len(files) == len(parts["sizes"]) == len(parts["times"]):
-            return {}
-        first = start = 0
-        for name, (num_files, num_folders) in zip(
-            _names(parts["branches"]), parts["counts"].tolist(), strict=True
-        ):
-            last, end = first + num_files, start + num_folders
-            tree[name] = Branch(
-                files[first:last],
-                parts["sizes"][first:last],
-                parts["times"][first:last],
-                dict(zip(folders[start:end], stamps[start:end], strict=True)),
-            )
-            first, start = last, end
-        return tree
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
-        return {}
-
-
-def _text(names: list[str]) -> NDArray[np.uint8]:
-    """File names hold every byte but zero and the slash, so zero ends each."""
-    return np.frombuffer(b"".join(os.fsencode(name) + b"\0" for name in names), np.uint8)
-
-
-def _names(text: NDArray[np.uint8]) -> list[str]:
-    return os.fsdecode(text.tobytes()).split("\0")[:-1]

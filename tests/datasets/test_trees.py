@@ -6,13 +6,17 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sdssl_bench.datasets import trees
+from sdssl_bench.analysis import samples
+from sdssl_bench.datasets import kept_trees
+from sdssl_bench.datasets.kept_trees import kept_in, list_tree
 from sdssl_bench.datasets.loading import load
-from sdssl_bench.datasets.trees import Tree, images_below, kept_in, list_tree
+from sdssl_bench.datasets.trees import Tree, images_below
+from sdssl_bench.errors import DataError
 
 AGO = time.time() - 3600
 
@@ -34,7 +38,7 @@ def plain(tree: Tree) -> dict[str, object]:
 
 @pytest.fixture(autouse=True)
 def keep_small(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trees, "KEPT_ROWS", 1)
+    monkeypatch.setattr(kept_trees, "KEPT_ROWS", 1)
 
 
 @pytest.fixture
@@ -167,14 +171,37 @@ def test_few_files_are_looked_up_where_there_are_too_many(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listing(root, tmp_path / "cache")
-    monkeypatch.setattr(trees, "CHECKED_ROWS", 0)
-    monkeypatch.setattr(trees, "CHECK_SECONDS", -1.0)
+    monkeypatch.setattr(kept_trees, "CHECKED_ROWS", 0)
+    monkeypatch.setattr(kept_trees, "CHECK_SECONDS", -1.0)
     scanned: list[object] = []
     scandir = os.scandir
     monkeypatch.setattr(os, "scandir", lambda path: scanned.append(path) or scandir(path))
-    monkeypatch.setattr(trees, "_file_facts", scanned.append)
+    monkeypatch.setattr(kept_trees, "_file_facts", scanned.append)
     listing(root, tmp_path / "cache")
     assert scanned == []
+
+
+def test_a_file_that_was_overwritten_unseen_is_an_error_when_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    for name in ("train/a/1.png", "train/a/2.png", "val/a/1.png"):
+        (tmp_path / "set" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.effect_noise((9, 9), 50).save(tmp_path / "set" / name)
+    settle(tmp_path / "set")
+    monkeypatch.setattr(kept_trees, "CHECKED_ROWS", 0)
+    monkeypatch.setattr(kept_trees, "CHECK_SECONDS", -1.0)
+    name = f"folder:{tmp_path / 'set'}"
+    assert load(name, data_root=None, cache_dir=tmp_path).train.listed is None
+    Image.effect_noise((9, 9), 50).save(tmp_path / "set/train/a/2.png")
+    images = load(name, data_root=None, cache_dir=tmp_path).train
+    images.load(0)
+    for one in (images, samples.subset(images, np.array([1]))):
+        with pytest.raises(DataError, match=r"a/2\.png was overwritten .* touch .*train/a$"):
+            one.load(len(one) - 1)
+    (tmp_path / "set/train/a").touch()
+    load(name, data_root=None, cache_dir=tmp_path).train.load(1)
 
 
 def test_a_run_finds_the_listing_and_says_what_changed(tmp_path: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from sdssl_bench.datasets.files import list_folder
+from sdssl_bench.datasets.kept_trees import list_tree
 from sdssl_bench.datasets.listing import Listing, OwnSet, SplitListing
-from sdssl_bench.datasets.trees import EXTENSIONS, Branch, list_tree
+from sdssl_bench.datasets.trees import EXTENSIONS, Branch
 from sdssl_bench.errors import DataError
 
 
@@ -97,4 +98,5 @@ def split_of(split: str, classes: Mapping[str, Branch], names: Sequence[str]) ->
             np.concatenate([np.empty(0, np.int64), *(one.sizes for one in classes.values())]),
             np.concatenate([np.empty(0, np.int64), *(one.times for one in classes.values())]),
         ),
+        kept=any(one.kept for one in classes.values()),
     )

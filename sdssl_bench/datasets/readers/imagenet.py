@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from sdssl_bench.datasets.files import integer, list_folder, read_lines, read_mat
+from sdssl_bench.datasets.kept_trees import list_tree
 from sdssl_bench.datasets.listing import Listing, SplitListing
 from sdssl_bench.datasets.readers.folders import split_of
-from sdssl_bench.datasets.trees import Branch, Tree, list_tree
+from sdssl_bench.datasets.trees import Branch, Tree
 from sdssl_bench.errors import DataError
 
 DEVKIT = "ILSVRC2012_devkit_t12"
@@ -62,7 +63,9 @@ def _wnids(tree: Tree) -> Tree:
         if _WNID.fullmatch(name):
             here = np.flatnonzero(["/" not in file for file in one.files])
             if len(here) < len(one.files):
-                one = Branch([one.files[i] for i in here], one.sizes[here], one.times[here], {})
+                one = Branch(
+                    [one.files[i] for i in here], one.sizes[here], one.times[here], {}, one.kept
+                )
             found[name] = one
     return found
 
@@ -84,7 +87,9 @@ def _labelled(
         np.where(places < 0, -1, np.append(one, -1)[places]) for one in (flat.sizes, flat.times)
     )
     targets = np.array([ids[labels[file]] for file in files], np.int64)
-    return SplitListing([f"{folder}/{file}" for file in files], targets, facts=(sizes, times))
+    return SplitListing(
+        [f"{folder}/{file}" for file in files], targets, facts=(sizes, times), kept=flat.kept
+    )
 
 
 def _labels(root: Path, folder: Path, files: list[str]) -> dict[str, str]:
