@@ -38,7 +38,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=options.root) as folder:
         root = Path(folder) / "set"
         make(root, options.classes, options.images)
-        added, changed = (root / "train" / f"n{i:08d}" for i in (3, 5))
+        added, changed = (root / "train" / f"n{i:08d}" for i in (0, 1))
         run("first listing", root)
         run("nothing changed", root)
         (added / "new.JPEG").write_bytes(b"x")
