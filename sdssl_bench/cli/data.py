@@ -55,6 +55,51 @@ def check(
         raise typer.Exit(DataError.exit_code)
 
 
+@app.command("download")
+def download(
+    names: Annotated[list[str], typer.Argument(metavar="NAME", help="Datasets.")],
+    data_root: opt.DataRoot = None,
+    quiet: Annotated[bool, opt.option(opt.OUTPUT, "No progress.", "--quiet", "-q")] = False,
+) -> None:
+    """Fetch what may be fetched, resume what was interrupted; for the rest, say what to do.
+
+    sdssl-bench data download cifar10 flowers --data-root /data
+    """
+    from sdssl_bench import datasets
+    from sdssl_bench.datasets import check as check_one
+    from sdssl_bench.errors import DataError, UsageError
+    from sdssl_bench.system import Progress
+
+    entries = [datasets.spec(name) for name in opt.comma_list("data download", names)]
+    if data_root is None:
+        raise UsageError(
+            "data download needs --data-root DIR (or SDSSL_BENCH_DATA), where it writes."
+        )
+    root = data_root.expanduser()
+    missing = False
+    for entry in entries:
+        if root.is_dir() and check_one(entry.name, data_root=root).ok:
+            typer.echo(f"{entry.name}: complete in {root}; nothing to fetch")
+            continue
+        with Progress(quiet=quiet) as progress:
+            for one in datasets.download(entry, root, progress=progress):
+                proof = "md5 as published" if one.verified else "no checksum is published"
+                typer.echo(f"{one.file}: {one.bytes:,} bytes in {one.folder}, {proof}")
+                typer.echo(f"  sha256 {one.sha256}")
+        report = check_one(entry.name, data_root=root)
+        if report.ok:
+            typer.echo(f"{entry.name}: complete in {report.root}")
+            continue
+        missing = True
+        what = "is not complete yet" if entry.downloads else "may not be fetched for you"
+        typer.echo(f"{entry.name} {what}. Licence: {entry.licence}.\n{entry.obtain}")
+        typer.echo("\n".join(["In the data root:", *(f"  {step}" for step in entry.steps)]))
+        if report.state != "not found":
+            typer.echo("\n".join(report.problems))
+    if missing:
+        raise typer.Exit(DataError.exit_code)
+
+
 @app.command("layout")
 def layout(name: Annotated[str, typer.Argument(metavar="NAME", help="A dataset.")]) -> None:
     """Show the files a dataset is expected to have, and how it is officially obtained."""

@@ -30,6 +30,14 @@ FINE_GRAINED = (
             "imagelabels.mat": "e0620be6f572b9609742df49c70aed4d",
             "setid.mat": "a5357ecc9cb78c4bef273ce3793fc85c",
         },
+        downloads=dict.fromkeys(
+            (
+                f"{_VGG}/flowers/102/102flowers.tgz",
+                f"{_VGG}/flowers/102/imagelabels.mat",
+                f"{_VGG}/flowers/102/setid.mat",
+            ),
+            "flowers-102",
+        ),
         folders=("flowers-102", "flowers102", "flowers", "oxford-flowers-102", "102flowers", ""),
         anchors=("setid.mat", "imagelabels.mat"),
         tree="""
@@ -60,6 +68,10 @@ flowers-102/
             "images.tar.gz": "5c4f3ee8e5d25df40f4fd59a7f44e54c",
             "annotations.tar.gz": "95a8c909bbe2e81eed6a22bccdf3f68f",
         },
+        downloads={
+            f"{_VGG}/pets/data/images.tar.gz": "oxford-iiit-pet",
+            f"{_VGG}/pets/data/annotations.tar.gz": "oxford-iiit-pet",
+        },
         folders=("oxford-iiit-pet", "oxford-iiit-pets", "oxford_pets", "oxford-pets", "pets", ""),
         anchors=("annotations/trainval.txt", "annotations/test.txt", "annotations/list.txt"),
         tree="""
@@ -88,6 +100,10 @@ oxford-iiit-pet/
         licence="non-commercial research",
         home="https://www.vision.caltech.edu/datasets/cub_200_2011/",
         archives={"CUB_200_2011.tgz": "97eceeb196236b17998738112f37df78"},
+        steps=(
+            "# Fetch CUB_200_2011.tgz from the page above, then:",
+            "tar xf CUB_200_2011.tgz",
+        ),
         folders=("CUB_200_2011", "CUB_200_2011/CUB_200_2011", "cub/CUB_200_2011", "cub", ""),
         anchors=("images.txt", "train_test_split.txt"),
         tree="""
@@ -115,6 +131,7 @@ CUB_200_2011/
         licence="non-commercial research",
         home=f"{_VGG}/fgvc-aircraft/",
         archives={"fgvc-aircraft-2013b.tar.gz": ""},
+        downloads={f"{_VGG}/fgvc-aircraft/archives/fgvc-aircraft-2013b.tar.gz": ""},
         folders=(
             *("fgvc-aircraft-2013b/data", "fgvc-aircraft-2013b/fgvc-aircraft-2013b/data"),
             *("aircraft/data", "fgvc-aircraft-2013b", "aircraft", "data", ""),
@@ -156,6 +173,12 @@ fgvc-aircraft-2013b/data/
             "car_devkit.tgz": "",
             "cars_test_annos_withlabels.mat": "",
         },
+        steps=(
+            "# The official page is gone. From a copy of the four files:",
+            "mkdir -p stanford_cars",
+            "for f in cars_train.tgz cars_test.tgz car_devkit.tgz; do tar xf $f -C stanford_cars; done",
+            "cp cars_test_annos_withlabels.mat stanford_cars/",
+        ),
         folders=("stanford_cars", "stanford-cars", "StanfordCars", "cars", ""),
         anchors=("devkit/", "car_devkit/", "cars_annos.mat", "cars_train/", "cars_test/"),
         tree="""
@@ -182,6 +205,11 @@ or
         licence="ImageNet terms, non-commercial research",
         home="http://vision.stanford.edu/aditya86/ImageNetDogs/",
         archives={"images.tar": "", "lists.tar": ""},
+        steps=(
+            "# Fetch images.tar and lists.tar from the page above, then:",
+            "mkdir -p stanford_dogs/lists",
+            "tar xf images.tar -C stanford_dogs && tar xf lists.tar -C stanford_dogs/lists",
+        ),
         folders=("stanford_dogs", "stanford-dogs", "StanfordDogs", "dogs", ""),
         anchors=("train_list.mat", "test_list.mat", "lists/train_list.mat", "lists/test_list.mat"),
         tree="""
@@ -206,6 +234,10 @@ stanford_dogs/
         licence="Cornell Lab of Ornithology terms, non-commercial research",
         home="https://dl.allaboutbirds.org/nabirds",
         archives={"nabirds.tar.gz": "df21a9e4db349a14e2b08adfd45873bd"},
+        steps=(
+            "# Accept the terms at the page above, fetch nabirds.tar.gz, then:",
+            "tar xf nabirds.tar.gz",
+        ),
         folders=("nabirds", "nabirds/nabirds", "NABirds", ""),
         anchors=("hierarchy.txt",),
         tree="""

@@ -7,7 +7,8 @@ Kornblith et al. 2019 and the code that follows them).
 from sdssl_bench.datasets.specs.specification import DatasetSpec, Miniature
 
 _MINI = "sdssl_bench.datasets.mini.classification"
-_CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/cifar.html"
+_CIFAR_FILES = "https://www.cs.toronto.edu/~kriz"
+_CIFAR_HOME = f"{_CIFAR_FILES}/cifar.html"
 
 CIFAR = (
     DatasetSpec(
@@ -25,6 +26,7 @@ CIFAR = (
             "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
             "cifar-10-binary.tar.gz": "",
         },
+        downloads={f"{_CIFAR_FILES}/cifar-10-python.tar.gz": ""},
         folders=(
             "cifar-10-batches-py",
             "cifar-10-batches-bin",
@@ -74,6 +76,7 @@ cifar-10-batches-py/            or cifar-10-batches-bin/ (data_batch_1.bin .. 5.
             "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
             "cifar-100-binary.tar.gz": "",
         },
+        downloads={f"{_CIFAR_FILES}/cifar-100-python.tar.gz": ""},
         folders=(
             "cifar-100-python",
             "cifar-100-binary",
@@ -121,6 +124,14 @@ IMAGENET = DatasetSpec(
         "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
         "ILSVRC2012_devkit_t12.tar.gz": "fa75699e90414af021442c21a62c3abf",
     },
+    steps=(
+        "# Register at the page above, accept the terms, fetch the three archives, then:",
+        "mkdir -p imagenet/train imagenet/val",
+        "tar xf ILSVRC2012_img_train.tar -C imagenet/train && tar xf ILSVRC2012_img_val.tar -C imagenet/val",
+        "(cd imagenet/train; for f in *.tar; do mkdir ${f%.tar}; tar xf $f -C ${f%.tar}; rm $f; done)",
+        "tar xf ILSVRC2012_devkit_t12.tar.gz -C imagenet",
+        "# or Kaggle's competition imagenet-object-localization-challenge, unpacked as it is",
+    ),
     folders=(
         *("imagenet", "ILSVRC2012", "imagenet-1k", "ImageNet", "ILSVRC/Data/CLS-LOC"),
         "imagenet/ILSVRC/Data/CLS-LOC",

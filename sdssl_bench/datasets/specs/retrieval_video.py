@@ -5,6 +5,7 @@ from sdssl_bench.datasets.specs.specification import DatasetSpec, Miniature
 _MINI_DAVIS = "sdssl_bench.datasets.mini.davis"
 _MINI_RETRIEVAL = "sdssl_bench.datasets.mini.retrieval"
 _VGG = "https://www.robots.ox.ac.uk/~vgg/data"
+_REVISITED = "http://cmp.felk.cvut.cz/revisitop/data"
 
 
 def _revisited(
@@ -22,6 +23,12 @@ def _revisited(
         licence="Flickr photographs, research use",
         home=f"http://cmp.felk.cvut.cz/revisitop/ (ground truth) and {_VGG}/{images}/ (images)",
         archives={f"gnd_{name}.pkl": "", **dict.fromkeys(archives, "")},
+        downloads={f"{_REVISITED}/datasets/{name}/gnd_{name}.pkl": name},
+        steps=(
+            f"# Fetch {' and '.join(archives)} from {_VGG}/{images}/, then:",
+            f"mkdir -p {name}/jpg",
+            *(f"tar xf {archive} -C {name}/jpg" for archive in archives),
+        ),
         folders=(
             *(name, f"revisitop/{name}", f"datasets/{name}", f"revisitop/data/datasets/{name}"),
             "",
@@ -87,6 +94,13 @@ COPYDAYS = DatasetSpec(
         ),
         "",
     ),
+    steps=(
+        "# Fetch the four archives from the page above, then:",
+        "mkdir -p copydays/original copydays/strong",
+        "tar xf copydays_original.tar.gz -C copydays/original",
+        "tar xf copydays_strong.tar.gz -C copydays/strong",
+        "tar xf copydays_jpeg.tar.gz -C copydays && tar xf copydays_crop.tar.gz -C copydays",
+    ),
     folders=("copydays", "Copydays", ""),
     anchors=("original/",),
     tree=f"""
@@ -125,6 +139,10 @@ DAVIS = DatasetSpec(
     licence="CC BY-NC 4.0",
     home="https://davischallenge.org/davis2017/code.html",
     archives={"DAVIS-2017-trainval-480p.zip": ""},
+    steps=(
+        "# Fetch DAVIS-2017-trainval-480p.zip (TrainVal, 480p) from the page above, then:",
+        "unzip DAVIS-2017-trainval-480p.zip",
+    ),
     folders=("DAVIS", "davis", "DAVIS-2017", "DAVIS2017", ""),
     anchors=("JPEGImages/480p/",),
     tree=f"""

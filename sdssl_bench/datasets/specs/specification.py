@@ -61,6 +61,9 @@ class DatasetSpec:
         licence: terms, in a few words.
         home: official page.
         archives: official file name -> md5, "" where none is published.
+        downloads: address that anybody may fetch -> folder below the data root where it is extracted, or
+            put if it is no archive; "" is the root itself. Its checksum is that in `archives`.
+        steps: what else there is to do by hand, as commands below the data root.
         folders: where below the data root it may lie, in order of preference; "" is the root itself.
         anchors: files or folders ("x/") of which one shows that a folder is this set.
         tree: the expected tree, as printed.
@@ -98,6 +101,8 @@ class DatasetSpec:
     val: int = 0
     file_md5: Mapping[str, str] = field(default_factory=dict)
     fewest: Mapping[str, int] = field(default_factory=dict)
+    downloads: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     tolerated: frozenset[str] = frozenset()
     mini: Miniature | None = None
@@ -136,6 +141,14 @@ class DatasetSpec:
         return f"Obtain from {self.home}: {', '.join(files)}."
 
     @property
+    def by_hand(self) -> list[str]:
+        """How to get it, as commands: the one of this suite, and the steps that it leaves."""
+        fetch = [f"  sdssl-bench data download {self.name} --data-root ."] if self.downloads else []
+        if not fetch and not self.steps:
+            return []
+        return ["In the data root:", *fetch, *(f"  {step}" for step in self.steps)]
+
+    @property
     def layout(self) -> str:
         """The expected tree, its size and how it is officially obtained."""
         lines = [
@@ -144,6 +157,7 @@ class DatasetSpec:
             *_indented(self.tree),
             f"Folders tried, in this order: {', '.join(f or 'the data root' for f in self.folders)}.",
             self.obtain,
+            *self.by_hand,
             f"Cite: {self.citation}. Licence: {self.licence}.",
         ]
         return "\n".join(lines + [f"Note: {note}" for note in self.notes])
