@@ -3,18 +3,24 @@
 Everything here is read-only and cheap to pickle, so that data-loader workers can hold it.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile
 
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import available_cpus
+
+T, R = TypeVar("T"), TypeVar("R")
+_AHEAD = 4096
+"""Images given to the threads at once, so that a set of millions takes no memory."""
 
 
 class ImageError(Exception):
@@ -143,6 +149,23 @@ def truncated_is_an_error() -> Iterator[None]:
         yield
     finally:
         ImageFile.LOAD_TRUNCATED_IMAGES = others
+
+
+def in_threads(read: Callable[[T], R], items: Sequence[T], num_workers: int | None) -> list[R]:
+    """`read` of every item, in order; Pillow decodes outside the interpreter lock.
+
+    Args:
+        read: in threads.
+        items: any number.
+        num_workers: threads; all cores if None.
+    """
+    workers = available_cpus() if num_workers is None else max(1, num_workers)
+    with truncated_is_an_error(), ThreadPoolExecutor(workers) as pool:
+        return [
+            result
+            for start in range(0, len(items), _AHEAD)
+            for result in pool.map(read, items[start : start + _AHEAD])
+        ]
 
 
 def _read_damaged_jpeg(path: Path) -> Image.Image:

@@ -4,7 +4,6 @@ What all kinds of sets share; what is verified stands in the `check` of each kin
 """
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -12,13 +11,10 @@ from pkgutil import resolve_name
 from typing import Any
 
 from sdssl_bench.datasets import catalogue
-from sdssl_bench.datasets.base import ImageError, ImageSet, truncated_is_an_error
+from sdssl_bench.datasets.base import ImageError, ImageSet, in_threads
+from sdssl_bench.datasets.copies import Copies
 from sdssl_bench.datasets.specs.specification import KINDS, NotFoundError
 from sdssl_bench.errors import DataError
-from sdssl_bench.system import available_cpus
-
-_AHEAD = 4096
-"""Images given to the threads at once, so that a set of millions takes no memory."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +34,7 @@ class CheckReport:
         problems: statements of what is expected and what was found instead.
         unreadable: "file: reason" of every image that cannot be decoded; None if none was decoded.
         obtain: expected tree and origin, when something is wrong.
+        copies: of a classification set, its test images that are training images too.
     """
 
     name: str
@@ -51,6 +48,7 @@ class CheckReport:
     problems: tuple[str, ...] = ()
     unreadable: tuple[str, ...] | None = None
     obtain: str = ""
+    copies: Copies | None = None
 
     def to_json(self) -> dict[str, Any]:
         """JSON values."""
@@ -112,15 +110,7 @@ def outcome(
 
 def unreadable(reads: Sequence[Callable[[], object]], num_workers: int | None) -> tuple[str, ...]:
     """The messages of those of `reads` that cannot read their file, in their order."""
-    # Pillow decodes outside the interpreter lock, so threads are enough.
-    workers = available_cpus() if num_workers is None else max(1, num_workers)
-    with truncated_is_an_error(), ThreadPoolExecutor(workers) as pool:
-        return tuple(
-            message
-            for start in range(0, len(reads), _AHEAD)
-            for message in pool.map(_fault, reads[start : start + _AHEAD])
-            if message
-        )
+    return tuple(message for message in in_threads(_fault, reads, num_workers) if message)
 
 
 def unreadable_images(sets: Sequence[ImageSet], num_workers: int | None) -> tuple[str, ...]:
@@ -149,6 +139,9 @@ def render(report: CheckReport, *, most: int = 20) -> str:
             f"{count['fewest']:,} to {count['most']:,} images per class"
         )
     lines += [f"  + {statement}" for statement in report.verified]
+    if report.copies:
+        sign = "+" if report.copies.compared and not report.copies.test_images else "!"
+        lines.append(f"  {sign} {report.copies.text}")
     lines += ["  - " + problem.replace("\n", "\n    ") for problem in report.problems]
     bad = report.unreadable or ()
     if bad:

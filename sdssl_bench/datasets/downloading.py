@@ -26,11 +26,11 @@ from sdssl_bench.errors import DataError
 from sdssl_bench.system import Progress, write_atomic
 
 TIMEOUT_SECONDS = 30.0
-TRIES = 5
+PATIENCE = 5
 """In a row without a byte; each that brings some starts the count again."""
 WAIT_SECONDS = 2.0
 _BLOCK_BYTES = 1 << 20
-_MB = 1_000_000
+_MEGA_BYTES = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,9 @@ def _fetch(url: str, part: Path, *, progress: Progress) -> None:
         except (URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
             reason = str(getattr(error, "reason", error)) or type(error).__name__
         tries = 1 if _size(part) > before else tries + 1
-        if tries >= TRIES:
+        if tries >= PATIENCE:
             raise DataError(
-                f"{url} cannot be fetched: {reason}, {TRIES} times in a row. {_size(part):,} bytes are "
+                f"{url} cannot be fetched: {reason}, {PATIENCE} times in a row. {_size(part):,} bytes are "
                 "kept; the same command goes on from there once the network is back."
             )
         time.sleep(WAIT_SECONDS * tries)
@@ -183,24 +183,25 @@ def _receive(url: str, part: Path, *, progress: Progress) -> bool:
 def _copy(
     answer: IO[bytes], file: IO[bytes], name: str, *, start: int, total: int, progress: Progress
 ) -> None:
-    progress.start(name, -(-total // _MB), "MB")
-    progress.advance(start // _MB)
+    progress.start(name, -(-total // _MEGA_BYTES), "MB")
+    progress.advance(start // _MEGA_BYTES)
     done = start
     while block := answer.read(_BLOCK_BYTES):
         file.write(block)
-        progress.advance((done + len(block)) // _MB - done // _MB)
+        progress.advance((done + len(block)) // _MEGA_BYTES - done // _MEGA_BYTES)
         done += len(block)
     if done == total:
-        progress.advance(-(-total // _MB) - total // _MB)
+        progress.advance(-(-total // _MEGA_BYTES) - total // _MEGA_BYTES)
         progress.finish()
 
 
 def _check_room(part: Path, wanted: int) -> None:
     free = shutil.disk_usage(part.parent).free
     if wanted > free:
+        needed, there = (f"{one / _MEGA_BYTES:,.0f} MB" for one in (wanted, free))
         raise DataError(
-            f"{part.name} needs {wanted / _MB:,.0f} MB in {part.parent}, where {free / _MB:,.0f} MB are free "
-            "(and about as much again to extract it). Make room, or give another --data-root."
+            f"{part.name} needs {needed} in {part.parent}, where {there} are free (and about as much "
+            "again to extract it). Make room, or give another --data-root."
         )
 
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.datasets.catalogue import spec
-from sdssl_bench.datasets.checking import CheckReport, outcome, unreadable_images
+from sdssl_bench.datasets.checking import CheckReport, outcome
+from sdssl_bench.datasets.copies import Copies, find_copies, read_all
 from sdssl_bench.datasets.inspection import Inspection, inspect, overlap_problems
 from sdssl_bench.datasets.kept_trees import kept_in
 from sdssl_bench.datasets.listing import OwnSet, image_set, split_facts
@@ -174,8 +175,7 @@ def check(
     problems = [p.text for p in found.problems]
     wrong = any(not p.tolerable for p in found.problems)
     sums = [] if found.expected.marker else _checksum_problems(found)
-    bad = None
-    variant = None
+    bad, copies, variant = None, None, None
     if not wrong:
         try:
             data = load(name, data_root=data_root, allow_partial=True)
@@ -183,7 +183,7 @@ def check(
             problems = [str(error)]
         else:
             variant = data.variant
-            bad = unreadable_images((data.train, data.test), num_workers) if decode else None
+            bad, copies = _images(data, decode, num_workers)
     report = outcome(
         name,
         variant=variant,
@@ -203,8 +203,16 @@ def check(
         report,
         state="wrong" if wrong or sums else report.state,
         counts=counts,
+        copies=copies,
         num_classes={"expected": found.expected.num_classes, "found": len(found.class_names)},
     )
+
+
+def _images(
+    data: ClassificationData, decode: bool, num_workers: int | None
+) -> tuple[tuple[str, ...] | None, Copies]:
+    """What cannot be decoded, None if nothing was, and the copies between the splits."""
+    return read_all(data, num_workers) if decode else (None, find_copies(data, num_workers))
 
 
 def _per_class(targets: Any) -> dict[str, int | None]:
@@ -244,7 +252,7 @@ def _checksum_problems(found: Inspection) -> list[str]:
 
 def _check_own(name: str, decode: bool, *, num_workers: int | None) -> CheckReport:
     data = load(name, data_root=None)
-    bad = unreadable_images((data.train, data.test), num_workers) if decode else None
+    bad, copies = _images(data, decode, num_workers)
     counts: dict[str, dict[str, int | None]] = {
         s.split: {"expected": None, **_per_class(s.targets)} for s in (data.train, data.test)
     }
@@ -263,4 +271,5 @@ def _check_own(name: str, decode: bool, *, num_workers: int | None) -> CheckRepo
             *(("every image decodes",) if bad == () else ()),
         ),
         unreadable=bad,
+        copies=copies,
     )

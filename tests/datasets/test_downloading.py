@@ -147,7 +147,7 @@ def test_dropped_connections_are_continued_where_they_ended(
 
 
 def test_a_command_that_was_killed_goes_on(server: Files, body: bytes, tmp_path: Path) -> None:
-    server.cuts = [10_000] + [0] * downloading.TRIES
+    server.cuts = [10_000] + [0] * downloading.PATIENCE
     entry = entry_of(server, body)
     with pytest.raises(
         DataError, match=r"connection ended early, 5 times in a row. 10,000 bytes are"
@@ -164,7 +164,7 @@ def test_a_command_that_was_killed_goes_on(server: Files, body: bytes, tmp_path:
 def test_a_part_of_something_else_is_never_continued(
     server: Files, body: bytes, tmp_path: Path, how: str
 ) -> None:
-    server.cuts = [10_000] + [0] * downloading.TRIES
+    server.cuts = [10_000] + [0] * downloading.PATIENCE
     entry = entry_of(server, b"?" * len(body))
     with pytest.raises(DataError, match="cannot be fetched"):
         download(entry, tmp_path, progress=QUIET)
