@@ -38,7 +38,7 @@ class Copies:
     def text(self) -> str:
         """What was found, in a sentence."""
         if not self.compared:
-            return "copies between train and test were not looked for (many files): --decode does"
+            return "copies between train and test were not looked for: --decode does"
         if not self.test_images:
             how = "pixels" if self.compared == "pixels" else "bytes of files of equal size"
             return f"no test image is a training image too ({how})"
