@@ -18,7 +18,8 @@ from PIL import Image, ImageFile
 from sdssl_bench.errors import DataError
 from sdssl_bench.system import available_cpus
 
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 _AHEAD = 4096
 """Images given to the threads at once, so that a set of millions takes no memory."""
 

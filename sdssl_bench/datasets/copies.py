@@ -69,15 +69,20 @@ def find_copies(data: ClassificationData, num_workers: int | None) -> Copies:
     if any(images.encoded is not None or images.pixels is not None for images in pairs):
         return Copies("")
     sizes = [file_facts(images.root, images.names)[0] for images in pairs]
-    both = np.intersect1d(*sizes)
+    both = np.intersect1d(sizes[0], sizes[1])
     rows = [np.flatnonzero(np.isin(size, both)).tolist() for size in sizes]
     if sum(map(len, rows)) > COMPARED_ROWS:
         return Copies("")
-    digests = []
-    for images, some in zip(pairs, rows, strict=True):
-        found = dict(zip(some, in_threads(partial(_bytes, images), some, num_workers), strict=True))
-        digests.append([found.get(i) for i in range(len(images))])
-    return _matched(data, *digests, compared="bytes")
+    train, test = (
+        dict(zip(some, in_threads(partial(_bytes, images), some, num_workers), strict=True))
+        for images, some in zip(pairs, rows, strict=True)
+    )
+    return _matched(
+        data,
+        [train.get(i) for i in range(len(data.train))],
+        [test.get(i) for i in range(len(data.test))],
+        compared="bytes",
+    )
 
 
 def _matched(

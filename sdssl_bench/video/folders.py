@@ -120,7 +120,7 @@ def read_prediction(
             f"{size_text(found.shape)}. Resize by nearest neighbour."
         )
     if num_objects is None:
-        return (found != 0).astype(np.uint8)
+        return np.not_equal(found, 0).astype(np.uint8)
     if found.max() > num_objects:
         ids = ", ".join(str(i) for i in np.unique(found) if i > num_objects)
         raise DataError(

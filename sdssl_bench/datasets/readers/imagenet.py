@@ -46,8 +46,8 @@ def read_imagenet(root: Path, num_classes: int) -> Listing:
         if labels
         else split_of(val_folder.name, classes, wnids)
     )
-    splits = (_keyed(one) for one in (split_of(train_folder.name, train, wnids), tested))
-    return Listing(tuple(wnids), *splits, from_folders=True)
+    trained = split_of(train_folder.name, train, wnids)
+    return Listing(tuple(wnids), _keyed(trained), _keyed(tested), from_folders=True)
 
 
 def _folder(root: Path, split: str) -> Path:

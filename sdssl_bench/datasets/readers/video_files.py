@@ -97,7 +97,7 @@ def read_annotation(
             f"{path}: expected {size_text(shape)} as in frame 0, found {size_text(truth.shape)}."
         )
     if single_object:
-        return (truth != 0).astype(np.uint8)
+        return np.not_equal(truth, 0).astype(np.uint8)
     if VOID in truth:
         truth = np.where(truth == VOID, np.uint8(0), truth)
     return truth
