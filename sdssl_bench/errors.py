@@ -1,7 +1,7 @@
 """Errors a user can cause and mend. The command line prints them without traceback.
 
 Exit codes: 0 ok, 1 a task failed (others saved), 2 usage, 3 data or weights missing or unverified,
-4 significantly worse (compare --fail-if-worse), 130 interrupted.
+4 significantly worse (compare --fail-if-worse), 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
 """
 
 from collections.abc import Iterable

@@ -17,6 +17,7 @@ from sdssl_bench import datasets
 from sdssl_bench.datasets import ImageError, ImageSet, image_files, list_images
 from sdssl_bench.errors import DataError, UserError
 from sdssl_bench.features import TwoViews, sample_seed
+from sdssl_bench.system import end_with_parent
 
 Key = tuple[int, int]
 """Epoch and index of the image."""
@@ -170,6 +171,7 @@ def start_worker(_: int) -> None:
     all processes of a run at once: a worker that stopped would take the snapshot with it that the
     training process is about to write. Workers end when that process does.
     """
+    end_with_parent()
     torch.set_num_threads(1)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -26,13 +26,18 @@ from sdssl_bench.cli import (
 )
 from sdssl_bench.cli.help import App, Group
 from sdssl_bench.errors import UserError
-from sdssl_bench.system import launching
+from sdssl_bench.system import launching, lifetime, streams
 
 INTERRUPTED = 130
 
 
 class Commands(Group):
     """Turns the errors a user can mend into one message and an exit code, without traceback."""
+
+    def main(self, *args: Any, **settings: Any) -> Any:
+        """Run a command line; SIGTERM stops it, and no character or closed pipe of its output."""
+        with lifetime.stopping(), streams.kind_streams():
+            return super().main(*args, **settings)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -41,20 +46,28 @@ class Commands(Group):
         except (typer.Exit, typer.Abort):
             raise
         except UserError as error:
-            launching.let_first_speak()
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(error.exit_code) from None
+            raise _told(error) from None
+        except lifetime.Terminated:
+            if launching.is_first():
+                typer.echo(f"terminated: {lifetime.STOPPED}", err=True)
+            raise typer.Exit(lifetime.TERMINATED) from None
         except KeyboardInterrupt:
-            typer.echo(
-                "interrupted: finished layers are stored; the same command goes on from there.",
-                err=True,
-            )
+            if launching.is_first():
+                typer.echo(f"interrupted: {lifetime.STOPPED}", err=True)
             raise typer.Exit(INTERRUPTED) from None
-        except BrokenPipeError:  # the reader of our output, e.g. `head`, has seen enough
-            raise typer.Exit(0) from None
+        except OSError as error:
+            from sdssl_bench.system import refused
+
+            raise _told(refused(error)) from None
         except Exception:  # a wrong option, or a bug
             launching.let_first_speak()
             raise
+
+
+def _told(error: UserError) -> typer.Exit:
+    launching.let_first_speak()
+    typer.echo(f"error: {error}", err=True)
+    return typer.Exit(error.exit_code)
 
 
 app = App(
@@ -65,7 +78,8 @@ app = App(
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
     epilog="Exit codes: 0 ok, 1 a task failed (others saved), 2 usage, "
-    "3 data or weights missing or unverified, 4 worse (compare --fail-if-worse), 130 interrupted.",
+    "3 data or weights missing or unverified, 4 worse (compare --fail-if-worse), 130 interrupted, "
+    "143 terminated.",
 )
 
 
@@ -81,6 +95,7 @@ def _main(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
+    lifetime.end_with_launcher()
     launching.join()
 
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from sdssl_bench.system import lifetime
+
 if TYPE_CHECKING:
     from sdssl_bench.records import Stored
     from sdssl_bench.system import Progress
@@ -155,6 +157,7 @@ def _pretrain(data: Path, out: Path, *, progress: "Progress", verbose: bool) -> 
     package = str(Path(__file__).resolve().parents[2])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
+    environment[lifetime.CHILD_OF] = str(os.getpid())
     jobs: list[tuple[str, subprocess.Popen[bytes]]] = []
     for preset in todo:
         arguments = [

@@ -54,6 +54,7 @@ def watch(
     from sdssl_bench.cli.running import check_device
     from sdssl_bench.errors import DataError
     from sdssl_bench.rounding import percent
+    from sdssl_bench.system import is_heard
 
     run_dir = run_dir.expanduser()
     if not run_dir.is_dir():
@@ -80,6 +81,8 @@ def watch(
                     for layer, entry in record["layers"].items()
                 )
                 typer.echo(f"{path.stem} {task} {record['dataset']['name']} by layer {scores}")
+        if not is_heard():
+            return
         if finished or once:
             if not seen:
                 raise DataError(f"{run_dir} holds no encoder yet (encoders/*.safetensors).")

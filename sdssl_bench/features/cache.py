@@ -13,6 +13,7 @@ from filelock import Timeout
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.features.locking import lock_of
 from sdssl_bench.features.store import COMPLETE, MANIFEST, read_json
+from sdssl_bench.system import locked
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def rm(
 
 def _remove(folder: Path) -> bool:
     try:
-        with lock_of(folder).acquire(timeout=0):
+        with locked(lock_of(folder), waits=_busy):
             # Renamed first: nobody ever sees half a folder under a valid key.
             doomed = folder.parent / f".removed-{folder.name}-{time.time_ns()}"
             folder.rename(doomed)
@@ -113,6 +114,10 @@ def _remove(folder: Path) -> bool:
     except OSError as error:
         raise DataError(f"{folder} cannot be removed: {error.strerror or error}.") from error
     return True
+
+
+def _busy() -> None:
+    raise Timeout("a running job works on it")
 
 
 def _entry(folder: Path) -> CacheEntry:

@@ -7,12 +7,10 @@ where its journal ends.
 
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from errno import ENOSPC
-from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,13 +23,18 @@ from sdssl_bench.features.bank import FeatureBank
 from sdssl_bench.features.forward import DTYPES
 from sdssl_bench.features.identity import Facts, Preprocess, feature_identity, key_of
 from sdssl_bench.features.locking import alone
-from sdssl_bench.features.passes import STOP, Pass, PassResult, StoppedError, run_pass
+from sdssl_bench.features.passes import ADVICE, STOP, Pass, PassResult, StoppedError, run_pass
 from sdssl_bench.features.sources import OneSize, Pool, Source
 from sdssl_bench.features.store import BankFile, BankFolder, bank_name
-from sdssl_bench.system import broadcast, gather_objects, is_main_process, resolve_device
+from sdssl_bench.system import (
+    agreed,
+    gather_objects,
+    is_main_process,
+    resolve_device,
+    unwritable,
+    writing,
+)
 from sdssl_bench.task import RunContext, limited_indices
-
-T = TypeVar("T")
 
 SHOWN = 20
 """Unreadable images that an error names."""
@@ -109,11 +112,23 @@ def extract_from(
     with ExitStack() as stack:
 
         def prepare() -> _Plan:
-            stack.enter_context(alone(folder.path, progress=ctx.progress, what=what))
             widths = {bank_name(layer, p): encoder.dims[layer - 1] for layer, p in pairs}
-            return _make_plan(folder, facts, widths, encoder=encoder, ctx=ctx)
+            lock = alone(folder.path, progress=ctx.progress, what=what)
+            try:
+                with writing(folder.path.parent, advice=ADVICE):
+                    stack.enter_context(lock)
+                    _prepare(folder, facts, widths, encoder=encoder, ctx=ctx)
+            except UserError:
+                # A cache that only others may write is good for what it holds.
+                if not folder.holds(facts, widths, ctx.bank_dtype):
+                    raise
+                plan = _make_plan(folder, widths, ctx=ctx)
+                if plan.missing:
+                    raise
+                return plan
+            return _make_plan(folder, widths, ctx=ctx)
 
-        plan = _agreed(prepare, folder)
+        plan = agreed(prepare)
         seconds: dict[str, float] = {}
         bad: dict[int, str] = {}
         if plan.missing:
@@ -126,7 +141,7 @@ def extract_from(
                 ctx=ctx,
             )
             seconds = _joined(gather_objects(run_pass(encoder, source, job)))
-            bad = _agreed(lambda: _prove(folder, plan), folder)
+            bad = agreed(lambda: _prove(folder, plan))
             _report_bad(bad, len(plan.wanted), what, skip=ctx.on_bad_image == "skip")
         elif ctx.progress is not None and is_main_process():
             ctx.progress.message(f"features of {what}: {len(plan.wanted):,} images from the cache")
@@ -170,33 +185,9 @@ def _check_request(
     ]
 
 
-def _agreed(work: Callable[[], T], folder: BankFolder) -> T:
-    """The main process's result of `work` in every process, or its error in every process."""
-    answer: tuple[T | None, Exception | None] = (None, None)
-    if is_main_process():
-        try:
-            answer = (work(), None)
-        except UserError as error:
-            answer = (None, error)
-        except OSError as error:
-            answer = (None, _cache_error(error, folder.path))
-    result, failure = broadcast(answer)
-    if failure is not None:
-        raise failure
-    return result  # type: ignore[return-value]
-
-
-def _cache_error(error: OSError, folder: Path) -> TaskError:
-    return TaskError(
-        f"The feature cache {folder.parent} cannot be written: {error.strerror or error}. Make room "
-        f"with 'sdssl-bench cache rm', choose another folder with --cache-dir, or halve the need with "
-        f"--bank-dtype float16."
-    )
-
-
-def _make_plan(
+def _prepare(
     folder: BankFolder, facts: Facts, widths: dict[str, int], *, encoder: Encoder, ctx: RunContext
-) -> _Plan:
+) -> None:
     assert encoder.info is not None
     about = {
         "model": encoder.info.name,
@@ -207,6 +198,9 @@ def _make_plan(
     folder.prepare(facts, widths, ctx.bank_dtype, about=about)
     (folder.path / "last-used").touch()
     (folder.path / STOP).unlink(missing_ok=True)
+
+
+def _make_plan(folder: BankFolder, widths: dict[str, int], *, ctx: RunContext) -> _Plan:
     files = folder.files(list(widths))
     wanted = limited_indices(folder.num_rows, ctx.limit)
     missing = {}
@@ -218,7 +212,8 @@ def _make_plan(
     need = sum(int(rows.sum()) * files[name].row_bytes for name, rows in missing.items())
     free = shutil.disk_usage(folder.path).free
     if need > free:
-        raise OSError(ENOSPC, f"{need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+        short = f"{need / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free"
+        raise unwritable(OSError(ENOSPC, short), folder.path.parent, advice=ADVICE)
     return _Plan(files, wanted, missing)
 
 

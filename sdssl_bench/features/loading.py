@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 from sdssl_bench.datasets import ImageError, ImageSet, truncated_is_an_error
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features.identity import Preprocess
-from sdssl_bench.system import ahead
+from sdssl_bench.system import ahead, end_with_parent
 
 MAX_THREADS = 16
 
@@ -129,6 +129,7 @@ def load_in_processes(
             batch_size=None,
             num_workers=min(num_workers, len(groups)),
             multiprocessing_context=context,
+            worker_init_fn=end_with_parent,
         )
     try:
         yield from loader

@@ -15,11 +15,15 @@ from sdssl_bench.features.forward import Forward, placed
 from sdssl_bench.features.loading import Batch, batches
 from sdssl_bench.features.sources import Source
 from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name
-from sdssl_bench.system import is_main_process, num_processes, process_index
+from sdssl_bench.system import is_main_process, num_processes, process_index, unwritable
 from sdssl_bench.task import RunContext
 
 FLUSH_SECONDS = 3.0
 """How much work a kill may cost; bringing rows to disk more often would slow small encoders."""
+ADVICE = (
+    "'sdssl-bench cache rm' makes room, --cache-dir chooses another folder, --bank-dtype float16 "
+    "halves the need."
+)
 STOP = "stop"
 """A file that tells the other processes that one has failed."""
 
@@ -71,11 +75,8 @@ def run_pass(encoder: Encoder, source: Source, job: Pass) -> PassResult:
     except UserError as error:
         result.error = error
     except OSError as error:
-        result.error = TaskError(
-            f"Features of {source.images.dataset} {source.images.split} cannot be computed: {error}. "
-            "If the disk is full, make room with 'sdssl-bench cache rm' or choose another --cache-dir; "
-            "what is stored is kept."
-        )
+        # Images that cannot be read are no errors here: they are counted.
+        result.error = unwritable(error, job.folder.path, advice=ADVICE)
     except Exception as error:
         if num_processes() == 1:
             raise

@@ -113,6 +113,15 @@ class BankFolder:
         for orphan in set(self.path.glob("*.npy")) - {self.path / name for name in banks.values()}:
             orphan.unlink(missing_ok=True)  # of a job killed before it could name it above
 
+    def holds(self, facts: Facts, names: Mapping[str, int], dtype: str) -> bool:
+        """Whether every bank of `names` (name -> width) is here, as `prepare` would leave it."""
+        manifest = self.manifest()
+        banks = manifest.get("banks", {})
+        return manifest.get("identity") == facts and all(
+            name in banks and self._is_whole(self.path / banks[name], width, dtype)
+            for name, width in names.items()
+        )
+
     def files(self, names: Sequence[str]) -> dict[str, BankFile]:
         """The files of prepared banks."""
         banks = self.manifest()["banks"]

@@ -15,14 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.identity import Record, content_digest
 from sdssl_bench.records.reading import items_path, read_record
 from sdssl_bench.records.titles import plain
-from sdssl_bench.system import write_atomic
+from sdssl_bench.system import locked, write_atomic
 
 Stored = tuple[Path, Record]
 """A record with its file, beside which the per-item scores lie."""
@@ -108,8 +107,7 @@ class ResultStore:
         Reads, merges and writes under a lock. `head` is a record without layers and environments.
         """
         path = self.path(head)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.parent / f".{path.name}.lock"):
+        with locked(path.parent / f".{path.name}.lock"):
             for leftover in path.parent.glob(f".{path.stem}*.tmp"):  # of a killed writer
                 leftover.unlink(missing_ok=True)
             record = (

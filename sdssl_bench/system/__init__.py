@@ -6,8 +6,9 @@ In: the machine and the launcher. Out: what the rooms above need to know of them
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.system import distributed, launching, progress, resizing
+    from sdssl_bench.system import distributed, launching, lifetime, progress, resizing, streams
     from sdssl_bench.system.distributed import (
+        agreed,
         broadcast,
         gather_objects,
         is_main_process,
@@ -17,12 +18,22 @@ if TYPE_CHECKING:
         resolve_device,
         wait_for_everyone,
     )
-    from sdssl_bench.system.files import replacing, write_atomic
+    from sdssl_bench.system.files import (
+        check_folder,
+        refused,
+        replacing,
+        unwritable,
+        write_atomic,
+        writing,
+    )
     from sdssl_bench.system.launching import is_first
+    from sdssl_bench.system.lifetime import end_with_parent
+    from sdssl_bench.system.locking import locked
     from sdssl_bench.system.paths import default_cache, default_data_root
     from sdssl_bench.system.plugin_points import load_plugin, plugins
     from sdssl_bench.system.progress import Progress
     from sdssl_bench.system.resizing import missing_opencv, opencv_version, resize
+    from sdssl_bench.system.streams import is_heard
     from sdssl_bench.system.terminal import Column, FittedTable, curve_of, shortened, show
     from sdssl_bench.system.threads import ThreadTeam, ahead, available_cpus
 else:

@@ -3,13 +3,15 @@
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
 
-from sdssl_bench.errors import UsageError
+from sdssl_bench.errors import UsageError, UserError
+from sdssl_bench.system.files import refused
 
 T = TypeVar("T")
 
@@ -90,6 +92,22 @@ def broadcast(value: T) -> T:
     box = [value]
     broadcast_object_list(box, from_process=0)
     return box[0]
+
+
+def agreed(work: Callable[[], T]) -> T:
+    """The main process's result of `work`, or its error, in every process. Must be called by all."""
+    answer: tuple[T | None, UserError | None] = (None, None)
+    if is_main_process():
+        try:
+            answer = (work(), None)
+        except UserError as error:
+            answer = (None, error)
+        except OSError as error:
+            answer = (None, refused(error))
+    result, failure = broadcast(answer)
+    if failure is not None:
+        raise failure
+    return result  # type: ignore[return-value]
 
 
 def gather_objects(value: T) -> list[T]:

@@ -24,6 +24,7 @@ from sdssl_bench.datasets import (
 )
 from sdssl_bench.errors import DataError
 from sdssl_bench.metrics import score_frame
+from sdssl_bench.system import end_with_parent
 from sdssl_bench.video.summary import SequenceScores
 
 
@@ -188,7 +189,9 @@ def _scored(
     frames = {name: len(list((annotations / name).glob("*.png"))) for name in sequences}
     order = sorted(sequences, key=lambda name: -frames[name])
     # Spawned, not forked: a fork of a process with threads can deadlock.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=end_with_parent
+    ) as pool:
         jobs = [pool.submit(score, name) for name in order]
         try:
             for name, job in zip(order, jobs):
