@@ -17,7 +17,7 @@ from sdssl_bench.records import (
     environment,
     record_key,
 )
-from sdssl_bench.system import broadcast, is_main_process, num_processes, resolve_device
+from sdssl_bench.system import agreed, check_folder, num_processes, resolve_device
 from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task, recorded_parameters
 
 OVERWRITE = ("missing", "always", "never")
@@ -68,12 +68,19 @@ def run(
     wanted = check_layers(layers, encoder.depth)
     data = task.load_data(dataset, ctx)
     head = record_head(encoder, task, data, ctx=ctx)
-    stored = store.find(head) if store and is_main_process() else None
-    # The first process decides for all: the others may look at the store a moment later.
+
+    def decide() -> tuple[Record | None, list[int]]:
+        stored = store.find(head) if store else None
+        todo = _todo(wanted, stored, again)
+        if store and todo:
+            check_folder(store.path(head).parent)  # before the work, not after it
+        return stored, todo
+
     # Masks and pictures come from the run itself, so what is stored does not stand in for it.
     writes = any(one.kind == "artifact" and one.key in ctx.artifacts for one in task.options)
     again = "always" if writes else overwrite
-    record, todo = broadcast((stored, _todo(wanted, stored, again)))
+    # The first process decides for all: the others may look at the store a moment later.
+    record, todo = agreed(decide)
     reused = [layer for layer in wanted if layer not in todo]
     if not todo:
         assert record is not None

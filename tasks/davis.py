@@ -259,8 +259,8 @@ class Task(Contract):
 
 def write_csv(folder: Path, scores: Sequence[SequenceScores]) -> None:
     """The two official files of one layer; files of an earlier run are replaced, never read."""
+    from sdssl_bench.system import write_atomic
     from sdssl_bench.video import csv_files
 
-    folder.mkdir(parents=True, exist_ok=True)
     for name, text in csv_files(scores).items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_atomic(folder / name, text.encode())

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from sdssl_bench.system import replacing
+
 SIDE, MARGIN, TEXT, DOT, COLUMNS = 300, 12, 18, 3, 4
 COLOURS = (
     (31, 119, 180), (255, 127, 14), (44, 160, 44), (214, 39, 40), (148, 103, 189),
@@ -69,8 +71,8 @@ def write_panels(
         x, y = MARGIN + column * 160, legend + row * TEXT
         pen.ellipse((x, y + 3, x + 2 * DOT + 2, y + 2 * DOT + 5), fill=colours[one])
         pen.text((x + 14, y), names[one][:22], fill="black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.save(path)
+    with replacing(path) as temporary:
+        page.save(temporary, format="PNG")
     return path
 
 

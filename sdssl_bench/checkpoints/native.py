@@ -89,7 +89,6 @@ def _write(path: Path, state: Mapping[str, Tensor], header: str) -> Path:
     tensors = {
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata={"format": "pt", METADATA_KEY: header})
     return path

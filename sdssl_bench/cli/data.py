@@ -146,7 +146,6 @@ def convert_gnd(
 
     truth = read_ground_truth(source)
     written = (target or source.with_suffix(".json")).expanduser()
-    written.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(written, (dumps(truth.to_json()) + "\n").encode())
     typer.echo(
         f"wrote {written}: {len(truth.queries)} queries, {len(truth.database):,} database images"

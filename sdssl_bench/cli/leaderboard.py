@@ -134,6 +134,4 @@ def leaderboard(
 def _write(path: Path, text: str) -> None:
     from sdssl_bench.system import write_atomic
 
-    path = path.expanduser()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, text.encode())
+    write_atomic(path.expanduser(), text.encode())

@@ -88,7 +88,6 @@ def report(
         )
     rendered = page.render(data, title=heading)
     target = out.expanduser() / "index.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
     write_atomic(target, rendered.content)
     for message in rendered.left_out:
         typer.echo(f"note: {message}", err=True)

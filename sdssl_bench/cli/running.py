@@ -12,7 +12,7 @@ from sdssl_bench.records import ResultStore
 from sdssl_bench.reports import layer_table, result_line
 from sdssl_bench.runner import Outcome, record_head, run
 from sdssl_bench.statistics import Interval, record_intervals
-from sdssl_bench.system import is_main_process, show
+from sdssl_bench.system import is_main_process, refused, show
 from sdssl_bench.task import RunContext, Task
 
 
@@ -178,9 +178,10 @@ def _each(pairs: Sequence[tuple[Task, str]], action: Callable[[Task, str], None]
     for task, name in pairs:
         try:
             action(task, name)
-        except UserError as error:
+        except (UserError, OSError) as problem:
+            error = refused(problem) if isinstance(problem, OSError) else problem
             if len(pairs) == 1:
-                raise
+                raise error from problem
             failures.append(error)
             if is_main_process():
                 typer.echo(f"error: {task.name} on {name}: {error}", err=True)

@@ -76,8 +76,7 @@ def davis(
     from json import dumps
 
     from sdssl_bench.datasets import read_sequences
-    from sdssl_bench.errors import UsageError
-    from sdssl_bench.system import available_cpus, show
+    from sdssl_bench.system import available_cpus, check_folder, show, write_atomic
     from sdssl_bench.video import csv_files, per_object, score_folders, summarise
 
     predictions, annotations = opt.placed(
@@ -88,10 +87,7 @@ def davis(
     else:
         names = sorted(p.name for p in annotations.glob("[!.]*") if p.is_dir())
     if csv_dir:
-        try:
-            csv_dir.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UsageError(f"--csv-dir takes a folder to write to, found: {error}.") from error
+        check_folder(csv_dir)
     workers = available_cpus() if num_workers is None else num_workers
     scores = score_folders(
         predictions, annotations, names, num_workers=workers, single_object=single_object
@@ -100,7 +96,7 @@ def davis(
         typer.echo(f"warning: {warning}", err=True)
     if csv_dir:
         for name, text in csv_files(scores.sequences).items():
-            (csv_dir / name).write_text(text, encoding="utf-8")
+            write_atomic(csv_dir / name, text.encode())
     if json:
         found = {**summarise(scores.sequences), "per_object": per_object(scores.sequences)}
         typer.echo(dumps({**found, "single_object": True} if single_object else found))

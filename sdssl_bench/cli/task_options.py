@@ -1,7 +1,6 @@
 """The options of `run` that tasks declare: made for the command line, read, and proven to have an effect."""
 
 import inspect
-import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -13,6 +12,7 @@ from sdssl_bench import tasks
 from sdssl_bench.cli import options as opt
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.parameters import parse_value
+from sdssl_bench.system import check_folder
 from sdssl_bench.task import Option, Task
 
 if TYPE_CHECKING:
@@ -212,12 +212,7 @@ def artifact_folders(
         if overwrite == "never":
             raise UsageError(f"--{name} runs the layers again; --overwrite never forbids that.")
         folders[option.key] = Path(values[name]).expanduser()
-        try:
-            folders[option.key].mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folders[option.key]):
-                pass
-        except OSError as error:
-            raise UsageError(f"--{name} takes a folder to write to, found: {error}.") from error
+        check_folder(folders[option.key])
     return folders
 
 

@@ -19,6 +19,7 @@ from sdssl_bench.records import canonical_json, slug
 from sdssl_bench.reports.drawing import COLOURS, STYLE, draw_curve, grid, lines, share_legend
 from sdssl_bench.reports.page_data import Data
 from sdssl_bench.reports.representations import GRID
+from sdssl_bench.system import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -51,13 +52,13 @@ def write_figures(data: Data, folder: Path) -> list[str]:
     """
     import matplotlib
 
-    folder.mkdir(parents=True, exist_ok=True)
     written = []
     with matplotlib.rc_context(STYLE):
         for name, figure in _figures(data):
             name = slug(name)
-            figure.savefig(folder / f"{name}.pdf", metadata={"CreationDate": None})
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+            for kind, date in (("pdf", "CreationDate"), ("svg", "Date")):
+                with replacing(folder / f"{name}.{kind}") as temporary:
+                    figure.savefig(temporary, format=kind, metadata={date: None})
             written.append(name)
     return written
 

@@ -13,6 +13,7 @@ from sdssl_bench.datasets import GroundTruth, ImageSet
 from sdssl_bench.features import Box, FeatureBank, crop_box
 from sdssl_bench.neighbors import top_k
 from sdssl_bench.rounding import percent
+from sdssl_bench.system import replacing
 from sdssl_bench.task import RunContext
 
 CELL, FRAME, TEXT = 200, 6, 18
@@ -46,7 +47,6 @@ class Gallery:
 
 def write_gallery(folder: Path, gallery: Gallery) -> Path:
     """Write the row as a PNG; returns its path."""
-    folder.mkdir(parents=True, exist_ok=True)
     width = (CELL + FRAME) * (1 + len(gallery.files)) + FRAME
     page = Image.new("RGB", (width, CELL + 2 * FRAME + 2 * TEXT), "white")
     draw = ImageDraw.Draw(page)
@@ -59,7 +59,8 @@ def write_gallery(folder: Path, gallery: Gallery) -> Path:
         text = f"{column}  {score:.3f}  {remark}"
         draw.text((column * (CELL + FRAME) + FRAME, CELL + 2 * FRAME + TEXT), text, fill=colour)
     path = folder / f"{gallery.name.replace('/', '-')}.png"
-    page.save(path)
+    with replacing(path) as temporary:
+        page.save(temporary, format="PNG")
     return path
 
 

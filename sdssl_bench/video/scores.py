@@ -15,7 +15,7 @@ from sdssl_bench.errors import UserError
 from sdssl_bench.features import key_of, structure_digest
 from sdssl_bench.metrics import score_frame
 from sdssl_bench.rounding import percent
-from sdssl_bench.system import gather_objects, missing_opencv, resolve_device
+from sdssl_bench.system import gather_objects, missing_opencv, resolve_device, writing
 from sdssl_bench.task import RunContext
 from sdssl_bench.video.segmentation import FrameMasks, Segmenter, Settings
 from sdssl_bench.video.stored_scores import LayerResult, Stamp, StoredScores
@@ -201,7 +201,8 @@ class _Writer:
         for stamp, files in self.stamps:
             stamp.clear(self.video.name)
             for folder in {file.parent for file in files}:
-                folder.mkdir(parents=True, exist_ok=True)
+                with writing(folder):
+                    folder.mkdir(parents=True, exist_ok=True)
         if self.masks:
             for layer in self.layers:
                 write_mask(self._mask(layer, 0), annotation)

@@ -56,7 +56,6 @@ class StoredScores:
 
     def write(self, name: str, layer: int, result: "LayerResult") -> None:
         """Keep a sequence's result; a reader sees all of it or nothing."""
-        self.folder.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         np.savez(buffer, values=result.values, vanished=np.array(result.vanished, np.int64))
         write_atomic(self._path(name, layer), buffer.getvalue())
@@ -90,7 +89,6 @@ class Stamp:
     def set(self, name: str, files: Sequence[Path]) -> None:
         """Say that a sequence is finished."""
         path = self._path(name)
-        path.parent.mkdir(parents=True, exist_ok=True)
         sizes = {str(file.relative_to(self.folder)): _size(file) for file in files}
         write_atomic(path, json.dumps({"key": self.key, "files": sizes}).encode())
 

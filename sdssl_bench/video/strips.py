@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.datasets import voc_palette
 from sdssl_bench.metrics import boundary
+from sdssl_bench.system import replacing
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -82,5 +83,5 @@ def strip(
 
 def write_strip(path: Path, picture: "Image.Image") -> None:
     """Save as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture.save(path, format="PNG")
+    with replacing(path) as temporary:
+        picture.save(temporary, format="PNG")

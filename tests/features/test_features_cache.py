@@ -17,6 +17,7 @@ from sdssl_bench.features.bank import FeatureBank
 from sdssl_bench.features.extraction import extract
 from sdssl_bench.features.locking import lock_of
 from sdssl_bench.features.store import shard_rows
+from sdssl_bench.system import locked
 from sdssl_bench.task import RunContext
 
 IMAGES = plain_images(100)
@@ -220,7 +221,7 @@ def test_rm_by_age_takes_only_what_was_not_used_lately(ctx: RunContext) -> None:
 def test_rm_leaves_what_a_job_holds(ctx: RunContext) -> None:
     run(ctx, 1)
     (entry,) = cache.ls(ctx.cache_dir)
-    with lock_of(entry.path):
+    with locked(lock_of(entry.path)):
         assert cache.rm(ctx.cache_dir) == []
     assert cache.ls(ctx.cache_dir) == [entry]
     assert cache.rm(ctx.cache_dir) == [entry]

@@ -16,6 +16,7 @@ import pytest
 
 from fakes import expected_cls, plain_images
 from sdssl_bench.features.locking import lock_of
+from sdssl_bench.system import locked
 
 JOB = Path(__file__).parents[1] / "extract_job.py"
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -113,7 +114,7 @@ def test_killed_twenty_times_gives_the_same_bytes(tmp_path: Path, quiet: dict[st
 def test_a_second_job_waits_and_finds_the_bank(tmp_path: Path) -> None:
     finish(start(tmp_path))
     (folder,) = (tmp_path / "features").glob("[!.]*")
-    with lock_of(folder):
+    with locked(lock_of(folder)):
         second = start(tmp_path)
         assert second.stderr is not None
         message = second.stderr.readline()

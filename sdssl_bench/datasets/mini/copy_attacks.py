@@ -24,6 +24,7 @@ from sdssl_bench.datasets.readers.copydays import MANIFEST
 from sdssl_bench.datasets.readers.images_on_disk import image_files, list_images, sample
 from sdssl_bench.datasets.specs.retrieval_video import COPYDAYS, CROP_PERCENTS, JPEG_QUALITIES
 from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.system import writing
 
 NUM_ORIGINALS, NUM_STRONG = COPYDAYS.sizes["original"], COPYDAYS.sizes["strong"]
 FORMAT = 1
@@ -78,8 +79,12 @@ def make_attacks(
     images = image_files("originals", "original", root=originals, names=names)
     if len(images) < len(names):
         raise DataError(f"{originals}: {len(names) - len(images)} image files are empty.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch:
+    with writing(out.parent):
+        out.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        writing(out),
+        tempfile.TemporaryDirectory(prefix=f".{out.name}-", dir=out.parent) as scratch,
+    ):
         fresh = Path(scratch) / "new"
         with ThreadPoolExecutor(workers) as pool:
             parts = list(

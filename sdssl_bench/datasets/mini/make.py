@@ -17,6 +17,7 @@ from sdssl_bench.datasets import catalogue
 from sdssl_bench.datasets.mini.studio import Studio
 from sdssl_bench.datasets.specs.specification import MARKER, Miniature
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
+from sdssl_bench.system import writing
 
 _FORMAT = 2
 """Raised whenever the bytes of a miniature change for the same seed."""
@@ -47,8 +48,12 @@ def make_mini(root: Path, *, seed: int = 0, names: Iterable[str] | None = None) 
     marker = _marker(sets, seed)
     if _refuse_foreign(root) == marker and _is_complete(root, sets):
         return
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch:
+    with writing(root):
+        root.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        writing(root),
+        tempfile.TemporaryDirectory(prefix=f".{root.name}-", dir=root.parent) as scratch,
+    ):
         fresh = Path(scratch) / "new"
         fresh.mkdir()
         for name, mini in sets.items():

@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import writing
 
 VOID = 255
 """Id of pixels that the annotators left open; background everywhere in DAVIS-2017."""
@@ -37,7 +38,8 @@ def write_mask(path: Path, mask: NDArray[Any]) -> None:
 
     image = Image.fromarray(np.ascontiguousarray(mask, dtype=np.uint8))
     image.putpalette(_PALETTE)
-    image.save(path, format="PNG")
+    with writing(path):
+        image.save(path, format="PNG")
 
 
 def read_mask(path: Path) -> NDArray[np.uint8]:

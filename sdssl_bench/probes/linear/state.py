@@ -57,7 +57,6 @@ class TrainingState:
         self._last = time.monotonic()
         if not is_main_process():
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         buffer = io.BytesIO()
         torch.save(dict(state), buffer)
         write_atomic(self.path, buffer.getvalue())

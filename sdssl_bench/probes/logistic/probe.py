@@ -76,7 +76,6 @@ def score_logreg_layers(
         selection = Selection(probe)
         choices = selection.choose(sweep)
         chosen = time.perf_counter()
-        products = selection.solver.loss.products
         del selection
         refits = _refit(probe, choices)
         seconds = {"select": chosen - started, "refit": time.perf_counter() - chosen}
@@ -96,11 +95,10 @@ def score_logreg_layers(
                 notes={
                     **_notes(choice, refit, data.headline),
                     "images": {"fit": int((~validation).sum()), "val": int(validation.sum())},
-                    "matrix_products": products,
                     **skipped_images(banks),
                 },
             )
-            seconds, products = {}, 0
+            seconds = {}
     if lost:
         raise TaskError(
             f"Logistic regression of layer {', '.join(map(str, lost))} is not within "
