@@ -5,6 +5,9 @@ from typing import Any
 
 from sdssl_bench.errors import UsageError
 
+LARGEST_SIDE = 4096
+"""Pixels; in patches of 8 that is 262,144 tokens, each of which attends to all."""
+
 _WORDS = {"true": True, "false": False}
 
 
@@ -41,6 +44,22 @@ def parse_value(option: str, text: str, kind: Any) -> Any:
             name = f"a comma list such as {'10,20' if 'int' in str(kind) else '0.07,0.1'}"
         raise UsageError(f"{option} takes {name}, found '{text}'.") from None
     raise TypeError(f"no rule to parse a parameter of type {kind}")
+
+
+def check_side(name: str, side: float) -> None:
+    """Refuses images that no memory holds, before anything is made of their size.
+
+    Args:
+        name: what to call the side in an error.
+        side: longest side of an image that enters the encoder, in pixels.
+
+    Raises:
+        UsageError: if it is above `LARGEST_SIDE`.
+    """
+    if side > LARGEST_SIDE:
+        raise UsageError(
+            f"{name} gives sides of {side:,.0f} pixels, at most {LARGEST_SIDE:,} work."
+        )
 
 
 def _finite(text: str) -> float:

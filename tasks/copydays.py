@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench.datasets import names
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
+from sdssl_bench.parameters import check_side
 from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
 from sdssl_bench.task import Task as Contract
 
@@ -93,6 +94,7 @@ class Task(Contract):
             raise UsageError(did_you_mean("whitening", self.whitening, PRESETS))
         if min(self.imsize, self.num_distractors, self.top_k) < 1 or self.num_whitening < 2:
             raise UsageError("imsize, num_distractors and top_k are at least 1, num_whitening 2.")
+        check_side("--imsize", self.imsize)
         if min(self.curve, default=0) < 0 or not 0 < self.floor < 1:
             raise UsageError("curve takes numbers of images, floor a fraction between 0 and 1.")
 

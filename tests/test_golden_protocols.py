@@ -32,7 +32,8 @@ ELSEWHERE = {
         (
             "sdssl_bench.cli.*", "sdssl_bench.reports.*", "sdssl_bench.system.terminal:*",
             "sdssl_bench.retrieval.gallery:*", "sdssl_bench.analysis.panels:*", "sdssl_bench.video.strips:*",
-            "sdssl_bench.system.progress:*", "sdssl_bench.checkpoints.doctor:IMAGES",
+            "sdssl_bench.system.progress:*", "sdssl_bench.system.files:LONGEST",
+            "sdssl_bench.checkpoints.doctor:IMAGES",
             "sdssl_bench.features.extraction:SHOWN", "sdssl_bench.checkpoints.keys:listing(limit)",
             "sdssl_bench.datasets.checking:render(most)",
         ),

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from sdssl_bench.encoders import CLASS_TOKEN, NORMS, PATCH_MEAN
 from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.parameters import check_side
 
 CLS = {"token": CLASS_TOKEN, "mean": PATCH_MEAN}
 """Values of --cls."""
@@ -45,6 +46,7 @@ class Options:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} takes a positive number, found {value}.")
+        check_side("--img-size", self.img_size or 0)
 
     def refuse(self, *names: str, because: str) -> None:
         """An option that would have no effect is an error.

@@ -188,7 +188,8 @@ def _each(pairs: Sequence[tuple[Task, str]], action: Callable[[Task, str], None]
     if not failures:
         return 0
     if is_main_process():
-        typer.echo(f"{len(failures)} of {len(pairs)} failed, the others are done.", err=True)
+        others = ", the others are done" if len(failures) < len(pairs) else ""
+        typer.echo(f"{len(failures)} of {len(pairs)} failed{others}.", err=True)
     return DataError.exit_code if all(isinstance(e, DataError) for e in failures) else 1
 
 

@@ -234,6 +234,11 @@ def parse_layers(text: str, depth: int) -> list[int]:
             raise UsageError(
                 f"--layers takes numbers and ranges such as 1,6-12 (of 1..{depth}), found '{text}'."
             )
+        for number in (first, last):
+            if len(number) > 9 or int(number or 1) > depth:  # before a range of them is made
+                raise UsageError(
+                    f"Layers are numbered 1..{depth} for this encoder, asked for: {number[:20]}."
+                )
         layers += range(int(first), int(last or first) + 1)
     return check_layers(layers, depth)
 

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 
 from sdssl_bench.errors import UsageError
+from sdssl_bench.parameters import check_side
 
 FITS = ("crop", "resize", "pad")
 PAD_MULTIPLE = 32
@@ -73,6 +74,8 @@ class Geometry:
             raise UsageError(f"fit takes one of {', '.join(FITS)}; found '{self.fit}'.")
         if not self.scales or min(self.scales) <= 0:
             raise UsageError("Scales are positive factors such as 1,0.7071,0.5.")
+        largest = max(1.0, *self.scales)
+        check_side(f"imsize {self.longest} at scale {largest:g}", self.longest * largest)
         if self.longest * min(self.scales) < self.stride:
             raise UsageError(
                 f"imsize {self.longest} at scale {min(self.scales):g} is below one patch of "

@@ -12,11 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sdssl_bench.errors import TaskError, UsageError, UserError
+from sdssl_bench.errors import DataError, TaskError, UsageError, UserError
 
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-MISPLACED = (errno.ENOTDIR, errno.EEXIST, errno.EISDIR)
-FORBIDDEN = (errno.EROFS, errno.EACCES, errno.EPERM)
+FULL = ("ENOSPC", "EDQUOT", "EFBIG")
+MISPLACED = ("ENOTDIR", "EEXIST", "EISDIR")
+FORBIDDEN = ("EROFS", "EACCES", "EPERM", "ENOENT")
+LONGEST = 200
+"""Characters of a path that an error shows."""
 SAFE = "what was stored before is whole, and the same command goes on from there"
 
 
@@ -102,16 +104,16 @@ def _of_system(error: Exception) -> OSError | None:
 def unwritable(error: OSError, path: Path, *, advice: str = "") -> UserError:
     """What to tell of a file or folder that cannot be written."""
     said = error.strerror or str(error)
-    if error.errno in FULL:
+    if _name(error) in FULL:
         text = f"{path} cannot be written, its disk is full ({said}). Make room or choose another"
         return TaskError(f"{text} place; {SAFE}.{advice and ' '}{advice}")
-    if error.errno in MISPLACED:
+    if _name(error) in MISPLACED:
         text = f"{path} cannot be written: a file stands where a folder is needed, or the other way"
         return UsageError(f"{text} round ({said}). Choose another place.")
-    if error.errno in FORBIDDEN:
+    if _name(error) in FORBIDDEN:
         return UsageError(f"{path} cannot be written ({said}). Choose a place that can be.")
-    if error.errno == errno.ENAMETOOLONG:
-        return UsageError(f"The path {str(path)[:60]}… is too long ({said}). Choose a shorter one.")
+    if _name(error) == "ENAMETOOLONG":
+        return UsageError(f"{_short(path)} cannot be written ({said}). Choose a shorter path.")
     text = (
         f"{path} cannot be written ({said}). Is its disk still there? {SAFE[0].upper()}{SAFE[1:]}"
     )
@@ -120,9 +122,17 @@ def unwritable(error: OSError, path: Path, *, advice: str = "") -> UserError:
 
 def refused(error: OSError) -> UserError:
     """What to tell of a file that could not be read or written, where nobody knew more about it."""
-    if error.errno in FULL:
+    if _name(error) in FULL:
         return unwritable(error, Path(error.filename or "A file"))
-    place = f"{error.filename}: " if error.filename else ""
-    return TaskError(
-        f"{place}{error.strerror or error}. Is it still there? {SAFE[0].upper()}{SAFE[1:]}."
-    )
+    place = f"{_short(error.filename)}: " if error.filename else ""
+    safe = f"{SAFE[0].upper()}{SAFE[1:]}"
+    return DataError(f"{place}{error.strerror or error}. Is it still there? {safe}.")
+
+
+def _name(error: OSError) -> str:
+    return errno.errorcode.get(error.errno or 0, "")
+
+
+def _short(path: object) -> str:
+    text = str(path)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}… ({len(text):,} characters)"

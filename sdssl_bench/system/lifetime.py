@@ -15,11 +15,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
-LOOK = 0.5
+LOOK_SECONDS = 0.5
 """Seconds between looks at the parent's id."""
-GRACE = 4.0
+GRACE_SECONDS = 4.0
 """Seconds that SIGTERM leaves to a process; a barrier or a long product in C would hold it for ever."""
-TERMINATED = 128 + signal.SIGTERM
+TERMINATED = 143
 STOPPED = "finished layers are stored; the same command goes on from there."
 CHILD_OF = "SDSSL_BENCH_CHILD_OF"
 """Set by a command for processes that it starts by themselves: its own process id."""
@@ -51,7 +51,7 @@ def end_with_parent(_worker: int = 0) -> None:
     direct = os.getppid() == parent.pid
 
     def watch() -> None:
-        while not wait([parent.sentinel], LOOK):
+        while not wait([parent.sentinel], LOOK_SECONDS):
             if direct and os.getppid() != parent.pid:
                 break
         os._exit(1)
@@ -70,7 +70,7 @@ def end_with_launcher() -> None:
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(LOOK)
+            time.sleep(LOOK_SECONDS)
         _say(f"error: process {parent}, which started this one, has ended: {STOPPED}")
         os._exit(1)
 
@@ -79,7 +79,7 @@ def end_with_launcher() -> None:
 
 @contextmanager
 def stopping() -> Iterator[None]:
-    """Inside, SIGTERM raises `Terminated` in the main thread, and ends the process within `GRACE`.
+    """Inside, SIGTERM raises `Terminated` in the main thread, and ends the process within `GRACE_SECONDS`.
 
     A handler set inside, such as pretraining's, which saves first, takes its place.
     """
@@ -115,7 +115,7 @@ def _insist(told: int) -> None:
     """Ends the process where the main thread does not come to it; its pipe ends with `stopping`."""
     while signals := os.read(told, 64):
         if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) in (_terminate, _again):
-            time.sleep(GRACE)
+            time.sleep(GRACE_SECONDS)
             if signal.getsignal(signal.SIGTERM) in (_terminate, _again):
                 _say(f"terminated: {STOPPED}")
                 os._exit(TERMINATED)

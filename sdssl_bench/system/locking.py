@@ -10,7 +10,7 @@ from filelock import FileLock, Timeout
 
 from sdssl_bench.system.files import unwritable
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+NO_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP")
 
 _told: set[Path] = set()
 
@@ -46,7 +46,7 @@ def locked(path: Path, *, waits: Callable[[], None] | None = None) -> Iterator[N
     except NotImplementedError:
         held = False
     except OSError as error:
-        if error.errno not in NO_LOCKS:
+        if errno.errorcode.get(error.errno or 0) not in NO_LOCKS:
             raise unwritable(error, path) from error
         held = False
     if not held:
