@@ -173,7 +173,15 @@ def _read_npz(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
                     f"{', '.join(missing)}; it holds {', '.join(archive.files) or 'nothing'}."
                 )
             return [archive[name] for name in names]
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DataError(
             f"{path} cannot be read as an npz of plain arrays ({type(error).__name__}: {error}). "
             f"Write it with np.savez(file, features=..., labels=...)."

@@ -188,7 +188,15 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             raise ValueError("it is a single array")
         with archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        MemoryError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
         raise DataError(
             f"{path} cannot be read as an npz of plain arrays ({type(error).__name__}: {error}). Write "
             "it with np.savez(file, queries=..., database=...)."

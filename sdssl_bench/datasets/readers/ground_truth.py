@@ -155,7 +155,10 @@ def _entry(
 
 
 def _indices(values: Any, where: str, *, size: int) -> NDArray[np.int64]:
-    array = np.asarray(values) if isinstance(values, list | tuple | np.ndarray) else None
+    try:
+        array = np.asarray(values) if isinstance(values, list | tuple | np.ndarray) else None
+    except ValueError:  # lists of different lengths
+        array = None
     if array is None or array.ndim != 1 or (len(array) and array.dtype.kind not in "iu"):
         raise _Malformed(f"{where}: expected a list of indices into imlist")
     if len(array) and not 0 <= array.min() <= array.max() < size:
