@@ -59,7 +59,13 @@ class Commands(Group):
             from sdssl_bench.system import refused
 
             raise _told(refused(error)) from None
-        except Exception:  # a wrong option, or a bug
+        except Exception as error:  # a wrong option, or a bug
+            if isinstance(error, RuntimeError):
+                from sdssl_bench.system import lost_process
+
+                if lost := lost_process():
+                    typer.echo(f"error: {lost} has ended: {lifetime.STOPPED}", err=True)
+                    raise typer.Exit(1) from None
             launching.let_first_speak()
             raise
 

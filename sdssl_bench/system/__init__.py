@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         gather_objects,
         is_main_process,
         join,
+        lost_process,
         num_processes,
         process_index,
         resolve_device,

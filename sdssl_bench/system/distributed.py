@@ -2,10 +2,13 @@
 
 import atexit
 import os
+import socket
 import sys
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +17,10 @@ from sdssl_bench.errors import UsageError, UserError
 from sdssl_bench.system.files import refused
 
 T = TypeVar("T")
+
+NOTICE_SECONDS = 0.5
+"""After which the id of a process that was killed is free."""
+_members: list[tuple[str, int]] = []
 
 PATIENCE = timedelta(hours=24)
 """How long ranks wait for each other: rank 0 searches an ImageNet-sized bank while the others wait."""
@@ -53,12 +60,41 @@ def join() -> None:
         UsageError: if they were started with different commands: each would compute its share of
             another run. Jobs that are independent are launched one by one.
     """
-    commands = gather_objects(sys.argv[1:])
+    members = gather_objects((sys.argv[1:], socket.gethostname(), os.getpid()))
+    _members[:] = [(host, pid) for _, host, pid in members]
+    commands = [command for command, _, _ in members]
     if any(command != commands[0] for command in commands):
         raise UsageError(
             f"The {len(commands)} processes of this launch have different arguments, so they cannot "
             "share one run. Start independent runs one by one (Slurm: srun --ntasks=1 for each)."
         )
+
+
+def lost_process() -> str | None:
+    """Names the processes of this run on this machine that have ended; None if none has.
+
+    Called after an error of one that waited for them, which does not name them.
+    """
+    if not launched():
+        return None
+    time.sleep(NOTICE_SECONDS)
+    gone = [
+        f"process {rank} (pid {pid})"
+        for rank, (host, pid) in enumerate(_members)
+        if host == socket.gethostname() and _has_ended(pid)
+    ]
+    return " and ".join(gone) or None
+
+
+def _has_ended(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        # Until whoever started it asks, a dead process keeps its id.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except ProcessLookupError:
+        return True
+    except OSError:  # somebody else's, or a system without /proc
+        return False
 
 
 def is_main_process() -> bool:
