@@ -179,20 +179,21 @@ class Task(ClassificationTask):
 
     def kinds(self, encoder: Encoder) -> tuple[str, ...]:
         """What heads see; "auto" resolved by the encoder's width."""
-        from sdssl_bench.encoders import ResNetEncoder, StagesEncoder
+        from sdssl_bench.encoders import by_stages
 
-        if isinstance(encoder, ResNetEncoder | StagesEncoder):
+        if by_stages(encoder):
             auto = "cls"
+        elif encoder.dims[-1] <= SMALL_WIDTH:
+            auto = "last4"
         else:
-            auto = "last4" if encoder.dims[-1] <= SMALL_WIDTH else "cls+mean"
+            auto = "cls+mean"
         return tuple(dict.fromkeys(auto if kind == "auto" else kind for kind in self.features))
 
     def rates(self, encoder: Encoder) -> tuple[float, ...]:
         """Learning rates of the first step."""
-        from sdssl_bench.encoders import ResNetEncoder, StagesEncoder
+        from sdssl_bench.encoders import by_stages
 
-        staged = isinstance(encoder, ResNetEncoder | StagesEncoder)
-        base = self.lr or (RESNET_RATE if staged else VIT_RATE,)
+        base = self.lr or (RESNET_RATE if by_stages(encoder) else VIT_RATE,)
         return tuple(rate * self.batch / RATE_BATCH for rate in base)
 
     def recipe(self, encoder: Encoder) -> SgdRecipe:

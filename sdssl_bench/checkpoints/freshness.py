@@ -102,6 +102,8 @@ def examine(encoder: Encoder, fixed: tuple[str, ...] = ()) -> Freshness:
         )
         for name, rows in members.items()
     )
+    if not compared:
+        return Freshness((), (), 0, "without parameters")
     share = len(untouched) / max(1, compared)
     look = UNTRAINED if share > NEARLY_ALL else MOSTLY_UNTRAINED if share > 0.5 else "trained"
     return Freshness(groups, tuple(untouched), compared, look)

@@ -59,6 +59,7 @@ def _live(module: nn.Module, release: Release, options: Options) -> Config:
     because = {
         "timm": "a timm: name fixes the architecture and has one network",
         "custom": "a custom: function builds its own architecture",
+        "control": "a control is what it is",
     }
     options.refuse("arch", "network", because=because[release.format])
     if isinstance(module, Encoder):

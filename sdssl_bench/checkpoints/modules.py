@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from sdssl_bench.checkpoints.hub import check_reachable, endpoint
+from sdssl_bench.encoders import Encoder, Parts
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -92,8 +93,14 @@ def _cached(config: Any) -> Path | None:
     return None
 
 
+LAYERS = "layers"
+"""Variable of a custom: file that names the parts of its network that are layers."""
+
+
 def custom_module(target: str) -> tuple[Path, str, nn.Module]:
     """Path and function of "file.py:function" and what the function returns; the file is executed.
+
+    A list `layers` in the file makes any network an encoder whose layers are the parts of these names.
 
     Raises:
         DataError: if the file does not exist or its code fails.
@@ -111,12 +118,25 @@ def custom_module(target: str) -> tuple[Path, str, nn.Module]:
             f"{function}() of {path} returned {type(model).__name__}, expected a torch module or an "
             "sdssl_bench Encoder."
         )
-    return path, function, model
+    layers = vars(sys.modules[_module_name(path)]).get(LAYERS)
+    if layers is None:
+        return path, function, model
+    if isinstance(model, Encoder):
+        raise UsageError(
+            f"`{LAYERS}` in {path} would have no effect: {function}() returns an Encoder."
+        )
+    if not isinstance(layers, list | tuple) or not all(isinstance(one, str) for one in layers):
+        raise UsageError(f'`{LAYERS}` in {path} is a list of names such as ["stage1", "stage2"].')
+    return path, function, Parts(model, layers)
+
+
+def _module_name(path: Path) -> str:
+    return f"sdssl_bench_custom_{path.stem}"
 
 
 def _call(path: Path, function: str) -> Any:
     """Imports the file under a name of its own and calls the function."""
-    name = f"sdssl_bench_custom_{path.stem}"
+    name = _module_name(path)
     spec = importlib.util.spec_from_file_location(name, path.resolve())
     if spec is None or spec.loader is None:
         raise UsageError(f"{path} is no Python file.")

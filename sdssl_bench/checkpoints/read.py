@@ -1,7 +1,7 @@
 """First step: what `--ckpt` names becomes the content of a file, or a module in memory.
 
-It takes a local file or folder, `hf:ORG/NAME[@revision]`, `timm:NAME?key=value`, or
-`custom:file.py:function`.
+It takes a local file or folder, `hf:ORG/NAME[@revision]`, `timm:NAME?key=value`,
+`custom:file.py:function`, or `control:NAME`.
 """
 
 import re
@@ -19,10 +19,10 @@ from sdssl_bench.checkpoints.hugging_face import fetch
 from sdssl_bench.checkpoints.modules import custom_module, timm_module
 from sdssl_bench.checkpoints.native import METADATA_KEY
 from sdssl_bench.checkpoints.whole import check_whole
-from sdssl_bench.encoders import Pretrained, stated_pretraining
+from sdssl_bench.encoders import Control, Pretrained, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 
-SCHEMES = ("timm", "hf", "custom", "file")
+SCHEMES = ("timm", "hf", "custom", "control", "file")
 _GENERIC = {
     "encoder", "checkpoint", "checkpoint_teacher", "checkpoint_student", "checkpoint_key", "model", "last",
     "best", "latest", "final", "ckpt", "weights", "pytorch_model", "teacher",
@@ -46,7 +46,7 @@ class Contents:
         name: what tables call the encoder.
         file: the content of a file, else None.
         module: a live module, else None.
-        format: of a live module, "timm" or "custom"; a file's is told by its keys.
+        format: of a live module, "timm", "custom" or "control"; a file's is told by its keys.
         pretrained: see `ModelInfo`.
         stated: "arch", "seed" and "img_size" of a timm: URI.
         revision: the commit of an hf: URI.
@@ -73,6 +73,9 @@ def read(uri: str) -> Contents:
     parsed = parse(uri)
     if parsed.scheme == "timm":
         return _timm(uri, parsed.target, **parsed.query)
+    if parsed.scheme == "control":
+        control, name = Control(parsed.target), f"control:{parsed.target}"
+        return Contents(uri, name, name, module=control, format="control", pretrained=False)
     if parsed.scheme == "custom":
         path, function, module = custom_module(parsed.target)
         return Contents(
@@ -142,7 +145,7 @@ class Uri:
     """A parsed `--ckpt`.
 
     Attributes:
-        scheme: "file", "timm" or "custom".
+        scheme: "file", "timm", "custom" or "control".
         target: path, timm name, or "file.py:function".
         query: pairs after "?" (timm only): pretrained, seed, img_size.
     """
@@ -171,7 +174,8 @@ def parse(text: str) -> Uri:
     text = text.strip()
     if not text:
         raise UsageError(
-            "--ckpt is empty; it takes a file, a folder, hf:ORG/NAME, timm:NAME or custom:file.py:function."
+            "--ckpt is empty; it takes a file, a folder, hf:ORG/NAME, timm:NAME, custom:file.py:function or "
+            "control:NAME."
         )
     match = re.match(r"^([A-Za-z][A-Za-z0-9_+-]+):(.*)$", text, flags=re.DOTALL)
     if match is None or Path(text).expanduser().exists():

@@ -15,7 +15,7 @@ from sdssl_bench.checkpoints.heads import heads_by_release
 from sdssl_bench.checkpoints.infer import Config
 from sdssl_bench.checkpoints.keys import State, listing
 from sdssl_bench.checkpoints.recognise import Release
-from sdssl_bench.encoders import Encoder, StagesEncoder, ViTEncoder
+from sdssl_bench.encoders import Encoder, HookedEncoder, StagesEncoder, ViTEncoder
 from sdssl_bench.errors import DataError, UsageError
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -213,7 +213,7 @@ def _facts(encoder: Encoder) -> dict[str, Any]:
         "std": list(encoder.std),
         "cls_source": encoder.cls_source,
     }
-    if isinstance(encoder, StagesEncoder):
+    if isinstance(encoder, StagesEncoder | HookedEncoder):
         found |= {"stages": list(encoder.stages), "strides": list(encoder.strides)}
     if isinstance(encoder, ViTEncoder):
         found |= {

@@ -13,7 +13,9 @@ MODELS = (
     "timm:vit_small_patch16_224.dino",
     "timm:NAME?pretrained=false&seed=0     an untrained encoder, labelled so",
     "custom:FILE.py:FUNCTION               a function of yours that returns the model; its attribute "
-    "`pretrained`, True or False, says whether it was trained",
+    "`pretrained`, True or False, says whether it was trained; layers = [names of parts] in FILE.py takes "
+    "any network",
+    "control:pixels, control:statistics    encoders that learned nothing: what every score has to beat",
 )
 
 

@@ -23,7 +23,7 @@ def _can_be_had(ckpt: str | None) -> str | None:
 DATA, ENCODER, PROTOCOL, SPEED, OUTPUT = "Data", "Encoder", "Protocol", "Speed", "Output"
 READ = "What to read"
 """Panels that several commands have."""
-CHECKPOINT = "File, timm:NAME[?pretrained=false&seed=0] or custom:FILE.py:FUNCTION."
+CHECKPOINT = "File, timm:NAME[?pretrained=false], custom:FILE.py:FUNCTION or control:NAME."
 STORED = "$SDSSL_BENCH_RESULTS, then results"
 
 

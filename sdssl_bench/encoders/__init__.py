@@ -7,7 +7,16 @@ from one forward pass.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.encoders.building import NAMES, VITS, arch_name, build, build_vit, wrap
+    from sdssl_bench.encoders.building import (
+        NAMES,
+        VITS,
+        arch_name,
+        build,
+        build_vit,
+        by_stages,
+        wrap,
+    )
+    from sdssl_bench.encoders.controls import Control
     from sdssl_bench.encoders.encoder import (
         CLASS_TOKEN,
         NORMS,
@@ -32,6 +41,7 @@ if TYPE_CHECKING:
         build_rope_vit,
         build_swin,
     )
+    from sdssl_bench.encoders.hooked import HookedEncoder, Parts
     from sdssl_bench.encoders.images import (
         COLOURS,
         IMAGENET_MEAN,
@@ -43,6 +53,7 @@ if TYPE_CHECKING:
     from sdssl_bench.encoders.position_embeddings import classify_pos_embed
     from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
     from sdssl_bench.encoders.stages import StagesEncoder
+    from sdssl_bench.encoders.taking_part import levels_of
     from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 else:
     from sdssl_bench.exports import lazily

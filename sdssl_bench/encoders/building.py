@@ -8,7 +8,9 @@ import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
+from sdssl_bench.encoders.controls import Control
 from sdssl_bench.encoders.encoder import Encoder
+from sdssl_bench.encoders.hooked import HookedEncoder, Parts
 from sdssl_bench.encoders.images import COLOURS, Colours, channels_of, colours_for
 from sdssl_bench.encoders.position_embeddings import sincos_2d
 from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
@@ -29,6 +31,8 @@ VITS = {
 NAMES = (*VITS, *RESNETS.values())
 """Architectures of the suite itself, which pretraining takes; `build` knows timm's too."""
 
+HOOKED_SIZE = 224
+"""Of images for a network that does not say its own."""
 DINOV2_TABLE, DINOV2_SIZE = 518, 224
 """DINOv2's tables are made for 518 px, its own k-NN protocol evaluates at 224."""
 
@@ -81,8 +85,8 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
     """An encoder around a model in memory; the model itself is not changed.
 
     Args:
-        model: an Encoder (returned as it is), a model of timm's with `forward_intermediates`, or a
-            torchvision ResNet.
+        model: an Encoder (returned as it is), a network with the names of its layers, a model of timm's
+            with `forward_intermediates`, or a torchvision ResNet.
         norm: of layers before the last, see `encoder.NORMS`; None is "shared" ("none" for stages).
         img_size: side of evaluated images in pixels; None is what the model was made for (224 for
             DINOv2, as its own protocol).
@@ -101,9 +105,15 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
                 f"img_size {img_size} contradicts this encoder's input_size {model.input_size}."
             )
         return model
-    facts = _pretrained_cfg(model)
+    facts = _pretrained_cfg(model.model if isinstance(model, Parts) else model)
     encoder: Encoder
-    if isinstance(model, VisionTransformer | Eva):
+    if isinstance(model, Parts):
+        if norm not in (None, "none"):
+            raise UsageError(
+                f"--norm {norm} does not apply: layers are the parts' outputs as they are."
+            )
+        encoder = HookedEncoder(model, input_size=img_size or HOOKED_SIZE)
+    elif isinstance(model, VisionTransformer | Eva):
         size = img_size
         if size is None and tuple(model.patch_embed.img_size) == (DINOV2_TABLE,) * 2:
             size = DINOV2_SIZE
@@ -153,9 +163,19 @@ def arch_name(encoder: Encoder) -> str:
         block = next(getattr(encoder.model, encoder.stages[0]).children())
         kind = "bottleneck" if hasattr(block, "conv3") else "basic"
         return f"resnet_{kind}_{'-'.join(map(str, counts))}"
+    if isinstance(encoder, Control):
+        return f"control_{encoder.kind}"
+    if isinstance(encoder, HookedEncoder):
+        return f"{type(encoder.model).__name__}:{','.join(encoder.stages)}"
     if isinstance(encoder, StagesEncoder):
         return f"{encoder.family.lower()}_{'-'.join(map(str, encoder.dims))}"
     return type(encoder).__name__
+
+
+def by_stages(encoder: Encoder) -> bool:
+    """Whether layers are raw outputs of stages or parts, treated as those of a ResNet."""
+    kinds = ResNetEncoder | StagesEncoder | HookedEncoder | Control
+    return isinstance(encoder, kinds) and encoder.norm == "none"
 
 
 def build_vit(

@@ -1,5 +1,6 @@
 """How pixels become what an encoder takes: its channels, its mean and standard deviation."""
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -34,8 +35,10 @@ COLOURS = {
 
 def channels_of(model: nn.Module) -> int:
     """Channels of the images a network takes: those of its first convolution, 3 without one."""
-    found = (m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d))
-    return next(found, 3)
+    found = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    cells = found // 3  # of a stem that folds squares of pixels into channels (TResNet)
+    folded = found % 3 == 0 and math.isqrt(cells) ** 2 == cells
+    return 3 if folded else found
 
 
 def colours_for(channels: int, colours: Colours) -> Colours:

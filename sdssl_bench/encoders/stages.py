@@ -21,6 +21,7 @@ from sdssl_bench.encoders.encoder import (
     everything,
 )
 from sdssl_bench.encoders.images import channels_of
+from sdssl_bench.encoders.taking_part import levels_of
 from sdssl_bench.errors import UsageError
 
 LENT = {"strict_img_size": False, "dynamic_mask": True}
@@ -170,32 +171,10 @@ class StagesEncoder(Encoder):
         out.depth, out.dims, out.stages = layer, self.dims[:layer], self.stages[:layer]
         out.strides = self.strides[:layer]
         out.stride = max(out.strides)
-        levels = out.levels()
+        levels = levels_of(out)
         for name, parameter in out.named_parameters():
             parameter.requires_grad_(name in levels)
         return out
-
-    def levels(self) -> dict[str, int]:
-        """The first layer that each parameter takes part in; depth + 1 for a norm after the last stage.
-
-        Found by asking for gradients; parameters without influence on any layer are left out.
-        """
-        twin = copy.deepcopy(self).eval().requires_grad_(True)
-        image = torch.zeros(1, channels_of(twin), self.input_size, self.input_size)
-        image = image.to(next(twin.parameters()).device)
-        indices = list(range(min(self.depth, self.num_stages)))
-        with torch.enable_grad():
-            stages, own = self._outputs(twin.model, image, indices, whole=not self.cut)
-            sums = [one.features.cls.sum() for one in stages]
-            sums += [] if own is None else [own.features.cls.sum()]
-        found: dict[str, int] = {}
-        names, parameters = zip(*twin.named_parameters(), strict=True)
-        for level, total in enumerate(sums, start=1):
-            gradients = torch.autograd.grad(total, parameters, retain_graph=True, allow_unused=True)
-            for name, gradient in zip(names, gradients, strict=True):
-                if gradient is not None:
-                    found.setdefault(name, level)
-        return found
 
 
 def _own(model: Any, final: Tensor, last: Tensor) -> Output:

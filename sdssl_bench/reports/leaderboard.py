@@ -187,15 +187,23 @@ def wide(frame: pd.DataFrame, view: str, *, ranks: Mapping[str, str] | None = No
 def row_labels(frame: pd.DataFrame) -> "pd.Series[str]":
     """The encoder of each row of a tidy frame, named so that different encoders differ.
 
-    Trials are rows of their own, and say so.
+    Trials are rows of their own, and say so; so do controls, which nobody trained.
     """
-    return _labels(frame, frame["model"] + _trial(frame), ROW)
+    return _labels(frame, frame["model"] + _control(frame) + _trial(frame), ROW)
 
 
 def column_labels(frame: pd.DataFrame) -> "pd.Series[str]":
     """The benchmark of each row of a tidy frame, named so that what must not be compared differs."""
     mark = frame["variant"].map(variant_mark)
     return _labels(frame, frame["task"] + " " + frame["dataset"] + mark + _trial(frame), BENCHMARK)
+
+
+def _control(frame: pd.DataFrame) -> "pd.Series[str]":
+    """What stands behind the name of an encoder that learned nothing, where the name does not say it."""
+    named = frame["model"].str.startswith("control:")
+    return ((frame["pretrained"].astype(str) == "False") & ~named).map(
+        {True: " (control)", False: ""}
+    )
 
 
 def _trial(frame: pd.DataFrame) -> "pd.Series[str]":

@@ -123,12 +123,14 @@ def test_miniature_and_partial_data_and_untrained_encoders_are_labelled(tmp_path
     scored(tmp_path, "a", "dogs", {1: 100}, dataset__variant="folder", model__pretrained="unknown")
     found = verdict(tmp_path)
     assert "miniature" not in found["line"]
-    assert [one[:20] for one in found["labels"]] == ["1 of 3 benchmarks: m", "1 of 3 benchmarks: a"]
+    assert [one[:20] for one in found["labels"]] == [
+        "1 of 3 benchmarks: m", "1 of 3 benchmarks: a", "Untrained: a (contro",
+    ]  # fmt: skip
 
 
 def test_an_untrained_encoder_is_named(tmp_path: Path) -> None:
     scored(tmp_path, "a", "cub", {1: 100}, model__pretrained=False)
-    assert verdict(tmp_path)["labels"] == ["Untrained: a"]
+    assert verdict(tmp_path)["labels"] == ["Untrained: a (control)"]
 
 
 def test_trials_rank_nobody(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 from timm.layers.drop import DropPath
 from torch import Tensor, nn
 
-from sdssl_bench.encoders import Encoder, StagesEncoder, ViTEncoder
+from sdssl_bench.encoders import Encoder, HookedEncoder, StagesEncoder, ViTEncoder, levels_of
 from sdssl_bench.errors import UsageError
 from sdssl_bench.probes.linear.heads import INIT_STD
 
@@ -36,7 +36,9 @@ class Tunable(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone = cast(Encoder, encoder.truncate(layer))
-        if not isinstance(self.backbone, StagesEncoder):  # what it froze has no effect
+        if not isinstance(
+            self.backbone, StagesEncoder | HookedEncoder
+        ):  # what it froze has no effect
             self.backbone.requires_grad_(True)
         if isinstance(self.backbone, ViTEncoder):
             _set_drop_path(self.backbone.model.blocks, drop_path)
@@ -109,7 +111,8 @@ def parameter_groups(
         Groups with "params", "weight_decay" and "scale", the factor of the rate.
     """
     depth = model.backbone.depth
-    known = model.backbone.levels() if isinstance(model.backbone, StagesEncoder) else {}
+    by_use = isinstance(model.backbone, StagesEncoder | HookedEncoder)
+    known = levels_of(model.backbone) if by_use else {}
     groups: dict[tuple[float, float], dict[str, Any]] = {}
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:

@@ -31,7 +31,7 @@ function buildFilters() {
   } });
   const bar = byId("filters");
   bar.append(
-    chips("Encoders", data.encoders.map((e, i) => [i, e.label + (e.pretrained === false ? " (untrained)" : ""), swatch(i)]), state.encoders),
+    chips("Encoders", data.encoders.map((e, i) => [i, e.label + (e.pretrained === false ? " (control)" : ""), swatch(i)]), state.encoders),
     h("details", {}, h("summary", {}, "Filter by task, data or words"),
       chips("Tasks", tasks.map((t) => [t, t]), state.tasks),
       variants.length > 1 ? chips("Data", variants.map((v) => [v, v]), state.variants) : null,
