@@ -16,6 +16,7 @@ from typing import Any
 from torch import nn
 
 from sdssl_bench import checkpoints, encoders, tasks
+from sdssl_bench.datasets import values_within
 from sdssl_bench.encoders import Encoder, ModelInfo, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.records import Record, ResultStore
@@ -79,7 +80,7 @@ def evaluate(
         results: folder to store and resume records in; None keeps them in memory.
         overwrite: "missing" | "always" | "never", when `results` is given.
         **settings: fields of `task.RunContext`: data_root, cache_dir, device, dtype, batch_size,
-            num_workers, limit, allow_partial, on_bad_image, against (a second encoder), ...
+            num_workers, limit, allow_partial, on_bad_image, image_range, against (a second encoder), ...
 
     Raises:
         UsageError: for unknown names or impossible values.
@@ -102,18 +103,19 @@ def evaluate(
     loaded_task = tasks.load(task, protocol, parameters)
     store = ResultStore(Path(results)) if results is not None else None
     try:
-        return [
-            run(
-                wrapped,
-                loaded_task,
-                one,
-                layers=layers or range(1, wrapped.depth + 1),
-                ctx=ctx,
-                store=store,
-                overwrite=overwrite,
-            ).record
-            for one in ([dataset] if isinstance(dataset, str) else dataset)
-        ]
+        with values_within(ctx.image_range):
+            return [
+                run(
+                    wrapped,
+                    loaded_task,
+                    one,
+                    layers=layers or range(1, wrapped.depth + 1),
+                    ctx=ctx,
+                    store=store,
+                    overwrite=overwrite,
+                ).record
+                for one in ([dataset] if isinstance(dataset, str) else dataset)
+            ]
     finally:
         for module, training in was_training.items():
             module.training = training

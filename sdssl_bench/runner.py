@@ -129,6 +129,8 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
             "bank_dtype": ctx.bank_dtype,
             "seed": ctx.seed,
             "on_bad_image": ctx.on_bad_image,
+            # Only where it is given, as above.
+            **({} if ctx.image_range is None else {"image_range": ctx.image_range}),
         },
     }
     head = json.loads(

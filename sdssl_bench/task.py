@@ -78,6 +78,7 @@ class RunContext:
         limit: first `limit` items of each split only (spread evenly); such rows are flagged.
         allow_partial: score an incomplete copy of a dataset and record that.
         on_bad_image: "error" | "skip".
+        image_range: values of 16-bit and float images that are black and white; None refuses them.
         backend: nearest-neighbour search, "auto" | "torch" | "faiss".
         artifacts: key of an `Option` -> folder of what a run writes besides its record.
         inputs: key of an `Option` -> folder of further images.
@@ -95,6 +96,7 @@ class RunContext:
     limit: int | None = None
     allow_partial: bool = False
     on_bad_image: str = "error"
+    image_range: tuple[float, float] | None = None
     backend: str = "auto"
     artifacts: Mapping[str, Path] = field(default_factory=dict)
     inputs: Mapping[str, Path] = field(default_factory=dict)

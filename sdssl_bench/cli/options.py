@@ -1,6 +1,7 @@
 """Options that several commands share, and how their texts are read."""
 
 import inspect
+import math
 import os
 from collections.abc import Callable, Iterable
 from functools import wraps
@@ -132,7 +133,7 @@ ENCODER_OPTIONS: dict[str, tuple[type, str, str, str]] = {
         str, "NAME", "Norm of layers before the last: shared, none, identity or per-layer.",
         "the format's own",
     ),
-    "cls": (str, "NAME", "What is [CLS]: token or mean.", "token if trained"),
+    "cls": (str, "NAME", "What is [CLS]: token or mean.", "its own"),
     "mean": (str, "LIST", "Numbers, or a name such as clip.", "its own"),
     "std": (str, "LIST", "Likewise; one name says both.", "as --mean"),
 }  # fmt: skip
@@ -229,6 +230,23 @@ def batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError(f"--batch-size takes 'auto' or a positive number, found '{text}'.")
     return int(text)
+
+
+def limits(option: str, text: str | None) -> tuple[float, float] | None:
+    """Two ascending numbers, None if nothing was given.
+
+    Raises:
+        UsageError: if they are not.
+    """
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError:
+        low = high = math.nan
+    if not -math.inf < low < high < math.inf:
+        raise UsageError(f"{option} takes two ascending numbers such as 0,65535, found '{text}'.")
+    return low, high
 
 
 def choice(option: str, text: str, choices: Iterable[str]) -> str:

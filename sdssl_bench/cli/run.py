@@ -99,6 +99,10 @@ def run(
         str,
         opt.option(opt.DATA, "error, or skip and count them.", takes="NAME"),
     ] = "error",
+    image_range: Annotated[
+        str | None,
+        opt.option(opt.DATA, "LOW,HIGH of 16-bit and float images.", takes="LIST", default="none"),
+    ] = None,
     encoder: dict[str, Any],
     protocol: Annotated[
         str | None,
@@ -147,6 +151,7 @@ def run(
     from sdssl_bench import checkpoints, tasks
     from sdssl_bench.cli import running
     from sdssl_bench.cli import task_options as own
+    from sdssl_bench.datasets import values_within
     from sdssl_bench.system import Progress, default_cache, is_main_process, join
     from sdssl_bench.task import RunContext
 
@@ -173,6 +178,7 @@ def run(
         limit=limit,
         allow_partial=allow_partial,
         on_bad_image=opt.choice("--on-bad-image", on_bad_image, ("error", "skip")),
+        image_range=opt.limits("--image-range", image_range),
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
         artifacts=artifacts,
         inputs=own.input_folders(values),
@@ -188,9 +194,10 @@ def run(
     if left_out and is_main_process():
         typer.echo(f"left out: {', '.join(left_out)}", err=True)
     if dry_run:
-        code = running.print_plan(loaded, pairs, asked, ctx=context, out=out)
+        with values_within(context.image_range):
+            code = running.print_plan(loaded, pairs, asked, ctx=context, out=out)
     else:
-        with progress:
+        with progress, values_within(context.image_range):
             code = running.run_all(
                 loaded,
                 pairs,

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         ImageError,
         ImageSet,
         truncated_is_an_error,
+        values_within,
     )
     from sdssl_bench.datasets.catalogue import layout, names, spec
     from sdssl_bench.datasets.checking import check, render

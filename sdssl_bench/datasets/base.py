@@ -6,6 +6,7 @@ Everything here is read-only and cheap to pickle, so that data-loader workers ca
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -22,6 +23,18 @@ T = TypeVar("T")
 R = TypeVar("R")
 _AHEAD = 4096
 """Images given to the threads at once, so that a set of millions takes no memory."""
+Range = tuple[float, float]
+_RANGE: ContextVar[Range | None] = ContextVar("image range", default=None)
+
+
+@contextmanager
+def values_within(limits: Range | None) -> Iterator[None]:
+    """Image sets that are made meanwhile read 16-bit and float images: `limits` become 0 and 255."""
+    before = _RANGE.set(limits)
+    try:
+        yield
+    finally:
+        _RANGE.reset(before)
 
 
 class ImageError(Exception):
@@ -69,6 +82,7 @@ class ImageSet:
             a file that is not so any more is an error when it is read.
         tolerated: names of the few files that are damaged in the official archive itself; of these
             a JPEG that ends early is decoded as far as it goes, of any other it is an error.
+        image_range: values of 16-bit and float images that become 0 and 255, see `values_within`.
     """
 
     dataset: str
@@ -85,6 +99,7 @@ class ImageSet:
     encoded: EncodedImages | None = None
     listed: NDArray[np.int64] | None = None
     tolerated: frozenset[str] = frozenset()
+    image_range: Range | None = field(default_factory=_RANGE.get)
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -108,10 +123,11 @@ class ImageSet:
         try:
             if self.encoded is not None:
                 value = self.encoded.encoded(index)
-                return _read_rgb(value if isinstance(value, Path) else BytesIO(value))
+                source = value if isinstance(value, Path) else BytesIO(value)
+                return _read_rgb(source, self.image_range)
             if self.listed is not None:
                 _check_listed(path, *self.listed[index].tolist())
-            return _read_rgb(path)
+            return _read_rgb(path, self.image_range)
         except (MemoryError, DataError):
             raise
         except Exception as error:  # Pillow's decoders raise much more than OSError.
@@ -129,16 +145,35 @@ def _check_listed(path: Path, size: int, modified: int) -> None:
         )
 
 
-def _read_rgb(source: Path | BytesIO) -> Image.Image:
+def _read_rgb(source: Path | BytesIO, limits: Range | None = None) -> Image.Image:
     """Decode as RGB, whatever the file's mode; alpha is dropped, as torchvision's loader does."""
     with truncated_is_an_error(), Image.open(source) as image:
         if image.mode in ("I", "F") or image.mode.startswith("I;"):
-            # Pillow would clip these to 0..255: nearly all white.
-            raise ValueError(f"mode {image.mode} has no defined conversion to 8-bit RGB")
+            return _within(image, limits)
         if image.mode in ("P", "PA") and "transparency" in image.info:
             # The detour has the same colours and avoids Pillow's warning.
             return image.convert("RGBA").convert("RGB")
         return image.convert("RGB")
+
+
+def _within(image: Image.Image, limits: Range | None) -> Image.Image:
+    """A 16-bit or float image as grey RGB: linear from `limits` to 0 and 255, clipped, rounded.
+
+    Raises:
+        ValueError: without limits (Pillow would clip to 0..255: nearly all white), or for NaN.
+    """
+    # Pillow converts other orders of bytes to "I" only.
+    values = np.asarray(image.convert("I") if image.mode.startswith("I;") else image, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"mode {image.mode} with NaN or infinity")
+    if limits is None:
+        raise ValueError(
+            f"mode {image.mode} with values from {values.min():g} to {values.max():g} has no defined "
+            "conversion to 8-bit RGB; say which values are black and white, such as --image-range 0,65535"
+        )
+    low, high = limits
+    grey = np.rint(np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(grey).convert("RGB")
 
 
 @contextmanager

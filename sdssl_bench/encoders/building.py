@@ -174,8 +174,9 @@ def arch_name(encoder: Encoder) -> str:
 
 def by_stages(encoder: Encoder) -> bool:
     """Whether layers are raw outputs of stages or parts, treated as those of a ResNet."""
-    kinds = ResNetEncoder | StagesEncoder | HookedEncoder | Control
-    return isinstance(encoder, kinds) and encoder.norm == "none"
+    if isinstance(encoder, StagesEncoder):
+        return encoder.norm == "none"
+    return isinstance(encoder, ResNetEncoder | HookedEncoder | Control)
 
 
 def build_vit(

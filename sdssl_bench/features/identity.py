@@ -67,6 +67,8 @@ def feature_identity(
             "count": len(images),
             "fingerprint": images.fingerprint,
             "freshness": images.freshness,
+            # Only where it is given: an addition to identities of the first version.
+            **({} if images.image_range is None else {"image_range": list(images.image_range)}),
         },
         "preprocess": dict(preprocess.describe()),
         "dtype": dtype,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner, Result
 
 import sdssl_bench
@@ -307,3 +308,37 @@ def test_an_encoder_changed_after_loading_is_not_served_stale_features(
 def test_the_api_names_an_unknown_setting() -> None:
     with pytest.raises(UsageError, match="Did you mean 'batch_size'"):
         sdssl_bench.evaluate(build(), "knn", "cifar10", batchsize=3)
+
+
+def test_16_bit_images_need_their_range_and_run_with_it(
+    cli: Callable[..., Result], tmp_path: Path
+) -> None:
+    for split in ("train", "test"):
+        for name, level in (("dark", 5_000), ("light", 50_000)):
+            folder = tmp_path / "set" / split / name
+            folder.mkdir(parents=True)
+            for i in range(3):
+                values = np.full((32, 32), level + 1_000 * i, np.uint16)
+                Image.fromarray(values).save(folder / f"{i}.png")
+    arguments = [
+        "run", "-t", "knn", "-d", f"folder:{tmp_path / 'set'}", "-c", "control:pixels",
+        "--set", "k=3", "--set", "headline_k=3", "-j", "0",
+    ]  # fmt: skip
+    refused = cli(*arguments, code=1)
+    assert "such as --image-range 0,65535" in " ".join(refused.output.split())
+    cli(*arguments, "--image-range", "5,1", code=2)
+    cli(*arguments, "--image-range", "0,65535")
+    _, record = only_record(tmp_path / "results")
+    jsonschema.validate(record, SCHEMA)
+    assert record["settings"]["image_range"] == [0, 65535]
+    assert record["layers"]["1"]["metrics"]["k3/top1"] == 1.0
+    cli(*arguments, "--image-range", "60000,65535")
+    records = [one for _, one in ResultStore(tmp_path / "results")]
+    assert len(records) == 2, "another range is another measurement"
+    scores = {
+        one["settings"]["image_range"][0]: one["layers"]["1"]["metrics"]["k3/top1"]
+        for one in records
+    }
+    assert scores == {0: 1.0, 60_000: 0.5}, (
+        "all black: no stored feature of the other range is taken"
+    )

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageFile
 
 from mini_data import declare
-from sdssl_bench.datasets.base import ImageError, ImageSet
+from sdssl_bench.datasets.base import ImageError, ImageSet, values_within
 from sdssl_bench.datasets.loading import load
 
 RGB = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
@@ -71,6 +71,31 @@ def test_16_bit_images_are_an_error_instead_of_nearly_white(tmp_path: Path) -> N
     with pytest.raises(ImageError, match="8-bit") as caught:
         one_file(path).load(0)
     assert caught.value.source == str(path)
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_a_range_makes_values_of_any_width_bytes(tmp_path: Path, kind: type) -> None:
+    values = np.array([[0, 100, 150, 200], [300, 50, 125, 175]], kind)
+    path = tmp_path / ("x.png" if kind is np.uint16 else "x.tif")
+    Image.fromarray(values).save(path)
+    with pytest.raises(ImageError, match=r"from 0 to 300 .* --image-range 0,65535"):
+        one_file(path).load(0)
+    with values_within((100, 200)):
+        images = one_file(path)
+    expected = np.rint(np.clip((values.astype(float) - 100) / 100, 0, 1) * 255)
+    image = np.asarray(images.load(0))
+    assert image.shape == (2, 4, 3)
+    assert all(np.array_equal(image[..., c], expected) for c in range(3))
+    eight = tmp_path / "y.png"
+    Image.fromarray(RGB).save(eight)
+    with values_within((100, 200)):
+        assert np.array_equal(np.asarray(one_file(eight).load(0)), RGB), "8-bit images stay"
+
+
+def test_values_that_are_no_numbers_are_an_error(tmp_path: Path) -> None:
+    Image.fromarray(np.full((2, 2), np.nan, np.float32)).save(tmp_path / "x.tif")
+    with values_within((0, 1)), pytest.raises(ImageError, match="NaN"):
+        one_file(tmp_path / "x.tif").load(0)
 
 
 def truncated_jpeg(path: Path) -> Path:
