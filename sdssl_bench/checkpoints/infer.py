@@ -18,7 +18,7 @@ from sdssl_bench.checkpoints.keys import State, depth_of, has_any
 from sdssl_bench.checkpoints.native import FORMAT
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.recognise import Release
-from sdssl_bench.encoders import VITS, Encoder, ViTConfig, classify_pos_embed
+from sdssl_bench.encoders import COLOURS, VITS, Encoder, ViTConfig, classify_pos_embed, colours_for
 from sdssl_bench.errors import DataError, UsageError
 
 DEFAULT_IMG_SIZE = 224
@@ -119,10 +119,10 @@ def _shapes(
 ) -> tuple[ViTConfig, str]:
     """A ViT by the names and shapes of its tensors, and how its head count is known."""
     dim, channels, patch, patch_width = _need(state, _PATCH, 4).shape
-    if channels != 3 or patch != patch_width:
+    colours_for(channels, COLOURS["imagenet"])  # or an error: neither RGB nor grey
+    if patch != patch_width:
         raise DataError(
-            f"{_PATCH} has shape {tuple(state[_PATCH].shape)}; expected RGB and square "
-            "patches (D, 3, p, p)."
+            f"{_PATCH} has shape {tuple(state[_PATCH].shape)}; expected square patches."
         )
     if img_size is not None and img_size % patch:
         raise UsageError(f"--img-size {img_size} is no multiple of the patch size {patch}.")
@@ -157,6 +157,7 @@ def _shapes(
         norm_eps=release.stated.get("norm_eps", ViTConfig.norm_eps),
         pre_norm="norm_pre.weight" in state,
         quick_gelu=_quick_gelu(release),
+        channels=channels,
     )
     return config, why
 

@@ -4,18 +4,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import timm
 import torch
+from PIL import Image
 from rich.console import Console
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 
 import fake_checkpoints as fake
 from sdssl_bench import checkpoints
 from sdssl_bench.checkpoints import render
 from sdssl_bench.checkpoints.colours import read_colours
 from sdssl_bench.checkpoints.doctor import diagnose
-from sdssl_bench.encoders.encoder import cls, mean
+from sdssl_bench.encoders.encoder import cls, mean, move
 from sdssl_bench.encoders.images import COLOURS, normalised
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.features.identity import structure_digest
@@ -186,3 +189,30 @@ def test_files_of_any_timm_family_load_strictly(tmp_path: Path, name: str) -> No
     torch.save({**model.state_dict(), "stranger.weight": torch.zeros(1)}, tmp_path / "more.pth")
     with pytest.raises(DataError, match=r"unexpected: stranger\.weight"):
         checkpoints.load(str(tmp_path / "more.pth"), arch=f"timm:{name}")
+
+
+def test_an_encoder_of_one_channel_sees_grey(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tiny = {"img_size": 32, "patch_size": 8, "embed_dim": 64, "depth": 2, "num_heads": 1}
+    model = VisionTransformer(**tiny, in_chans=1, num_classes=0).eval()
+    torch.save(model.state_dict(), tmp_path / "grey.pth")
+    encoder = checkpoints.load(str(tmp_path / "grey.pth"), mean="0.4", std="0.2")
+    pixels = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    grey = torch.stack(
+        [
+            torch.from_numpy(np.array(Image.fromarray(p.permute(1, 2, 0).numpy()).convert("L")))
+            for p in pixels
+        ]
+    )
+    with torch.no_grad():
+        expected = model.forward_features((grey[:, None] / 255 - 0.4) / 0.2)[:, 0]
+        torch.testing.assert_close(encoder(move(pixels, encoder)), expected)
+    plain = checkpoints.load(str(tmp_path / "grey.pth"))
+    assert plain.mean == pytest.approx((0.449,))
+    saved = checkpoints.save(encoder, tmp_path / "own.safetensors", config={})
+    again = checkpoints.load(str(saved))
+    assert (again.mean, again.std) == ((0.4,), (0.2,))
+    other = VisionTransformer(**tiny, in_chans=5, num_classes=0)
+    torch.save(other.state_dict(), tmp_path / "five.pth")
+    with pytest.raises(UsageError, match="images of 5 channels"):
+        checkpoints.load(str(tmp_path / "five.pth"))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from sdssl_bench.encoders.building import build, build_vit, wrap
 from sdssl_bench.encoders.encoder import Encoder, cls
+from sdssl_bench.encoders.position_embeddings import interpolate_learned
 from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 from sdssl_bench.errors import UsageError
 
@@ -135,3 +136,45 @@ def test_the_stride_of_a_resnet_is_that_of_its_last_stage() -> None:
 def test_mlp_rows_survive_the_ratio(rows: int) -> None:
     encoder = build_vit(ViTConfig(1408, 1, 16, 8, 16, mlp_ratio=rows / 1408))
     assert len(encoder.model.blocks[0].mlp.fc1.weight) == rows
+
+
+@pytest.mark.parametrize("grid", [(4, 4), (4, 8), (6, 10)])
+def test_positions_learned_on_a_grid_that_is_no_square_serve_any_other(
+    grid: tuple[int, int],
+) -> None:
+    model = VisionTransformer(**{**TINY, "img_size": (32, 64)}, num_classes=0).eval()
+    with torch.no_grad():
+        model.pos_embed.normal_(generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UsageError, match="4 x 8 patches"):
+        wrap(model)
+    encoder = wrap(model, img_size=32)
+    x = torch.randn(2, 3, 8 * grid[0], 8 * grid[1])
+    # A model made for that grid, with the table brought to it by DINO's rule.
+    other = VisionTransformer(
+        **{**TINY, "img_size": (8 * grid[0], 8 * grid[1])}, num_classes=0
+    ).eval()
+    state = dict(model.state_dict())
+    patches = interpolate_learned(state["pos_embed"][0, 1:], (4, 8), grid)
+    state["pos_embed"] = torch.cat([state["pos_embed"][:, :1], patches[None]], dim=1)
+    other.load_state_dict(state)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(x), other(x))
+
+
+@pytest.mark.parametrize("size", [(32, 32), (48, 80), (96, 32)])
+def test_dinov3_of_one_size_sees_any_grid_like_its_dynamic_twin(size: tuple[int, int]) -> None:
+    tiny = {"depth": 3, "embed_dim": 96, "num_heads": 3, "num_classes": 0}
+    torch.manual_seed(0)
+    dynamic = timm.create_model("vit_small_patch16_dinov3", dynamic_img_size=True, **tiny).eval()
+    static = timm.create_model(
+        "vit_small_patch16_dinov3", dynamic_img_size=False, img_size=64, **tiny
+    ).eval()
+    static.load_state_dict(dynamic.state_dict())
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        expected = dynamic.forward_intermediates(x, norm=True, intermediates_only=True)
+        found = wrap(static, img_size=32).forward_layers(x, [1, 2, 3])
+        for layer, theirs in enumerate(expected, start=1):
+            ours = found[layer].patches.permute(0, 3, 1, 2)
+            torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(found[3].cls, dynamic.forward_features(x)[:, 0])
