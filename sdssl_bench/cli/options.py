@@ -148,9 +148,7 @@ def with_encoder_options(command: Callable[..., None]) -> Callable[..., None]:
             name,
             inspect.Parameter.KEYWORD_ONLY,
             default=None,
-            annotation=Annotated[
-                kind | None, option(ENCODER, text, takes=takes, default=default)  # type: ignore[operator]
-            ],
+            annotation=Annotated[kind | None, option(ENCODER, text, takes=takes, default=default)],
         )
         for name, (kind, takes, text, default) in ENCODER_OPTIONS.items()
     ]
@@ -169,7 +167,7 @@ def with_encoder_options(command: Callable[..., None]) -> Callable[..., None]:
         parameters += made if one.name == "encoder" else [here]
     called.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     called.__annotations__ = {one.name: one.annotation for one in parameters}
-    del called.__wrapped__  # type: ignore[attr-defined]
+    del called.__wrapped__
     return called
 
 

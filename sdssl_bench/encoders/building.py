@@ -135,8 +135,8 @@ def wrap(model: nn.Module, *, norm: str | None = None, img_size: int | None = No
             'builds it and one line, layers = ["stage1", "stage2"], the names of its parts that are layers, '
             "and give --ckpt custom:FILE.py:FUNCTION; or return a subclass of sdssl_bench.encoders.Encoder."
         )
-    own = facts.get("mean"), facts.get("std")
-    colours = Colours(*map(tuple, own)) if all(own) else COLOURS["imagenet"]
+    mean, std = facts.get("mean"), facts.get("std")
+    colours = Colours(tuple(mean), tuple(std)) if mean and std else COLOURS["imagenet"]
     encoder.mean, encoder.std = colours_for(channels_of(model), colours)
     return encoder.train(model.training)
 

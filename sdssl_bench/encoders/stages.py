@@ -124,13 +124,14 @@ class StagesEncoder(Encoder):
                 intermediates_only=not whole,
                 **prefixed,
             )
+            final: Tensor | None
             final, maps = out if whole else (None, out)
             pairs = [one if self.class_token else (one, None) for one in maps]
             stages = [
                 Output(None if prefix is None else prefix[:, 0], one.permute(0, 2, 3, 1))
                 for one, prefix in pairs
             ]
-            return stages, _own(model, final, stages[-1].map) if whole else None
+            return stages, None if final is None else _own(model, final, stages[-1].map)
 
     def check_size(self, height: int, width: int) -> None:
         """See `Encoder.check_size`."""
@@ -197,7 +198,7 @@ def _own(model: Any, final: Tensor, last: Tensor) -> Output:
 def _names(model: Any, count: int) -> tuple[str, ...]:
     """Names of the stages as timm knows them, or their numbers."""
     info = getattr(model, "feature_info", None) or []
-    names = [one.get("module") for one in info if isinstance(one, dict)]
+    names = [str(one.get("module", "")) for one in info if isinstance(one, dict)]
     fitting = len(names) == count and all(names)
     return tuple(names) if fitting else tuple(f"stage {i}" for i in range(1, count + 1))
 
