@@ -1,5 +1,7 @@
 """Fresh encoders are drawn as MoCo v3 draws them."""
 
+import itertools
+import math
 from math import sqrt
 
 import pytest
@@ -7,6 +9,8 @@ import torch
 from torch import nn
 
 from pretrain_fixtures import tiny
+from sdssl_bench.encoders.building import build_vit
+from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.pretrain.objective.assembly import build_encoder, build_model
 
 DIM, PATCH = 96, 8
@@ -60,3 +64,20 @@ def test_residual_branches_of_a_resnet_start_at_zero(arch: str, last: str) -> No
         for block in stage:  # type: ignore[union-attr]
             assert not getattr(block, last).weight.any()
             assert bool((block.bn1.weight == 1).all())
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 5], ids="prefix tokens {}".format)
+def test_positions_are_a_fixed_row_of_sines_and_cosines_for_every_patch(prefix: int) -> None:
+    """[1, prefix + patches, D]: nothing at [CLS] and registers, then sin r, cos r, sin c, cos c."""
+    config = ViTConfig(
+        dim=12, depth=1, heads=1, patch_size=4, img_size=12, pos="sincos-row",
+        class_token=prefix > 0, reg_tokens=max(prefix - 1, 0),
+    )  # fmt: skip
+    table = build_vit(config).model.pos_embed
+    assert table.shape == (1, prefix + 9, 12)
+    assert not table.requires_grad
+    assert not table[0, :prefix].any()
+    waves = [10000 ** (-k / 3) for k in range(3)]
+    for row, column in itertools.product(range(3), range(3)):
+        expected = [f(x * w) for x in (row, column) for f in (math.sin, math.cos) for w in waves]
+        assert table[0, prefix + 3 * row + column].tolist() == pytest.approx(expected, abs=1e-6)
