@@ -45,9 +45,18 @@ def prepare_folder(out: Path, *, needed: int) -> None:
     free = shutil.disk_usage(out).free
     if free < needed:
         raise DataError(
-            f"--out {out} has {free / 2**30:.1f} GiB free, checkpoints of this run take "
-            f"{needed / 2**30:.1f} GiB. Free some space, lower --keep or choose another folder."
+            f"--out {out} has {_size(free)} free, checkpoints of this run take {_size(needed)}. Free "
+            "some space, lower --keep or choose another folder."
         )
+
+
+def _size(count: int) -> str:
+    """Bytes for people.
+
+    >>> _size(3 * 2**29), _size(300 * 2**10)
+    ('1.5 GiB', '0.3 MiB')
+    """
+    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
 def write(out: Path, payload: dict[str, Any], *, step: int, keep: int) -> Path:
