@@ -12,21 +12,23 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from itertools import islice
+from itertools import islice, product
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from sdssl_bench.datasets import truncated_is_an_error
-from sdssl_bench.errors import DataError, UserError
+from sdssl_bench.errors import DataError, UsageError, UserError
 from sdssl_bench.features import TwoViews, sample_seed
 from sdssl_bench.pretrain.data.images import Batch, stack, start_worker
 from sdssl_bench.pretrain.data.tar_images import ENDINGS, REMOTE, image_members, open_file
 
 SIZES = "sizes.json"
 """File beside the shards with the number of images in each, {"000.tar": 1024, ...}."""
+MOST_SHARDS = 1_000_000
 
 
 def is_shards(data: str) -> bool:
@@ -37,22 +39,36 @@ def is_shards(data: str) -> bool:
 def expand(pattern: str) -> list[str]:
     """The names a pattern with braces stands for, in order.
 
+    Raises:
+        UsageError: if they are more than anybody can have.
+
     >>> expand("s/{008..010}.tar")
     ['s/008.tar', 's/009.tar', 's/010.tar']
     >>> expand("{a,b}-{0..1}.tar")
     ['a-0.tar', 'a-1.tar', 'b-0.tar', 'b-1.tar']
     """
-    found = re.search(r"\{([^{}]*)\}", pattern)
-    if found is None:
-        return [pattern]
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", found[1])
-    if numbers:
-        width = len(numbers[1]) if numbers[1].startswith("0") else 0
-        parts = [f"{i:0{width}d}" for i in range(int(numbers[1]), int(numbers[2]) + 1)]
-    else:
-        parts = found[1].split(",")
-    head, tail = pattern[: found.start()], pattern[found.end() :]
-    return [name for part in parts for name in expand(head + part + tail)]
+    fixed, braces = re.split(r"\{[^{}]*\}", pattern), re.findall(r"\{([^{}]*)\}", pattern)
+    choices: list[tuple[Sequence[Any], str]] = []
+    count = 1
+    for text in braces:
+        numbers = re.fullmatch(r"(\d{1,18})\.\.(\d{1,18})", text)
+        if numbers:
+            low, high = int(numbers[1]), int(numbers[2])
+            choices.append((range(low, high + 1), f"0{len(numbers[1])}" if text[0] == "0" else ""))
+            count *= max(high + 1 - low, 0)
+        else:
+            choices.append((text.split(","), ""))
+            count *= len(choices[-1][0])
+    if count > MOST_SHARDS:  # before a list of them fills the memory
+        raise UsageError(
+            f"--data '{pattern}' stands for {count:,} shards, more than {MOST_SHARDS:,}: check the numbers "
+            "in braces."
+        )
+    written = [[format(one, form) for one in values] for values, form in choices]
+    return [
+        fixed[0] + "".join(part + rest for part, rest in zip(chosen, fixed[1:], strict=True))
+        for chosen in product(*written)
+    ]
 
 
 @dataclass(frozen=True)

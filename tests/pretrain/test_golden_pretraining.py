@@ -31,6 +31,7 @@ ELSEWHERE = {
     "sdssl_bench.pretrain.run.train:SIGNAL_EVERY": "when processes talk: results are equal",
     "sdssl_bench.pretrain.run.plan:PROBE": "results are equal for every value",
     "sdssl_bench.pretrain.data.tar_images:WAITS": "patience with a server",
+    "sdssl_bench.pretrain.data.shards:MOST_SHARDS": "what nobody has",
     "sdssl_bench.pretrain.run.run_lock:*": "patience with another host",
 }
 """Names that are not in the file -> why."""

@@ -233,6 +233,21 @@ def test_braces_stand_for_the_names_between_them() -> None:
     assert expand("{8..10}") == ["8", "9", "10"]
     assert len(expand("{a,b}{0..2}")) == 6
     assert expand("plain.tar") == ["plain.tar"]
+    assert expand("x/{9..0}.tar") == []
+    assert expand("{a,b}{0..1}.{x,}") == [
+        "a0.x",
+        "a0.",
+        "a1.x",
+        "a1.",
+        "b0.x",
+        "b0.",
+        "b1.x",
+        "b1.",
+    ]
+    assert len(expand("{1..1000000}")) == 10**6
+    for many in ("x/{000..999999999}.tar", "{1..1000}{1..1001}", f"{{0..{'9' * 18}}}{{a,b}}"):
+        with pytest.raises(UsageError, match="more than 1,000,000"):
+            expand(many)
 
 
 def test_an_epoch_of_shards_has_no_image_twice_over_all_workers_and_processes(
