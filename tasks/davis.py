@@ -50,7 +50,7 @@ class Task(Contract):
     folder_has: ClassVar[str] = "JPEGImages"
     options: ClassVar[tuple[Option, ...]] = (
         Option("single-object", "parameter", "All but 0 is object 1 (DAVIS-2016)."),
-        Option("save-masks", "artifact", "Predicted masks: layer12/SEQUENCE/*.png.", ("masks",)),
+        Option("save-masks", "artifact", "Predicted masks: layer12/NAME/*.png.", ("masks",)),
         Option("strips", "artifact", "Pictures of frames x layers."),
         Option("csv-dir", "artifact", "The official CSV files.", ("csv",)),
     )

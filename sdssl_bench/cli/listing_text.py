@@ -47,7 +47,7 @@ def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
         default = f" [default: {', '.join(task.default_datasets)}]" if task.default_datasets else ""
         needs = "".join(f" [needs --{one.name}]" for one in task.options if one.required)
         named.append((name, f"{task.title}{default}{needs}"))
-        own = [form.partition("?")[0] for form in datasets.own_forms(task.folder_has)]
+        own = [f"{form.partition(':')[0]}:" for form in datasets.own_forms(task.folder_has)]
         takers.setdefault((*task.datasets, *own), []).append(name)
     return {
         "Tasks ('sdssl-bench show TASK' explains one)": named,

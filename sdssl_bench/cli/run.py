@@ -50,7 +50,7 @@ def run(
         list[str],
         opt.option(
             WHAT,
-            "Task(s), or all: every task but those that need an option not given.",
+            "Task(s), or all: those that lack no option.",
             "--task",
             "-t",
             takes="LIST",
