@@ -13,6 +13,7 @@ from sdssl_bench.checkpoints.vit_names import ROPE_BASE
 from sdssl_bench.encoders import (
     RESNETS,
     ViTConfig,
+    build_beit,
     build_convnext,
     build_distilled_vit,
     build_resnet,
@@ -22,6 +23,7 @@ from sdssl_bench.encoders import (
 from sdssl_bench.errors import DataError, UsageError
 
 _PATCH, _TABLE = "patch_embed.proj.weight", "attn.relative_position_bias_table"
+_BEIT = ("beit", "data2vec-vision")
 ROPE_EPS, ROPE_SIZE = 1e-5, 224
 """Of DINOv3, where the checkpoint does not say."""
 
@@ -42,12 +44,13 @@ def of_family(release: Release, options: Options) -> Config | None:
         return _swin(state, release, options)
     if "dist_token" in state:
         return _distilled(state, release, options)
-    if "blocks.0.gamma_1" in state and "blocks.0.attn.qkv.weight" in state:
-        if any("relative_position_bias" in key for key in state):
-            return None
-        if "pos_embed" not in state:
-            return _rope_vit(state, release, options)
-    return None
+    if "blocks.0.attn.qkv.weight" not in state:
+        return None
+    beit = any("relative_position_bias" in key for key in state)
+    scaled = "blocks.0.gamma_1" in state
+    if beit or (scaled and ("pos_embed" in state or release.stated.get("model_type") in _BEIT)):
+        return _beit(state, release, options)
+    return _rope_vit(state, release, options) if scaled else None
 
 
 def _rope_vit(state: State, release: Release, options: Options) -> Config:
@@ -158,17 +161,18 @@ def _swin(state: State, release: Release, options: Options) -> Config:
     window = (math.isqrt(tables[0].shape[0]) + 1) // 2
     # A whole number of windows in every stage; 224 and 384 px for the released windows of 7 and 12.
     cells = window * 2 ** (len(counts) - 1)
+    size = options.img_size or release.stated.get("img_size") or patch * cells
     model = build_swin(
         dim=dim,
         counts=counts,
         heads=tuple(table.shape[1] for table in tables),
         window=window,
         patch_size=patch,
-        img_size=options.img_size or release.stated.get("img_size") or patch * cells,
+        img_size=size,
         mlp_ratio=_needed(state, "layers.0.blocks.0.mlp.fc1.weight").shape[0] / dim,
         norm_eps=release.stated.get("norm_eps", 1e-5),
     )
-    return Config(model, options.norm, options.img_size, options)
+    return Config(model, options.norm, size, options)
 
 
 def _counts(state: State, pattern: str) -> tuple[int, ...]:
@@ -186,3 +190,36 @@ def _needed(state: State, key: str) -> Tensor:
     if key not in state:
         raise DataError(f"Expected tensor '{key}', which is missing.")
     return state[key]
+
+
+def _beit(state: State, release: Release, options: Options) -> Config:
+    """Grid and heads by the tables of relative positions: (2 h - 1)^2 + 3 rows, a column a head."""
+    dim, _, patch, _ = _needed(state, _PATCH).shape
+    each, shared = f"blocks.0.{_TABLE}", "rel_pos_bias.relative_position_bias_table"
+    biases = "each" if each in state else "shared" if shared in state else "none"
+    if biases == "none":
+        side = math.isqrt(_needed(state, "pos_embed").shape[1] - 1) if "pos_embed" in state else 0
+        heads, why = _heads(options, release, dim, dim // 64, "heads of width 64, as in BEiT")
+    else:
+        rows, columns = state[each if biases == "each" else shared].shape
+        side = (math.isqrt(rows - 3) + 1) // 2
+        heads, why = _heads(options, release, dim, columns, "columns of the table of biases")
+    norm = "tokens" if "norm.weight" in state else "pooled" if "fc_norm.weight" in state else "none"
+    size = side * patch or release.stated.get("img_size", ROPE_SIZE)
+    model = build_beit(
+        dim=dim,
+        depth=depth_of(state),
+        heads=heads,
+        patch_size=patch,
+        img_size=size,
+        hidden=_needed(state, "blocks.0.mlp.fc1.weight").shape[0],
+        positions="pos_embed" in state,
+        biases=biases,
+        layer_scale="blocks.0.gamma_1" in state,
+        qkv_bias="blocks.0.attn.q_bias" in state,
+        norm=norm,
+        norm_eps=release.stated.get("norm_eps", ViTConfig.norm_eps),
+    )
+    return Config(
+        model, options.norm, options.img_size or size, options, details={"heads_source": why}
+    )

@@ -27,7 +27,7 @@ from sdssl_bench.checkpoints.family_names import (
 )
 from sdssl_bench.checkpoints.keys import State, has_any
 from sdssl_bench.checkpoints.renaming import Translated, renaming, without
-from sdssl_bench.checkpoints.vit_names import clip, hf_dinov3, hf_vit, npz, vit
+from sdssl_bench.checkpoints.vit_names import clip, hf_beit, hf_dinov3, hf_vit, npz, vit
 from sdssl_bench.system import load_plugin, plugins
 
 
@@ -75,7 +75,7 @@ def _timm_convnext(state: State) -> Translated:
 
 GROUP = "sdssl_bench.checkpoints"
 _VIT = (
-    r"cls_token|dist_token|reg_token|register_tokens|pos_embed|patch_embed|blocks|norms?|norm_pre|fc_norm"
+    r"cls_token|dist_token|reg_token|register_tokens|pos_embed|patch_embed|blocks|norms?|norm_pre|fc_norm|rel_pos_bias"
     r"|storage_tokens|rope_embed|local_cls_norm|cls_norm"
 )
 STYLES = (
@@ -116,6 +116,12 @@ STYLES = (
         ("embedding/kernel", "Transformer/encoder_norm/scale"),
         r"embedding/.*|cls|Transformer/.*",
         npz,
+    ),
+    Style(
+        "huggingface beit",
+        ("embeddings.patch_embeddings.projection.weight", "encoder.layer.0.lambda_1"),
+        "embeddings|encoder|layernorm|pooler",
+        hf_beit,
     ),
     Style(
         "huggingface",

@@ -15,6 +15,9 @@ def vit(state: State) -> Translated:
     """Timm's own names, and those of DINOv2, DINOv3 and SDSSL, which differ in some."""
     if "rope_embed.periods" in state:
         return _dinov3(state)
+    if any(".gamma_1" in key or "relative_position" in key for key in state):
+        kept, unused = without(state, r".*relative_position_index")  # BEiT: fixed by the grid
+        return Translated(kept, unused)
     kept = renamed(
         state,
         [
@@ -98,6 +101,27 @@ def hf_dinov3(state: State) -> Translated:
     )
     if "reg_token" in out and out["reg_token"].shape[1] == 0:
         del out["reg_token"]
+    out, zero = _split_bias(fuse(out), {})
+    return Translated(out, {**unused, **zero})
+
+
+def hf_beit(state: State) -> Translated:
+    """BEiT and data2vec of transformers; a norm of the pooled feature is timm's fc_norm."""
+    kept, unused = without(state, r"embeddings\.mask_token|.*relative_position_index")
+    table = "relative_position_bias_table"
+    out = renamed(
+        kept,
+        [
+            (r"^embeddings\.cls_token$", "cls_token"),
+            (r"^embeddings\.position_embeddings$", "pos_embed"),
+            (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
+            (rf"^(?:encoder\.)?relative_position_bias\.{table}$", f"rel_pos_bias.{table}"),
+            (rf"\.attention\.(?:attention\.)?relative_position_bias\.{table}$", f".attn.{table}"),
+            (r"\.lambda_(\d)$", r".gamma_\1"),
+            (r"^pooler\.layernorm\.", "fc_norm."),
+            *_HF_BLOCK,
+        ],
+    )
     out, zero = _split_bias(fuse(out), {})
     return Translated(out, {**unused, **zero})
 

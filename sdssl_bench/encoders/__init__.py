@@ -35,6 +35,7 @@ if TYPE_CHECKING:
         stated_pretraining,
     )
     from sdssl_bench.encoders.families import (
+        build_beit,
         build_convnext,
         build_distilled_vit,
         build_resnet,

@@ -3,6 +3,7 @@
 from functools import partial
 from typing import Any
 
+from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt
 from timm.models.deit import VisionTransformerDistilled
 from timm.models.eva import Eva
@@ -196,3 +197,48 @@ def build_swin(
         mlp_ratio=mlp_ratio,
         norm_layer=partial(nn.LayerNorm, eps=norm_eps),
     )
+
+
+def build_beit(
+    *,
+    dim: int,
+    depth: int,
+    heads: int,
+    patch_size: int,
+    img_size: int,
+    hidden: int,
+    positions: bool,
+    biases: str,
+    layer_scale: bool,
+    qkv_bias: bool,
+    norm: str,
+    norm_eps: float,
+) -> Beit:
+    """BEiT's ViT, which data2vec shares: relative position biases at the grid it was trained on.
+
+    Args: as in `build_rope_vit`, and
+        positions: a learned table is added to the tokens.
+        biases: "each" block has a table of relative position biases, they have one "shared", or "none".
+        layer_scale: of every block.
+        norm: "tokens" (a final norm), "pooled" (a norm of the mean of patches), or "none".
+    """
+    model = Beit(
+        img_size=img_size,
+        patch_size=patch_size,
+        num_classes=0,
+        global_pool="avg",
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        mlp_ratio=(hidden + 0.5) / dim,
+        qkv_bias=qkv_bias,
+        init_values=0.1 if layer_scale else None,
+        use_abs_pos_emb=positions,
+        use_rel_pos_bias=biases == "each",
+        use_shared_rel_pos_bias=biases == "shared",
+        use_fc_norm=norm != "tokens",
+        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+    )
+    if norm == "none":
+        model.fc_norm = nn.Identity()
+    return model

@@ -33,6 +33,15 @@ MODELS: list[tuple[str, dict[str, Any]]] = [
     ("DINOv3ViT", DINOV3),
     ("DINOv3ViT", {**DINOV3, "use_gated_mlp": True, "hidden_act": "silu"}),
     ("DINOv3ViT", {**DINOV3, "query_bias": False, "value_bias": False}),
+    *[
+        (family, {**VIT, **biases})
+        for family in ("Beit", "Data2VecVision")
+        for biases in (
+            {"use_relative_position_bias": True},
+            {"use_shared_relative_position_bias": True},
+            {"use_absolute_position_embeddings": True, "use_mean_pooling": False},
+        )
+    ],
     ("ResNet", {**STAGES, "embedding_size": 8}),
     ("ResNet", {**STAGES, "embedding_size": 8, "layer_type": "basic"}),
     ("ConvNext", STAGES),
@@ -83,6 +92,8 @@ def test_every_layer_is_that_of_transformers(
         got = encoder.forward_layers(images, range(1, encoder.depth + 1))
         if "patch_size" not in settings:
             return check_stages(model, encoder, images, got)
+        if family in ("Beit", "Data2VecVision"):
+            return check_blocks(model, images, got)
         prefix = encoder.model.num_prefix_tokens  # type: ignore[union-attr]
         for layer, (token, patches) in enumerate(expected(model, images, prefix=prefix), start=1):
             torch.testing.assert_close(
@@ -116,6 +127,15 @@ def check_stages(model: Any, encoder: Encoder, images: Tensor, got: dict[int, An
     torch.testing.assert_close(
         got[encoder.depth].cls, out.pooler_output.flatten(1), rtol=1e-5, atol=1e-5
     )
+
+
+def check_blocks(model: Any, images: Tensor, got: dict[int, Any]) -> None:
+    """BEiT's tokens, with the final norm if there is one of tokens."""
+    norm = getattr(model, "layernorm", None) or torch.nn.Identity()
+    hidden = model(images, output_hidden_states=True).hidden_states[1:]
+    for layer, one in enumerate(hidden, start=1):
+        patches = norm(one)[:, 1:]
+        torch.testing.assert_close(got[layer].patches.flatten(1, 2), patches, rtol=1e-5, atol=1e-5)
 
 
 def test_a_dinov3_at_another_grid(tmp_path: Path) -> None:

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from example_results import results
 from mini_data import shared_mini
 from sdssl_bench.cli.main import app
-from sdssl_bench.records.store import ResultStore, stable_view
+from sdssl_bench.records.identity import stable_view
+from sdssl_bench.records.store import ResultStore
 
 CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 

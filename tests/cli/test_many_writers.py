@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from mini_data import shared_mini
-from sdssl_bench.records.store import ResultStore, read_items
+from sdssl_bench.records.reading import read_items
+from sdssl_bench.records.store import ResultStore
 from sdssl_bench.system import end_with_parent
 
 

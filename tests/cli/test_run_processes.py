@@ -13,7 +13,8 @@ import psutil
 import pytest
 
 from mini_data import shared_mini
-from sdssl_bench.records.store import ResultStore, read_items
+from sdssl_bench.records.reading import read_items
+from sdssl_bench.records.store import ResultStore
 
 ROOT = Path(__file__).resolve().parents[2]
 CKPT = f"custom:{ROOT / 'tests' / 'tiny_model.py'}:build"
