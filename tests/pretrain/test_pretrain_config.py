@@ -411,6 +411,23 @@ def test_decay_reaches_the_parameters_its_scope_names(scope: str, undecayed: boo
     assert build_optimizer(model, config).param_groups[0]["lr"] == 0.0
 
 
+def test_weights_of_heads_are_known_to_lars_as_stacks_of_layers() -> None:
+    """Each layer's norm scales its own update; a stack taken for one weight would mix them."""
+    config = tiny(optimizer="lars")
+    model = build_model(config)
+    heads = ("projector.", "inner_projectors.", "predictors.")
+    stacked = {
+        id(p): group["stacked"]
+        for group in build_optimizer(model, config).param_groups
+        for p in group["params"]
+    }
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            expected = name.startswith(heads) and parameter.ndim == 3
+            assert stacked[id(parameter)] is expected, name
+    assert len(set(stacked.values())) == 2
+
+
 def test_the_script_prints_its_plan_from_any_folder(tmp_path: Path) -> None:
     done = subprocess.run(
         [

@@ -86,6 +86,14 @@ def test_the_device_recolours_as_pillow_does_sample_by_sample() -> None:
             assert difference.quantile(0.99) < 0.08, factors
 
 
+def test_solarisation_of_a_batch_begins_where_pillows_does() -> None:
+    values = torch.arange(256, dtype=torch.uint8).expand(1, 3, 1, 256)
+    drawn = torch.zeros(1, 12)
+    drawn[:, 11] = 1
+    found = recolour_batch(values.float() / 255, drawn) * 255
+    assert torch.equal(found.round().byte()[0, 0, 0], vf.solarize(values, 128)[0, 0, 0])
+
+
 class Copies(TorchDispatchMode):
     """Counts tensors that go to a device."""
 

@@ -64,12 +64,13 @@ def test_the_gradient_that_autograd_hands_over_is_not_reduced_in_place(
     seen: list[Tensor] = []
     both = all_gather(rows, gradient="full")
     both.register_hook(lambda gradient: seen.append(gradient))
-    ((both + torch.cat([other, other])) * torch.ones(6, 2)).sum().backward()
+    weights = torch.arange(12.0).view(6, 2)
+    ((both + torch.cat([other, other])) * weights).sum().backward()
     assert rows.grad is not None
     assert other.grad is not None
-    assert torch.equal(rows.grad, torch.full((3, 2), 2.0)), "both processes' share of its own rows"
-    assert torch.equal(seen[0], torch.ones(6, 2))
-    assert torch.equal(other.grad, torch.full((3, 2), 2.0))
+    assert torch.equal(rows.grad, 2 * weights[3:]), "both processes' share of its own rows"
+    assert torch.equal(seen[0], weights)
+    assert torch.equal(other.grad, weights[:3] + weights[3:])
     assert len(gathered) == 1
 
 

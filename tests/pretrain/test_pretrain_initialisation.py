@@ -12,6 +12,7 @@ from pretrain_fixtures import tiny
 from sdssl_bench.encoders.building import build_vit
 from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.pretrain.objective.assembly import build_encoder, build_model
+from sdssl_bench.pretrain.objective.heads import GroupedLinear
 
 DIM, PATCH = 96, 8
 
@@ -48,6 +49,16 @@ def test_the_patch_projection_is_random_without_bias_and_the_class_token_almost_
     assert_uniform(projection.weight, sqrt(6 / (3 * PATCH**2 + DIM)))
     assert not projection.bias.any()
     assert 1e-7 < float(vit.cls_token.detach().std()) < 2e-6  # type: ignore[operator,union-attr]
+
+
+@pytest.mark.parametrize("dims", [(400, 400), (100, 400)], ids=["equal widths", "stages"])
+def test_heads_start_as_torchs_linear_layers_do(dims: tuple[int, ...]) -> None:
+    torch.manual_seed(0)
+    layers = [part for weight in GroupedLinear(dims, 30).weights for part in weight]
+    for weight, dim in zip(layers, dims, strict=True):
+        assert weight.shape == (30, dim)
+        assert_uniform(weight, 1 / sqrt(dim))
+        assert_uniform(nn.Linear(dim, 30).weight, 1 / sqrt(dim))
 
 
 def test_the_teacher_starts_as_the_student() -> None:

@@ -204,6 +204,14 @@ def test_lars_matches_moco_v3() -> None:
     assert torch.allclose(bias.data, torch.tensor(golden["expected"]["b"]), atol=1e-6, rtol=0)
 
 
+def test_lars_leaves_an_update_unscaled_where_weight_or_update_is_zero() -> None:
+    zero, still = nn.Parameter(torch.zeros(2, 2)), nn.Parameter(torch.ones(2, 2))
+    zero.grad, still.grad = torch.full((2, 2), 3.0), torch.zeros(2, 2)
+    LARS([zero, still], lr=0.1).step()
+    assert torch.allclose(zero.data, torch.full((2, 2), -0.3))
+    assert torch.equal(still.data, torch.ones(2, 2))
+
+
 def test_lars_treats_stacked_weights_as_separate_layers() -> None:
     torch.manual_seed(0)
     values, gradients = torch.randn(3, 4, 5), torch.randn(2, 3, 4, 5)
