@@ -94,6 +94,20 @@ def test_solarisation_of_a_batch_begins_where_pillows_does() -> None:
     assert torch.equal(found.round().byte()[0, 0, 0], vf.solarize(values, 128)[0, 0, 0])
 
 
+def test_blur_of_a_batch_spreads_a_point_by_its_sigma_along_both_axes() -> None:
+    sigmas = torch.tensor([0.9, 1.2, 1.5, 2.0])
+    drawn = torch.zeros(4, 12)
+    drawn[:, 10] = sigmas
+    points = torch.zeros(4, 3, 33, 33)
+    points[:, :, 16, 16] = 1
+    found = recolour_batch(points, drawn)
+    squares = (torch.arange(33.0) - 16).square()
+    assert torch.allclose(found.sum((2, 3)), torch.ones(4, 3), atol=1e-5)
+    for axis in (2, 3):
+        variance = (found.sum(axis) * squares).sum(-1)
+        assert torch.allclose(variance, sigmas.square()[:, None].expand(4, 3), rtol=0.05)
+
+
 class Copies(TorchDispatchMode):
     """Counts tensors that go to a device."""
 

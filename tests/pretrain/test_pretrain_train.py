@@ -419,10 +419,19 @@ def test_a_tracker_that_is_not_installed_is_an_error_before_training(
     assert not (tmp_path / "run").exists()
 
 
+def test_a_warm_up_of_parts_of_an_epoch_is_the_nearest_number_of_steps() -> None:
+    run = object.__new__(training.Run)
+    run.config, run.total = tiny(warmup_epochs=0.9, base_lr=0.1, batch_size=256), 6
+    run.feed = type("Feed", (), {"per_epoch": 3})()  # type: ignore[assignment]
+    rates = [run.schedule(step)["lr"] for step in range(4)]
+    assert rates == pytest.approx([0.0, 0.1 / 3, 0.2 / 3, 0.1])
+
+
 def test_schedules_are_in_the_log(data: str, tmp_path: Path) -> None:
     train(tiny(data=data), tmp_path / "run")
     lines = log_lines(tmp_path / "run")
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert [line["epoch"] for line in lines] == pytest.approx([n / 3 for n in range(1, 7)])
     assert lines[0]["lr"] == lines[0]["alpha"] == 0.0
     assert lines[3]["lr"] == pytest.approx(0.05 * 8 / 256)
     assert lines[3]["alpha"] == pytest.approx(0.5)
