@@ -56,4 +56,4 @@ def test_loader_workers_of_a_killed_run_end_by_themselves(
     workers = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     process.communicate()
-    assert not psutil.wait_procs(workers, timeout=30)[1]
+    assert not psutil.wait_procs(workers, timeout=5)[1]
