@@ -8,13 +8,14 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import ModuleType
 from typing import Any, cast, get_type_hints
 
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.parameters import parse_value
+from sdssl_bench.system import plugins
 from sdssl_bench.task import Task
 
 GROUP = "sdssl_bench.tasks"
@@ -37,10 +38,10 @@ def task_module(name: str) -> ModuleType:
     """
     if name in _built_in():
         return importlib.import_module(f"{__name__}.{name}")
-    plugins = _plugins()
-    if name not in plugins:
+    added = _plugins()
+    if name not in added:
         raise UsageError(did_you_mean("task", name, task_names()))
-    found = plugins[name]
+    found = added[name]
     try:
         module = importlib.import_module(found.module)
     except ImportError as error:
@@ -99,11 +100,4 @@ def _built_in() -> tuple[str, ...]:
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    found: dict[str, EntryPoint] = {}
-    for one in entry_points(group=GROUP):
-        if one.name in _built_in() or found.setdefault(one.name, one).value != one.value:
-            raise UsageError(
-                f"Two tasks are called '{one.name}', one of them in {one.module}. Rename its entry "
-                "point, or uninstall that package."
-            )
-    return dict(sorted(found.items()))
+    return plugins(GROUP, _built_in(), "task")

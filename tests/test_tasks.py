@@ -3,6 +3,7 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from sdssl_bench.cli import running, task_options
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import UsageError
+from sdssl_bench.system import plugins
 from sdssl_bench.task import Option, Task
 
 PACKAGE = Path(sdssl_bench.__file__).parent
@@ -141,6 +143,14 @@ def test_an_option_with_an_effect_on_none_of_the_tasks_is_an_error() -> None:
     assert task_options.changes("knn", {"imsize": "96"}, {}) == {}
     with pytest.raises(UsageError, match="--imsize and --set imsize_paris set the same"):
         task_options.changes("retrieval", {"imsize": "96"}, {"imsize_paris": "64"})
+
+
+@pytest.fixture(autouse=True)
+def fresh_plugins() -> Iterator[None]:
+    """Packages that come and go with a test are looked for anew."""
+    plugins.cache_clear()
+    yield
+    plugins.cache_clear()
 
 
 def entry_point(folder: Path, line: str) -> None:

@@ -9,7 +9,6 @@ from dataclasses import fields
 from typing import Any
 
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.paper import RESNET_50, reproduction
 from sdssl_bench.pretrain.run.config import CHOICES, VIT_ONLY, PretrainConfig, differences
 
 REGISTER = {
@@ -220,6 +219,8 @@ def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
     None where the paper has none. Its numbers are of the preset as it stands, under any recipe, and
     trained to its end.
     """
+    from sdssl_bench.paper import reproduction
+
     if config.preset not in PRESETS:
         return None
     usual = resolve(config.preset, config.recipe)
@@ -236,6 +237,8 @@ def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
 
 def remarks(config: PretrainConfig) -> list[str]:
     """What the user of a preset should know about where its numbers come from, a sentence each."""
+    from sdssl_bench.paper import RESNET_50
+
     _, _, architecture = PRESETS.get(config.preset, ("", False, ""))
     found = []
     if architecture in ("vit_s16", "vit_s32") and config.heads in (None, 12):

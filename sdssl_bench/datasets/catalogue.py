@@ -9,7 +9,6 @@ and whose object is a `DatasetSpec`:
 Like this package's specs the module should import nothing heavy: listings and help load it.
 """
 
-from functools import cache
 from typing import TYPE_CHECKING
 
 from sdssl_bench.datasets.specs.fine_grained import FINE_GRAINED
@@ -18,6 +17,7 @@ from sdssl_bench.datasets.specs.own import OWN, own_has, own_source
 from sdssl_bench.datasets.specs.retrieval_video import COPYDAYS, DAVIS, ROXFORD, RPARIS
 from sdssl_bench.datasets.specs.specification import DatasetSpec
 from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.system import load_plugin, plugins
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -45,10 +45,10 @@ def spec(name: str, *, kind: str | None = None) -> DatasetSpec:
     Raises:
         UsageError: for an unknown name, or as `names`.
     """
-    plugins = _plugins()
-    found = (
-        _BUILT_IN[name] if name in _BUILT_IN else _load(plugins[name]) if name in plugins else None
-    )
+    added = _plugins()
+    found = _BUILT_IN.get(name)
+    if name in added:
+        found = load_plugin(added[name], DatasetSpec)
     if found is None or kind not in (None, found.kind):
         own = [one.form for one in OWN.values()] if kind in (None, "classification") else []
         raise UsageError(did_you_mean("dataset", name, [*names(kind), *own]))
@@ -77,38 +77,5 @@ def kind_of(name: str) -> str:
     return "video" if videos else "classification"
 
 
-@cache
 def _plugins() -> dict[str, "EntryPoint"]:
-    from importlib.metadata import entry_points
-
-    found: dict[str, EntryPoint] = {}
-    for point in entry_points(group=GROUP):
-        if point.name in _BUILT_IN or point.name in found:
-            owner = "this suite" if point.name in _BUILT_IN else _package(found[point.name])
-            raise UsageError(
-                f"Two datasets are called '{point.name}': one of {owner}, one of {_package(point)}. "
-                "Uninstall that package or rename its entry point."
-            )
-        found[point.name] = point
-    return found
-
-
-@cache
-def _load(point: "EntryPoint") -> DatasetSpec:
-    try:
-        loaded = point.load()
-    except Exception as error:  # Whatever a foreign module raises.
-        found = f"{type(error).__name__}: {error}"
-    else:
-        if isinstance(loaded, DatasetSpec) and loaded.name == point.name:
-            return loaded
-        called = f" called '{loaded.name}'" if isinstance(loaded, DatasetSpec) else ""
-        found = f"something of type {type(loaded).__name__}{called}"
-    raise UsageError(
-        f"Expected a DatasetSpec called '{point.name}' at {point.value}, which {_package(point)} "
-        f"names, found {found}. Mend or uninstall that package."
-    )
-
-
-def _package(point: "EntryPoint") -> str:
-    return f"the package {point.dist.name}" if point.dist else f"the package of {point.value}"
+    return plugins(GROUP, tuple(_BUILT_IN), "dataset")

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from sdssl_bench.datasets import catalogue, spec
+from sdssl_bench.datasets import spec
 from sdssl_bench.datasets.catalogue import names
 from sdssl_bench.datasets.specs.specification import KINDS
 from sdssl_bench.errors import UsageError
+from sdssl_bench.system import plugins
 
 ROOT = Path(__file__).resolve().parents[2]
 ENTRY = """
@@ -155,9 +156,9 @@ def test_such_a_set_is_listed_and_described_and_nothing_heavy_is_loaded_for_it(s
 def path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder of installed packages that this process sees."""
     monkeypatch.syspath_prepend(tmp_path)
-    catalogue._plugins.cache_clear()
+    plugins.cache_clear()
     yield tmp_path
-    catalogue._plugins.cache_clear()
+    plugins.cache_clear()
 
 
 def test_two_sets_of_one_name_are_an_error_that_names_the_packages(path: Path) -> None:

@@ -168,7 +168,9 @@ def test_nodes_of_one_run_share_a_lock(tmp_path: Path) -> None:
     assert (tmp_path / run_lock.NAME).exists()
 
 
-@pytest.mark.parametrize(("pid", "free"), [(os.getpid(), False), (2**22 + 1, True)])
+@pytest.mark.parametrize(
+    ("pid", "free"), [(os.getpid(), False), (2**22 + 1, True)], ids=["alive", "dead"]
+)
 def test_a_file_system_without_locks_goes_by_the_process(
     pid: int, free: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
