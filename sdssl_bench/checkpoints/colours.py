@@ -131,4 +131,4 @@ def hints_of(file: CheckpointFile | None) -> dict[str, Any]:
     if file is None:
         return {}
     stated = {"pretrained_cfg": file.content.get("pretrained_cfg")}
-    return {**stated, **file.metadata, **getattr(file, "hints", {})}
+    return {**stated, **file.metadata, **file.hints}
