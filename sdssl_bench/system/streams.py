@@ -17,7 +17,8 @@ LOOK_ALIKES = str.maketrans(
         **dict(zip("█▉▊▋▌▍▎▏", "######::", strict=True)),
         **dict(zip("▁▂▃▄▅▆▇", "_.-~=+*", strict=True)),
         **dict(zip("─━│┃·−‐‑–—", "--||------", strict=True)),  # noqa: RUF001
-        **dict(zip("’‘“”×†‡β…", "''\"\"x+#b~", strict=True)),  # noqa: RUF001
+        **dict(zip("’‘“”×†‡…", "''\"\"x+#~", strict=True)),  # noqa: RUF001
+        **dict(zip("αβγδελμστ", "abgdelmst", strict=True)),
         **{"±": "+-", "≤": "<=", "≥": ">=", "→": "->"},
     }
 )
