@@ -215,6 +215,8 @@ sys.path[:0] = [{tests!r}, {root!r}]
 from records import add
 from sdssl_bench.records import ResultStore
 from pathlib import Path
+from sdssl_bench.records.reading import _validator
+_validator()  # the first reading imports what validates
 store = ResultStore(Path({store!r}))
 print("ready", flush=True)
 for layer in range(1, 400):
@@ -236,7 +238,7 @@ def test_a_writer_killed_at_random_moments_leaves_what_it_finished(tmp_path: Pat
         writer = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
         assert writer.stdout is not None
         assert writer.stdout.readline() == b"ready\n"
-        time.sleep(chance.uniform(0.02, 0.3))
+        time.sleep(chance.uniform(0.02, 0.6))
         writer.send_signal(signal.SIGKILL)
         writer.wait()
         writer.stdout.close()
