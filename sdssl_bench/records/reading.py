@@ -3,6 +3,7 @@
 import json
 import zipfile
 import zlib
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
@@ -146,20 +147,27 @@ def read_items(path: Path, layer: int) -> dict[str, NDArray[Any]]:
         DataError: if the file beside the record is missing or unreadable, or lacks the layer.
     """
     file, prefix = items_path(path), f"layer{layer:02d}/"
+    stored = read_arrays(file, lambda name: name.startswith(prefix))
+    if not stored:
+        raise DataError(f"{file} holds no per-item scores of layer {layer}.")
+    return {name.removeprefix(prefix): values for name, values in stored.items()}
+
+
+def read_arrays(file: Path, wanted: Callable[[str], bool]) -> dict[str, NDArray[Any]]:
+    """Those arrays of a file of items whose names are wanted.
+
+    Raises:
+        DataError: if the file is missing or unreadable.
+    """
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            found = {
-                n.removeprefix(prefix): arrays[n] for n in arrays.files if n.startswith(prefix)
-            }
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError,
+            return {name: arrays[name] for name in arrays.files if wanted(name)}
+    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, AttributeError,
             zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
         raise DataError(
             f"Expected per-item scores in {file}, found: {_short(str(error))}. Move it and its record "
             "away and run that evaluation again."
         ) from error
-    if not found:
-        raise DataError(f"{file} holds no per-item scores of layer {layer}.")
-    return found
 
 
 def items_path(path: Path) -> Path:

@@ -175,6 +175,13 @@ def test_damaged_items_are_named_even_where_their_numbers_were_known(
     stored, (error,) = read_results([root])
     assert len(stored) == 2
     assert path.stem.removesuffix(".items") in str(error)
+    record = read_record(victim(root))
+    entry = {k: v for k, v in record["layers"]["2"].items() if k != "environment"}
+    with pytest.raises(DataError, match=r"items\.npz"):  # a run that goes on says so too
+        ResultStore(root).add_layer(
+            record, 2, entry=entry, environment=record["environments"][0],
+            items={"index": np.arange(200)},
+        )  # fmt: skip
 
 
 def test_items_of_objects_are_not_loaded(root: Path) -> None:
