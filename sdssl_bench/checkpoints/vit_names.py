@@ -28,8 +28,7 @@ def vit(state: State) -> Translated:
     )
     if "register_tokens" in kept:
         kept = _registers_after_positions(kept)
-    kept, unused = _used_norm(kept)
-    return Translated(kept, unused)
+    return Translated(*_used_norm(kept))
 
 
 def _dinov3(state: State) -> Translated:

@@ -1,7 +1,7 @@
 """Backbones of timm's classes with every number given, for weights that no name of timm's stands for."""
 
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from timm.models.beit import Beit
 from timm.models.convnext import ConvNeXt
@@ -111,8 +111,9 @@ def build_resnet(
         base_width: inner width of a bottleneck that leaves 256 channels; 64 but for wide ResNets.
     """
     planes = tuple(width // 4 for width in channels) if bottleneck else channels
-    model = ResNet(
-        Bottleneck if bottleneck else BasicBlock,
+    block_class: Any = Bottleneck if bottleneck else BasicBlock
+    model: Any = ResNet(
+        block_class,
         layers=counts,
         num_classes=0,
         channels=planes,
@@ -121,13 +122,13 @@ def build_resnet(
     # timm's stem has 64 channels whatever comes after it.
     model.conv1 = nn.Conv2d(3, stem, 7, stride=2, padding=3, bias=False)
     model.bn1 = nn.BatchNorm2d(stem)
-    block: Any = model.layer1[0]
+    block = model.layer1[0]
     inner = block.conv1
     block.conv1 = nn.Conv2d(
         stem, inner.out_channels, inner.kernel_size, padding=inner.padding, bias=False
     )
     block.downsample = None if stem == channels[0] else downsample_conv(stem, channels[0], 1)
-    return model
+    return cast(ResNet, model)
 
 
 def build_convnext(
@@ -186,6 +187,7 @@ def build_swin(
         mlp_ratio: width of the MLPs over that of their stage.
         norm_eps: of every layer norm.
     """
+    norm_layer: Any = partial(nn.LayerNorm, eps=norm_eps)
     return SwinTransformer(
         img_size=img_size,
         patch_size=patch_size,
@@ -195,7 +197,7 @@ def build_swin(
         num_heads=heads,
         window_size=window,
         mlp_ratio=mlp_ratio,
-        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+        norm_layer=norm_layer,
     )
 
 
@@ -222,6 +224,7 @@ def build_beit(
         layer_scale: of every block.
         norm: "tokens" (a final norm), "pooled" (a norm of the mean of patches), or "none".
     """
+    norm_layer: Any = partial(nn.LayerNorm, eps=norm_eps)
     model = Beit(
         img_size=img_size,
         patch_size=patch_size,
@@ -237,7 +240,7 @@ def build_beit(
         use_rel_pos_bias=biases == "each",
         use_shared_rel_pos_bias=biases == "shared",
         use_fc_norm=norm != "tokens",
-        norm_layer=partial(nn.LayerNorm, eps=norm_eps),
+        norm_layer=norm_layer,
     )
     if norm == "none":
         model.fc_norm = nn.Identity()
