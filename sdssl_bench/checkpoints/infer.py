@@ -32,6 +32,17 @@ def infer(release: Release, options: Options) -> Config:
         DataError: if a needed tensor is missing or of an impossible shape, or heads are unknown.
         UsageError: if an option contradicts the checkpoint or would have no effect.
     """
+    config = _other(release, options)
+    if config is None:
+        return _vit(release.state or {}, release, options)
+    options.refuse(
+        "grid", because=f"{release.source} has no table of positions to read, or says it"
+    )
+    return config
+
+
+def _other(release: Release, options: Options) -> Config | None:
+    """The configuration of everything but a plain ViT that only its tensors describe; None for that."""
     state, module = release.state or {}, release.module
     is_resnet = has_any(state if module is None else module.state_dict(), "layer1.0.")
     if is_resnet:
@@ -51,7 +62,7 @@ def infer(release: Release, options: Options) -> Config:
         return Config(
             options.arch, options.norm, options.img_size, options, options.arch, details=known
         )
-    return of_family(release, options) or _vit(state, release, options)
+    return of_family(release, options)
 
 
 def _live(module: nn.Module, release: Release, options: Options) -> Config:
@@ -99,7 +110,7 @@ def _vit(state: State, release: Release, options: Options) -> Config:
             f"--arch {arch} contradicts {source}: width {wanted.dim} (the file: {dim})."
         )
     heads = options.heads or (wanted.heads if wanted else None)
-    config, why = _shapes(state, release, heads=heads, img_size=options.img_size)
+    config, why = _shapes(state, release, options, heads=heads)
     if wanted is not None:
         _compare(asdict(wanted), asdict(config), what=f"--arch {arch} contradicts {source}")
         why = why if options.heads else "--arch"
@@ -107,7 +118,9 @@ def _vit(state: State, release: Release, options: Options) -> Config:
     return Config(
         config,
         options.norm,
-        options.img_size or release.input_size or config.img_size,
+        options.img_size
+        or (release.input_size if config.grid is None else None)
+        or config.img_size,
         replace(options, arch=None),
         recomputed=() if stored else ("pos_embed",),
         details={"heads_source": why, "pos_embed": "stored" if stored else "recomputed"},
@@ -115,7 +128,7 @@ def _vit(state: State, release: Release, options: Options) -> Config:
 
 
 def _shapes(
-    state: State, release: Release, *, heads: int | None, img_size: int | None
+    state: State, release: Release, options: Options, *, heads: int | None
 ) -> tuple[ViTConfig, str]:
     """A ViT by the names and shapes of its tensors, and how its head count is known."""
     dim, channels, patch, patch_width = _need(state, _PATCH, 4).shape
@@ -124,12 +137,14 @@ def _shapes(
         raise DataError(
             f"{_PATCH} has shape {tuple(state[_PATCH].shape)}; expected square patches."
         )
+    img_size = options.img_size
     if img_size is not None and img_size % patch:
         raise UsageError(f"--img-size {img_size} is no multiple of the patch size {patch}.")
     fc1, fc2 = (_need(state, f"blocks.0.mlp.{name}.weight", 2) for name in ("fc1", "fc2"))
     registers = state["reg_token"].shape[1] if "reg_token" in state else 0
     prefix = registers + ("cls_token" in state)
-    pos, skip, side = _positions(state, release.format, dim, prefix=prefix)
+    grid = options.rows_and_columns or _stated_grid(release, patch)
+    pos, skip, side = _positions(state, release.format, dim, prefix=prefix, grid=grid)
     per_layer = has_any(state, "norms.")
     heads, why = resolve_heads(
         release.format,
@@ -144,7 +159,7 @@ def _shapes(
         depth=depth_of(state),
         heads=heads,
         patch_size=patch,
-        img_size=side * patch or img_size or DEFAULT_IMG_SIZE,
+        img_size=side * patch or img_size or _square(grid, patch),
         mlp_ratio=_ratio(fc1.shape[0], dim),
         qkv_bias="blocks.0.attn.qkv.bias" in state,
         layer_scale="blocks.0.ls1.gamma" in state,
@@ -158,8 +173,22 @@ def _shapes(
         pre_norm="norm_pre.weight" in state,
         quick_gelu=_quick_gelu(release),
         channels=channels,
+        grid=None if side else grid,
     )
     return config, why
+
+
+def _square(grid: tuple[int, int] | None, patch: int) -> int:
+    """Side of the square images whose grid has about as many patches; DEFAULT_IMG_SIZE if none is known."""
+    return DEFAULT_IMG_SIZE if grid is None else round(math.sqrt(grid[0] * grid[1])) * patch
+
+
+def _stated_grid(release: Release, patch: int) -> tuple[int, int] | None:
+    """Rows and columns of patches by a config.json with an image size of two numbers."""
+    size = release.stated.get("img_size")
+    if not isinstance(size, list | tuple) or len(size) != 2:
+        return None
+    return size[0] // patch, size[1] // patch
 
 
 def _quick_gelu(release: Release) -> bool:
@@ -206,10 +235,12 @@ def _need(state: State, key: str, ndim: int) -> Tensor:
     return state[key]
 
 
-def _positions(state: State, form: str, dim: int, *, prefix: int) -> tuple[Any, int, int]:
+def _positions(
+    state: State, form: str, dim: int, *, prefix: int, grid: tuple[int, int] | None
+) -> tuple[Any, int, int]:
     """Kind of position table, how many tokens before the patches it has, and the side of its patch grid.
 
-    The side is 0 for a table that is not stored and fits every grid.
+    The side is 0 for a table that is not stored and fits every grid, and for one of the given grid.
     """
     table = state.get("pos_embed")
     if table is None:
@@ -224,11 +255,24 @@ def _positions(state: State, form: str, dim: int, *, prefix: int) -> tuple[Any, 
     count = table.shape[1]
     # timm's register models add no position to prefix tokens, so that reading comes first for them.
     order = (0, prefix) if prefix > 1 else (prefix, 0)
+    if grid is not None and grid[0] != grid[1]:
+        skips = [skip for skip in order if count - skip == grid[0] * grid[1]]
+        if not skips:
+            raise UsageError(
+                f"A grid of {grid[0]} x {grid[1]} has {grid[0] * grid[1]} positions, the checkpoint has "
+                f"{count}, {prefix} of them perhaps of prefix tokens."
+            )
+        return classify_pos_embed(table, grid), skips[0], 0
     sides = {skip: math.isqrt(count - skip) for skip in order if count > skip}
     fitting = [skip for skip, side in sides.items() if side * side == count - skip]
     if not fitting:
         raise DataError(
             f"'pos_embed' has {count} positions, expected a square grid of patches "
-            f"with or without {prefix} prefix tokens."
+            f"with or without {prefix} prefix tokens; name another one with --grid ROWSxCOLUMNS."
         )
-    return classify_pos_embed(table), fitting[0], sides[fitting[0]]
+    side = sides[fitting[0]]
+    if grid not in (None, (side, side)):
+        raise UsageError(
+            f"--grid contradicts the checkpoint, whose table is of {side} x {side} patches."
+        )
+    return classify_pos_embed(table), fitting[0], side

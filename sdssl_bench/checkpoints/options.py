@@ -1,5 +1,6 @@
 """What a user may ask of a checkpoint, and the rule that no option is ignored."""
 
+import re
 from dataclasses import dataclass
 
 from sdssl_bench.encoders import CLASS_TOKEN, NORMS, PATCH_MEAN
@@ -20,6 +21,7 @@ class Options:
         heads: attention heads, where they cannot be known.
         patch_size: in pixels; must agree with the weights.
         img_size: side of the evaluated images in pixels.
+        grid: "ROWSxCOLUMNS" of patches that a learned table was made for, where it is no square.
         norm: of layers 1..L-1, see `encoders.NORMS`; None = the format's own convention.
         cls: what stands for [CLS], see CLS; None = the class token where it was trained.
         mean: of the images: a number per channel, a name of `encoders.COLOURS`, or timm:NAME.
@@ -35,6 +37,7 @@ class Options:
     cls: str | None = None
     mean: str | None = None
     std: str | None = None
+    grid: str | None = None
 
     def __post_init__(self) -> None:
         """Refuses values that no checkpoint could have."""
@@ -47,6 +50,16 @@ class Options:
             if value is not None and value < 1:
                 raise UsageError(f"{_flag(name)} takes a positive number, found {value}.")
         check_side("--img-size", self.img_size or 0)
+        if self.grid is not None and not re.fullmatch(r"[1-9]\d{0,3}x[1-9]\d{0,3}", self.grid):
+            raise UsageError(f"--grid takes ROWSxCOLUMNS such as 14x20, found '{self.grid}'.")
+
+    @property
+    def rows_and_columns(self) -> tuple[int, int] | None:
+        """`grid` as numbers."""
+        if self.grid is None:
+            return None
+        rows, columns = self.grid.split("x")
+        return int(rows), int(columns)
 
     def refuse(self, *names: str, because: str) -> None:
         """An option that would have no effect is an error.

@@ -129,6 +129,7 @@ ENCODER_OPTIONS: dict[str, tuple[type, str, str, str]] = {
     "heads": (int, "INT", "Attention heads.", "inferred"),
     "patch_size": (int, "INT", "Patch size in pixels.", "inferred"),
     "img_size": (int, "INT", "Side of the images in pixels.", "its own"),
+    "grid": (str, "RxC", "Of a table of positions.", "a square"),
     "norm": (
         str, "NAME", "Norm of layers before the last: shared, none, identity or per-layer.",
         "the format's own",

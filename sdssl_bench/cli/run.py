@@ -137,7 +137,7 @@ def run(
         str,
         opt.option(
             opt.OUTPUT,
-            "Layers to score: missing ones, always all, or never in a stored record.",
+            "Layers: missing, always or never.",
             takes="NAME",
         ),
     ] = "missing",

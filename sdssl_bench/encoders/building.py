@@ -197,8 +197,10 @@ def build_vit(
         extra = {"mlp_layer": SwiGLUPacked, "act_layer": nn.SiLU}
     if config.quick_gelu:
         extra["act_layer"] = "quick_gelu"
+    side = config.img_size // config.patch_size
+    rows, columns = config.grid or (side, side)
     model = VisionTransformer(
-        img_size=config.img_size,
+        img_size=(rows * config.patch_size, columns * config.patch_size),
         patch_size=config.patch_size,
         in_chans=config.channels,
         num_classes=0,
@@ -235,7 +237,7 @@ def build_vit(
 
 def _fix_positions(model: VisionTransformer, config: ViTConfig) -> None:
     side = config.img_size // config.patch_size
-    patches = sincos_2d((side, side), config.dim, order=config.pos)
+    patches = sincos_2d(config.grid or (side, side), config.dim, order=config.pos)
     assert model.pos_embed is not None
     table = torch.zeros_like(model.pos_embed)
     table[0, table.shape[1] - len(patches) :] = patches

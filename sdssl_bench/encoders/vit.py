@@ -40,6 +40,7 @@ class ViTConfig:
         swiglu: gated MLP (DINOv2 giant); mlp_ratio counts both halves of its first projection.
         pre_norm: a norm before the blocks and no bias of the patch projection (CLIP).
         quick_gelu: x * sigmoid(1.702 x) in place of GELU (OpenAI's CLIP).
+        grid: (rows, columns) of a position table that is no square; None: img_size says it.
         channels: of the images: 3, or 1 for grey ones.
     """
 
@@ -61,6 +62,7 @@ class ViTConfig:
     pre_norm: bool = False
     quick_gelu: bool = False
     channels: int = 3
+    grid: Grid | None = None
 
 
 class ViTEncoder(Encoder):

@@ -320,6 +320,38 @@ def test_half_of_a_query_key_value_is_refused(tmp_path: Path) -> None:
         checkpoints.load(str(tmp_path / "x.pth"))
 
 
+# --- tables that are no square --------------------------------------------------------------------
+
+
+def test_a_table_of_another_grid_is_read_once_its_grid_is_known(tmp_path: Path) -> None:
+    model = fake.vit(1, img=(16, 40))  # type: ignore[arg-type]
+    torch.save(model.state_dict(), tmp_path / "x.pth")
+    with pytest.raises(DataError, match="--grid ROWSxCOLUMNS"):
+        checkpoints.load(str(tmp_path / "x.pth"))
+    with pytest.raises(UsageError, match="3 x 4 has 12 positions"):
+        checkpoints.load(str(tmp_path / "x.pth"), grid="3x4")
+    encoder = checkpoints.load(str(tmp_path / "x.pth"), grid="2x5")
+    assert (encoder.input_size, encoder.grid) == (24, (2, 5))  # type: ignore[attr-defined]
+    images = torch.randn(2, 3, 16, 40)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder(images), model.forward_features(images)[:, 0])
+    other = checkpoints.load(str(tmp_path / "x.pth"), grid="5x2")
+    with torch.no_grad():
+        assert not torch.allclose(encoder(images[..., :16]), other(images[..., :16]))
+
+
+@pytest.mark.parametrize("grid", ["4", "0x4", "4x", "4x4x4", "axb"])
+def test_a_grid_is_two_numbers_and_only_where_it_is_needed(tmp_path: Path, grid: str) -> None:
+    torch.save(vit(1), tmp_path / "vit.pth")
+    torch.save(resnet(1), tmp_path / "resnet.pth")
+    with pytest.raises(UsageError, match="--grid takes ROWSxCOLUMNS"):
+        checkpoints.load(str(tmp_path / "vit.pth"), grid=grid)
+    with pytest.raises(UsageError, match="2 x 4 has 8 positions"):
+        checkpoints.load(str(tmp_path / "vit.pth"), grid="2x4")
+    with pytest.raises(UsageError, match="--grid would have no effect"):
+        checkpoints.load(str(tmp_path / "resnet.pth"), grid="4x4")
+
+
 # --- DINOv3 ---------------------------------------------------------------------------------------
 
 
