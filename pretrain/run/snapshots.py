@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.errors import DataError, UsageError, UserError
 from sdssl_bench.pretrain.run.config import PretrainConfig, differences
 from sdssl_bench.system import replacing
 
@@ -69,7 +69,7 @@ def write(out: Path, payload: dict[str, Any], *, step: int, keep: int) -> Path:
     try:
         with replacing(path) as temporary:
             torch.save(payload, temporary)
-    except (OSError, RuntimeError) as error:
+    except (UserError, RuntimeError) as error:
         last = newest(out)
         raise DataError(
             f"The snapshot before step {step} cannot be written to {out}: {error}. The last good one "

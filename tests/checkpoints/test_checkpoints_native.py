@@ -14,7 +14,7 @@ from sdssl_bench import checkpoints, encoders, evaluate, load_encoder
 from sdssl_bench.checkpoints.native import METADATA_KEY
 from sdssl_bench.encoders.encoder import Encoder, cls
 from sdssl_bench.encoders.vit import ViTConfig
-from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.errors import DataError, TaskError, UsageError
 from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import row_labels, tidy
 
@@ -138,7 +138,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(
         raise OSError("disk full")
 
     monkeypatch.setattr("safetensors.torch.save_file", crash)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(TaskError, match="disk full"):
         checkpoints.save(encoder(), path, epoch=2)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

@@ -18,7 +18,7 @@ from sdssl_bench.datasets.catalogue import names
 from sdssl_bench.datasets.loading import load
 from sdssl_bench.datasets.mini.make import make_mini, miniatures
 from sdssl_bench.datasets.specs.specification import MARKER
-from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.errors import DataError, TaskError, UsageError
 
 
 def digests(root: Path) -> dict[str, str]:
@@ -196,7 +196,7 @@ def test_a_failure_leaves_neither_half_a_copy_nor_scraps(
             raise OSError("No space left on device")
 
     monkeypatch.setattr("sdssl_bench.datasets.mini.classification.save_jpeg", full_disk)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(TaskError, match="No space"):
         make_mini(root, names=["cifar10", "dogs"])
     assert digests(root) == before
     assert [path.name for path in tmp_path.iterdir()] == ["mini"]
