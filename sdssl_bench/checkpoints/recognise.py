@@ -88,8 +88,9 @@ def recognise(contents: Contents, network: str | None, arch: str | None = None) 
     _check_network(network, tuple(networks), source)
     usual = evaluated(networks) or evaluated(n for n, one in networks.items() if one.whole)
     chosen = networks[network or usual or _undecided(networks, source)]
-    form, input_size = release_of(chosen, tensors, beside=under(tensors, chosen.home))
     found = chosen.translate()
+    beside = under(tensors, chosen.home)
+    form, input_size = release_of(chosen, beside=beside, translated=found.state)
     epoch = file.content.get("epoch")
     return Release(
         form,

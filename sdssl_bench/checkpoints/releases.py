@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sdssl_bench.checkpoints.keys import Flat, State, has_any
+from sdssl_bench.checkpoints.keys import State, has_any
 from sdssl_bench.checkpoints.networks import Network
 from sdssl_bench.encoders import classify_pos_embed
 
@@ -103,12 +103,18 @@ RELEASES = (
 """In the order in which they are asked; the first that fits counts. Of timm's names only."""
 
 
-def release_of(network: Network, flat: Flat, *, beside: State) -> tuple[str, int | None]:
-    """Format and input size of a network, by its release; its style's own name if nobody claims it."""
+def release_of(network: Network, *, beside: State, translated: State) -> tuple[str, int | None]:
+    """Format and input size of a network, by its release; its style's own name if nobody claims it.
+
+    Args:
+        network: of the file.
+        beside: all tensors of its home, relative to it.
+        translated: its own under timm's names.
+    """
     if network.style.name in ("timm", "resnet"):
-        for release in RELEASES:
-            if re.fullmatch(release.prefix, network.prefix) and release.marks(
-                beside, network.state
-            ):
-                return release.format, release.input_size
-    return network.style.name.split()[0].rstrip(","), None
+        for one in RELEASES:
+            if re.fullmatch(one.prefix, network.prefix) and one.marks(beside, network.state):
+                return one.format, one.input_size
+    # DINOv2 is evaluated at 224 px under whatever names it is saved.
+    size = Release.input_size if _is_dinov2({}, translated) else None
+    return network.style.name.split()[0].rstrip(","), size

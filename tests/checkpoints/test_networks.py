@@ -265,6 +265,15 @@ def test_the_same_vit_under_the_names_of_other_libraries(
     assert details["heads"] == 2
 
 
+def test_dinov2_is_evaluated_at_224_px_under_any_names(tmp_path: Path) -> None:
+    model = fake.vit(init_values=1.0, img=37 * 8)
+    theirs = {re.sub(r"\.ls(\d)\.gamma$", r".layer_scale\1.lambda1", k): t
+              for k, t in names_of_huggingface(dict(model.state_dict())).items()}  # fmt: skip
+    for name, state in (("own", fake.dinov2_state(model)), ("theirs", theirs)):
+        torch.save(state, tmp_path / f"{name}.pth")
+        assert checkpoints.load(str(tmp_path / f"{name}.pth")).input_size == 224
+
+
 def names_of_clip(state: State) -> State:
     rules = [
         (r"^patch_embed\.proj\.", "conv1."), (r"^norm_pre\.", "ln_pre."), (r"^norm\.", "ln_post."),
