@@ -1,22 +1,23 @@
 """`sdssl-bench ls` and `show`: what there is, and what each thing is exactly."""
 
+from shutil import get_terminal_size
+from textwrap import fill
 from typing import Annotated
 
 import typer
 
 KINDS = ("tasks", "datasets", "protocols", "models")
-MODELS = (
-    "FILE                                  own format, timm/DeiT/MAE, DINO, MoCo v3, SDSSL, DINOv2, "
-    "iBOT; .safetensors, .npz, or whatever torch.save wrote (nothing in it is run)",
-    "FOLDER                                of Hugging Face or torch.distributed.checkpoint",
-    "timm:NAME                             pretrained weights from the timm hub, e.g. "
-    "timm:vit_small_patch16_224.dino",
-    "timm:NAME?pretrained=false&seed=0     an untrained encoder, labelled so",
-    "custom:FILE.py:FUNCTION               a function of yours that returns the model; its attribute "
-    "`pretrained`, True or False, says whether it was trained; layers = [names of parts] in FILE.py takes "
-    "any network",
-    "control:pixels, control:statistics    encoders that learned nothing: what every score has to beat",
-)
+MODELS = {
+    "FILE": "a whole backbone under any prefix, in the names of timm, torchvision, Hugging Face, mmpretrain, "
+    "CLIP, Meta, JAX or our own; what torch.save wrote, .safetensors or .npz (nothing in it is run)",
+    "FOLDER": "of Hugging Face or torch.distributed.checkpoint",
+    "hf:ORG/NAME[@revision]": "of the Hugging Face hub or its cache; the commit is recorded",
+    "timm:NAME": "pretrained weights of any of timm's backbones, e.g. timm:vit_small_patch16_224.dino",
+    "timm:NAME?pretrained=false&seed=0": "an untrained encoder, labelled so",
+    "custom:FILE.py:FUNCTION": "a function of yours that returns the model; its attribute `pretrained`, True "
+    "or False, says whether it was trained; layers = [names of parts] in FILE.py takes any network",
+    "control:pixels, control:statistics": "encoders that learned nothing: what every score has to beat",
+}
 
 
 def ls(
@@ -30,7 +31,10 @@ def ls(
 
     choice("ls", kind, KINDS)
     if kind == "models":
-        lines = list(MODELS)
+        width = get_terminal_size().columns
+        lines = [
+            fill(f"{name}  {text}", width, subsequent_indent="    ") for name, text in MODELS.items()
+        ]
     elif kind == "datasets":
         lines = dataset_lines()
     else:

@@ -24,7 +24,7 @@ def _can_be_had(ckpt: str | None) -> str | None:
 DATA, ENCODER, PROTOCOL, SPEED, OUTPUT = "Data", "Encoder", "Protocol", "Speed", "Output"
 READ = "What to read"
 """Panels that several commands have."""
-CHECKPOINT = "File, timm:NAME[?pretrained=false], custom:FILE.py:FUNCTION or control:NAME."
+CHECKPOINT = "File, folder, hf:ORG/NAME, timm:NAME, custom:FILE.py:FUNCTION, control:NAME."
 STORED = "$SDSSL_BENCH_RESULTS, then results"
 
 
