@@ -23,6 +23,7 @@ from sdssl_bench.encoders import (
 from sdssl_bench.errors import DataError, UsageError
 
 _PATCH, _TABLE = "patch_embed.proj.weight", "attn.relative_position_bias_table"
+NAME_IT = "If it is of another architecture, name that with --arch (a timm name)."
 _BEIT = ("beit", "data2vec-vision")
 ROPE_EPS, ROPE_SIZE = 1e-5, 224
 """Of DINOv3, where the checkpoint does not say."""
@@ -126,7 +127,9 @@ def _resnet(state: State, options: Options) -> Config:
         inner = state["layer1.0.conv1.weight"].shape[0]
         stem = state["conv1.weight"].shape[0]
     except KeyError as error:
-        raise DataError(f"Expected a ResNet with tensor {error}, which is missing.") from None
+        raise DataError(
+            f"Expected a ResNet with tensor {error}, which is missing. {NAME_IT}"
+        ) from None
     name = RESNETS.get(("bottleneck" if bottleneck else "basic", counts, inner))
     if name is not None and (stem, channels[0]) == (64, 256 if bottleneck else 64):
         return Config(name, None, options.img_size, options, name)
@@ -188,7 +191,7 @@ def _counts(state: State, pattern: str) -> tuple[int, ...]:
 
 def _needed(state: State, key: str) -> Tensor:
     if key not in state:
-        raise DataError(f"Expected tensor '{key}', which is missing.")
+        raise DataError(f"Expected tensor '{key}', which is missing. {NAME_IT}")
     return state[key]
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from sdssl_bench import encoders
 from sdssl_bench.checkpoints.config import Config
-from sdssl_bench.checkpoints.families import of_family
+from sdssl_bench.checkpoints.families import NAME_IT, of_family
 from sdssl_bench.checkpoints.heads import resolve_heads
 from sdssl_bench.checkpoints.keys import State, depth_of, has_any
 from sdssl_bench.checkpoints.native import FORMAT
@@ -226,7 +226,7 @@ def _ratio(hidden: int, dim: int) -> float:
 
 def _need(state: State, key: str, ndim: int) -> Tensor:
     if key not in state:
-        raise DataError(f"Expected a ViT with tensor '{key}', which is missing.")
+        raise DataError(f"Expected a ViT with tensor '{key}', which is missing. {NAME_IT}")
     if state[key].ndim != ndim:
         raise DataError(
             f"'{key}' has {state[key].ndim} dimensions, expected {ndim}: not a plain ViT "
@@ -251,7 +251,9 @@ def _positions(
             )
         return "sincos-row", prefix, 0
     if table.ndim != 3 or table.shape[0] != 1 or table.shape[2] != dim:
-        raise DataError(f"'pos_embed' has shape {tuple(table.shape)}, expected (1, N, {dim}).")
+        raise DataError(
+            f"'pos_embed' has shape {tuple(table.shape)}, expected (1, N, {dim}). {NAME_IT}"
+        )
     count = table.shape[1]
     # timm's register models add no position to prefix tokens, so that reading comes first for them.
     order = (0, prefix) if prefix > 1 else (prefix, 0)

@@ -59,7 +59,7 @@ def recognise(contents: Contents, network: str | None, arch: str | None = None) 
     Args:
         contents: of `read`.
         network: the user's choice.
-        arch: a name of `encoders.build` whose own names are looked for where no known style is found.
+        arch: a name of timm's, whose own tensors are looked for before any style of names.
 
     Raises:
         DataError: if it holds no backbone (listing its first keys), several of which none is known to
@@ -80,9 +80,10 @@ def recognise(contents: Contents, network: str | None, arch: str | None = None) 
         return Release(
             FORMAT, source, name, (name,), dict(tensors), epoch=header["epoch"], stated=header
         )
-    networks = find_networks(tensors)
-    if not networks and arch is not None:
+    networks = {}
+    if arch is not None and arch not in encoders.NAMES:
         networks = find_networks(tensors, [_style_of(arch)])
+    networks = networks or find_networks(tensors)
     if not networks:
         raise DataError(_no_backbone(file, tensors) if arch is None else _not(arch, file, tensors))
     _check_network(network, tuple(networks), source)
@@ -119,7 +120,7 @@ def _style_of(arch: str) -> Style:
     with torch.device("meta"):
         names = list(encoders.build(arch).backbone_state())
     firsts = {re.escape(name.split(".")[0]) for name in names}
-    return Style(arch, tuple(names), "|".join(sorted(firsts)), Translated)
+    return Style("timm", tuple(names), "|".join(sorted(firsts)), Translated)
 
 
 def _no_backbone(file: CheckpointFile, tensors: Flat) -> str:

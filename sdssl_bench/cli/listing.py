@@ -33,7 +33,8 @@ def ls(
     if kind == "models":
         width = get_terminal_size().columns
         lines = [
-            fill(f"{name}  {text}", width, subsequent_indent="    ") for name, text in MODELS.items()
+            fill(f"{name}  {text}", width, subsequent_indent="    ")
+            for name, text in MODELS.items()
         ]
     elif kind == "datasets":
         lines = dataset_lines()

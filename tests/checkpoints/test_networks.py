@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 import torchvision
 from timm.models.vision_transformer import VisionTransformer
@@ -496,3 +497,16 @@ def test_models_of_stages_are_built_from_their_tensors(
     torch.testing.assert_close(got[encoder.depth].cls, features, rtol=1e-5, atol=1e-5)
     assert encoder.info is not None
     assert encoder.info.details["keys"]["loaded"] == len(model.state_dict())
+
+
+def test_what_a_named_architecture_needs_is_no_head(tmp_path: Path) -> None:
+    model = timm.create_model("vit_base_patch16_siglip_224", pretrained=False, depth=1)
+    torch.save({"backbone": model.state_dict()}, tmp_path / "x.pth")
+    arch = "vit_base_patch16_siglip_224"
+    with pytest.raises(DataError, match="145 missing"):  # one of its twelve blocks is there
+        checkpoints.load(str(tmp_path / "x.pth"), arch=arch)
+    whole = timm.create_model(arch, pretrained=False, num_classes=0)
+    torch.save({"backbone": whole.state_dict()}, tmp_path / "y.pth")
+    info = checkpoints.load(str(tmp_path / "y.pth"), arch=arch).info
+    assert info is not None
+    assert info.details["keys"] == {"loaded": len(whole.state_dict()), "dropped": {}}
