@@ -151,7 +151,8 @@ def _convnext(state: State, release: Release, options: Options) -> Config:
         layer_scale=f"{first[0]}gamma" in state,
         response_norm=f"{first[0]}mlp.grn.weight" in state,
         conv_mlp=fc1.ndim == 4,
-        norm_eps=release.stated.get("norm_eps", ViTConfig.norm_eps),
+        norm_eps=ViTConfig.norm_eps,
+        last_eps=release.stated.get("norm_eps", ViTConfig.norm_eps),
     )
     return Config(model, options.norm, options.img_size, options)
 

@@ -54,7 +54,7 @@ def _convnext(state: State, *rules: tuple[str, str]) -> Translated:
     kept, unused = without(state, r"norms\.[012]\..*|norms\.3\..*")
     out = renamed(kept, [*rules, *_CONVNEXT_BLOCK])
     flat = {key: t.flatten() if ".grn." in key else t for key, t in out.items()}
-    return Translated(flat, unused, {"norm_eps": 1e-6})
+    return Translated(flat, unused)
 
 
 def convnext(state: State) -> Translated:

@@ -140,6 +140,7 @@ def build_convnext(
     response_norm: bool,
     conv_mlp: bool,
     norm_eps: float,
+    last_eps: float,
 ) -> ConvNeXt:
     """A ConvNeXt of any size.
 
@@ -150,9 +151,10 @@ def build_convnext(
         layer_scale: of every block (V1).
         response_norm: global response normalisation in every block (V2).
         conv_mlp: MLPs as 1 x 1 convolutions, which is how timm stores its smallest ones.
-        norm_eps: of every layer norm.
+        norm_eps: of every layer norm but the last.
+        last_eps: of the last, of the pooled feature; transformers has another one there.
     """
-    return ConvNeXt(
+    model = ConvNeXt(
         num_classes=0,
         depths=counts,
         dims=dims,
@@ -162,6 +164,9 @@ def build_convnext(
         conv_mlp=conv_mlp,
         norm_eps=norm_eps,
     )
+    last: Any = model.head.norm
+    last.eps = last_eps
+    return model
 
 
 def build_swin(

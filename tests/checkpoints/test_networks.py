@@ -435,7 +435,7 @@ def test_other_rotary_periods_are_refused(tmp_path: Path) -> None:
 def convnext(**more: Any) -> Any:
     settings: dict[str, Any] = {
         "counts": (1, 2, 1, 1), "dims": (8, 16, 24, 32), "patch_size": 4, "layer_scale": True,
-        "response_norm": False, "conv_mlp": False, "norm_eps": 1e-6,
+        "response_norm": False, "conv_mlp": False, "norm_eps": 1e-6, "last_eps": 1e-6,
     }  # fmt: skip
     return fake.randomise(encoders.build_convnext(**(settings | more)), 1)
 

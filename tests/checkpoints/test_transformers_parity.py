@@ -122,7 +122,7 @@ def check_stages(model: Any, encoder: Encoder, images: Tensor, got: dict[int, An
     hidden = getattr(out, "reshaped_hidden_states", None) or out.hidden_states
     for layer, one in enumerate(hidden[-encoder.depth : -1], start=1):
         torch.testing.assert_close(
-            got[layer].patches, one.permute(0, 2, 3, 1), rtol=1e-4, atol=1e-4
+            got[layer].patches, one.permute(0, 2, 3, 1), rtol=1e-5, atol=1e-5
         )
     torch.testing.assert_close(
         got[encoder.depth].cls, out.pooler_output.flatten(1), rtol=1e-5, atol=1e-5
