@@ -45,10 +45,16 @@ def of_family(release: Release, options: Options) -> Config | None:
         return _swin(state, release, options)
     if "dist_token" in state:
         return _distilled(state, release, options)
-    if "blocks.0.attn.qkv.weight" not in state:
-        return None
     beit = any("relative_position_bias" in key for key in state)
     scaled = "blocks.0.gamma_1" in state
+    split = {"blocks.0.attn.q_bias", "blocks.0.attn.q_proj.weight"} & state.keys()
+    if split and not beit and not scaled:
+        raise DataError(
+            f"{release.source} has EVA-02's names, and the grid of its rotary positions is not stored in the "
+            "weights: name it with --arch, e.g. --arch eva02_base_patch14_224."
+        )
+    if "blocks.0.attn.qkv.weight" not in state:
+        return None
     if beit or (scaled and ("pos_embed" in state or release.stated.get("model_type") in _BEIT)):
         return _beit(state, release, options)
     return _rope_vit(state, release, options) if scaled else None

@@ -15,9 +15,10 @@ def vit(state: State) -> Translated:
     """Timm's own names, and those of DINOv2, DINOv3 and SDSSL, which differ in some."""
     if "rope_embed.periods" in state:
         return _dinov3(state)
-    if any(".gamma_1" in key or "relative_position" in key for key in state):
-        kept, unused = without(state, r".*relative_position_index")  # BEiT: fixed by the grid
-        return Translated(kept, unused)
+    if any(
+        re.search(r"\.gamma_1|relative_position|rope\.freqs_|_ln\.|\.mlp\.fc1_g", k) for k in state
+    ):
+        return _eva(state)
     kept = renamed(
         state,
         [
@@ -29,6 +30,24 @@ def vit(state: State) -> Translated:
     if "register_tokens" in kept:
         kept = _registers_after_positions(kept)
     return Translated(*_used_norm(kept))
+
+
+def _eva(state: State) -> Translated:
+    """BEiT's, EVA's and EVA-02's names; tables of indices and angles are fixed by the grid."""
+    kept, unused = without(state, r".*relative_position_index|(.*\.)?rope\.freqs_(cos|sin)")
+    apart = any(key.endswith(".attn.q_proj.weight") for key in kept)
+    out = renamed(
+        kept,
+        [
+            (r"\.attn\.inner_attn_ln\.", ".attn.norm."),
+            (r"\.mlp\.ffn_ln\.", ".mlp.norm."),
+            (r"\.mlp\.w1\.", ".mlp.fc1_g."),
+            (r"\.mlp\.w2\.", ".mlp.fc1_x."),
+            (r"\.mlp\.w3\.", ".mlp.fc2."),
+            *([(r"\.attn\.([qv])_bias$", r".attn.\1_proj.bias")] if apart else []),
+        ],
+    )
+    return Translated(out, unused)
 
 
 def _dinov3(state: State) -> Translated:

@@ -510,3 +510,28 @@ def test_what_a_named_architecture_needs_is_no_head(tmp_path: Path) -> None:
     info = checkpoints.load(str(tmp_path / "y.pth"), arch=arch).info
     assert info is not None
     assert info.details["keys"] == {"loaded": len(whole.state_dict()), "dropped": {}}
+
+
+@pytest.mark.parametrize("arch", ["eva02_tiny_patch14_224", "eva02_base_patch14_224"])
+def test_eva_02_in_its_authors_names_needs_its_name(tmp_path: Path, arch: str) -> None:
+    model = timm.create_model(arch, pretrained=False, num_classes=0).eval()
+    state = {"rope.freqs_cos": torch.zeros(4), "blocks.0.attn.rope.freqs_sin": torch.zeros(4)}
+    for key, tensor in model.state_dict().items():
+        for ours, theirs in (
+            (".attn.norm.", ".attn.inner_attn_ln."), (".mlp.norm.", ".mlp.ffn_ln."),
+            (".mlp.fc1_g.", ".mlp.w1."), (".mlp.fc1_x.", ".mlp.w2."), (".mlp.fc2.", ".mlp.w3."),
+            ("q_proj.bias", "q_bias"), ("v_proj.bias", "v_bias"),
+        ):  # fmt: skip
+            key = key.replace(ours, theirs)
+        state[key] = tensor
+    torch.save({"module": state, "head.weight": torch.zeros(2)}, tmp_path / "x.pth")
+    with pytest.raises(DataError, match=r"EVA-02(.|\n)*--arch"):
+        checkpoints.load(str(tmp_path / "x.pth"))
+    torch.save(model.state_dict(), tmp_path / "timm.pth")
+    theirs, ours = (
+        checkpoints.load(str(tmp_path / f"{n}.pth"), arch=arch).info for n in ("x", "timm")
+    )
+    assert theirs is not None
+    assert ours is not None
+    assert theirs.weights_sha256 == ours.weights_sha256
+    assert sum(theirs.details["keys"]["dropped"].values()) == 3  # the head and two tables
