@@ -17,10 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import TaskError, UsageError
-from sdssl_bench.neighbors.search import Search, choose_search
+from sdssl_bench.neighbors.search import Search, choose_search, place_of, product_error
 
 QUERY_ROWS = 16_384
 """Queries searched together; the bank is streamed once for each such group."""
+DEVICE_QUERY_ROWS = 65_536
+"""Likewise on an accelerator, which waits for the stream: the queries of ImageNet are one group."""
 CHUNK_BYTES = 128 * 2**20
 """Size of a float32 piece of the bank."""
 BLOCK_ROWS = 2_048
@@ -52,9 +54,9 @@ def top_k(
         queries: [Q, D] float32 or float16, of any length but finite.
         bank: [N, D] likewise, in memory or mapped.
         k: 1..N.
-        backend: "torch" on `device`, "faiss" on the CPU, or "auto", which follows the device. All
-            return the same ids.
-        device: where torch searches; "auto" = cuda if there is one, else cpu.
+        backend: "torch", "faiss" or "auto", which follows the device. All return the same ids.
+        device: where to search; "auto" = cuda if there is one, else cpu. A faiss without GPU support
+            searches on the CPU.
 
     Returns:
         scores [Q, k] float32, descending, and ids [Q, k] of bank rows, ties by lower id. A zero
@@ -62,7 +64,7 @@ def top_k(
 
     Raises:
         UsageError: for k outside 1..N or a backend that is unknown or not installed.
-        TaskError: for features that are not finite.
+        TaskError: for features that are not finite, or a device whose products are not float32.
         ValueError: for shapes that do not fit.
     """
     if queries.ndim != 2 or bank.ndim != 2 or queries.shape[1] != bank.shape[1]:
@@ -76,8 +78,9 @@ def top_k(
     centred = _CentredBank(bank)
     scores = np.empty((len(queries), k), np.float32)
     ids = np.empty((len(queries), k), np.int64)
-    for start in range(0, len(queries), QUERY_ROWS):
-        part = slice(start, start + QUERY_ROWS)
+    step = QUERY_ROWS if place_of(device).type == "cpu" else DEVICE_QUERY_ROWS
+    for start in range(0, len(queries), step):
+        part = slice(start, start + step)
         scores[part], ids[part] = _search_group(queries[part], centred, k, search=search)
     return scores, ids
 
@@ -165,13 +168,8 @@ class _Queries:
         self.lifted[:, :-1] = unit
 
     def error(self, bank: _CentredBank) -> NDArray[np.float64]:
-        """[Q] by how much a float32 product with a centred row may be off.
-
-        Rounding errors of D additions grow as sqrt(D) (Higham and Mary 2019, probabilistic bound;
-        the factor 5 is generous even where every magnitude is the worst case), and the factors
-        themselves are rounded.
-        """
-        relative = (5 * self.raw.shape[1] ** 0.5 + 4) * 2.0**-24
+        """[Q] by how much a float32 product with a centred row may be off."""
+        relative = product_error(self.raw.shape[1])
         out: NDArray[np.float64] = relative * (self.spread * bank.radius + bank.tilt)
         return out
 

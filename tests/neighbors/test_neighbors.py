@@ -85,6 +85,43 @@ def test_ids_equal_brute_force_for_real_and_for_collapsed_features(
     assert_exact(queries, bank, k=int(rng.integers(1, 151)))
 
 
+@settings(max_examples=60, deadline=None)
+@given(seed=st.integers(0, 2**32), width=st.sampled_from([4, 64, 385]), short=st.booleans())
+def test_a_search_on_a_device_must_multiply_in_float32(seed: int, width: int, short: bool) -> None:
+    """TensorFloat-32 keeps 10 bits of what is multiplied; products without the loss pass."""
+    rng = np.random.default_rng(seed)
+    queries, bank = (rng.normal(size=(rows, width)).astype(np.float32) for rows in (40, 30))
+
+    def rounded(rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        bits = rows.view(np.uint32)
+        return ((bits + 0x1000) & np.uint32(0xFFFFE000)).view(np.float32)
+
+    def multiply(
+        queries: NDArray[np.float32], bank: NDArray[np.float32], k: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+        if short:
+            queries, bank = rounded(queries), rounded(bank)
+        return search.search_torch(queries, bank, k, device=torch.device("cpu"))
+
+    run = search.checked(multiply)
+    if short:
+        with pytest.raises(TaskError, match="NVIDIA_TF32_OVERRIDE"):
+            run(queries, bank, 3)
+    else:
+        found, direct = run(queries, bank, 3), multiply(queries, bank, 3)
+        np.testing.assert_array_equal(found[0], direct[0])
+        np.testing.assert_array_equal(found[1], direct[1])
+
+
+def test_no_autocast_of_a_caller_reaches_the_products() -> None:
+    rng = np.random.default_rng(0)
+    queries, bank = (rng.normal(size=(9, 64)).astype(np.float32) for _ in range(2))
+    alone = top_k(queries, bank, k=9, backend="torch")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = top_k(queries, bank, k=9, backend="torch")
+    np.testing.assert_array_equal(inside[0], alone[0])
+
+
 def test_many_copies_of_one_image_do_not_hide_nearer_rows() -> None:
     rng = np.random.default_rng(0)
     bank = rng.normal(size=(300, 8)).astype(np.float32)
