@@ -2,7 +2,7 @@
 PYTHON ?= python
 TYPECHECK := build/typecheck
 
-.PHONY: install lint types test test-all wheel leaderboard
+.PHONY: install lint types test test-all wheel leaderboard gpu
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -29,3 +29,10 @@ wheel:
 
 leaderboard:
 	$(PYTHON) -m sdssl_bench leaderboard --csv results/leaderboard.csv --markdown results/leaderboard.md
+
+# Proof and speeds on a GPU, from the checkout as it is; on a CPU: make gpu DEVICE=cpu SIZE=toy
+DEVICE ?= cuda
+SIZE ?= full
+MINUTES ?= 20
+gpu:
+	$(PYTHON) benchmarks/gpu --device $(DEVICE) --size $(SIZE) --minutes $(MINUTES) $(GPU_OPTIONS)

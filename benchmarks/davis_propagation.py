@@ -15,6 +15,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -44,68 +45,101 @@ def window(height: int, width: int) -> torch.Tensor:
     return (torch.maximum(*apart) <= RULE.radius).float()
 
 
-def frame(args: argparse.Namespace) -> None:
-    clock = time.process_time if args.threads == 1 else time.perf_counter
-    for patch, (height, width), repeats in ((16, (30, 52), 9), (8, (60, 104), 3)):
-        base = torch.randn(height, width, WIDTH)
-        maps = [base + 0.7 * torch.randn_like(base) for _ in range(CONTEXT + repeats)]
-        labels = torch.rand(height, width, CHANNELS).softmax(-1)
-        context = Context(maps[0], labels, rule=RULE, length=CONTEXT - 1)
-        known = [labels, *(context.step(maps[t]) for t in range(1, CONTEXT))]
-        mask = window(height, width)
-        ours, dense, difference = [], [], 0.0
-        for features in maps[CONTEXT:]:
-            keys = torch.stack(maps[:CONTEXT])
-            started = clock()
-            expected = dense_propagation(
-                features, keys, torch.stack(known), mask=mask, topk=RULE.topk, temperature=0.1
+def step_seconds(
+    patch: int, repeats: int, *, device: str = "cpu", threads: int = 0
+) -> tuple[float, float, float]:
+    """Median seconds of a frame by the dense form and by ours, and the largest difference of labels."""
+    clock = time.process_time if threads == 1 else time.perf_counter
+    height, width = {16: (30, 52), 8: (60, 104)}[patch]
+
+    def timed(work: Callable[[], torch.Tensor]) -> tuple[float, torch.Tensor]:
+        settle(device)
+        started = clock()
+        found = work()
+        settle(device)
+        return clock() - started, found
+
+    base = torch.randn(height, width, WIDTH, device=device)
+    maps = [base + 0.7 * torch.randn_like(base) for _ in range(CONTEXT + repeats)]
+    labels = torch.rand(height, width, CHANNELS, device=device).softmax(-1)
+    context = Context(maps[0], labels, rule=RULE, length=CONTEXT - 1)
+    known = [labels, *(context.step(maps[t]) for t in range(1, CONTEXT))]
+    mask = window(height, width).to(device)
+    ours, dense, difference = [], [], 0.0
+    keys = torch.stack(maps[:CONTEXT])
+    for features in maps[CONTEXT:]:
+        seconds, expected = timed(
+            lambda now=features: dense_propagation(  # type: ignore[misc]
+                now, keys, torch.stack(known), mask=mask, topk=RULE.topk, temperature=0.1
             )
-            dense.append(clock() - started)
-            with ThreadTeam("cpu") as crew:
-                started = clock()
-                found = context.step(features, crew)
-                ours.append(clock() - started)
-            difference = max(difference, float((found - expected).abs().max()))
-            context.recent.clear()
-            for t in range(1, CONTEXT):
-                context.recent.append(context._frame(unit(maps[t]), known[t]))
-        a, b = statistics.median(dense), statistics.median(ours)
+        )
+        dense.append(seconds)
+        with ThreadTeam(device) as crew:
+            seconds, found = timed(lambda now=features: context.step(now, crew))  # type: ignore[misc]
+        ours.append(seconds)
+        difference = max(difference, float((found - expected).abs().max()))
+        context.recent.clear()
+        for t in range(1, CONTEXT):
+            context.recent.append(context._frame(unit(maps[t]), known[t]))
+    return statistics.median(dense), statistics.median(ours), difference
+
+
+def settle(device: str) -> None:
+    """Waits for what the device was given to do."""
+    if device != "cpu":
+        torch.cuda.synchronize()
+
+
+def frame(args: argparse.Namespace) -> None:
+    for patch, repeats in ((16, 9), (8, 3)):
+        a, b, difference = step_seconds(patch, repeats, threads=args.threads)
         print(
-            f"patch {patch}, {height} x {width}, {CONTEXT} context frames: dense {1e3 * a:.0f} ms, "
+            f"patch {patch}, {CONTEXT} context frames: dense {1e3 * a:.0f} ms, "
             f"ours {1e3 * b:.0f} ms, {a / b:.1f} x; largest difference {difference:.1e}"
         )
 
 
-def layers(args: argparse.Namespace) -> None:
-    encoder = checkpoints.load("timm:vit_small_patch16_224?pretrained=false&seed=0")
+def sequence_seconds(
+    frames: int, repeats: int, *, device: str = "cpu", model: str = "vit_small_patch16_224"
+) -> Iterator[tuple[dict[int, float], dict[str, float]]]:
+    """Per repeat: seconds of a whole sequence of 480 x 854 by layers, and the phases of all layers."""
+    encoder = checkpoints.load(f"timm:{model}?pretrained=false&seed=0")
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         for part in ("JPEGImages", "Annotations"):
             (root / part / "480p" / "clip").mkdir(parents=True)
         photo = Image.fromarray(rng.integers(0, 255, (30, 54, 3), np.uint8)).resize((960, 540))
-        for t in range(args.frames):
-            picture = photo.crop((2 * t, t, 2 * t + 854, t + 480))
+        for t in range(frames):
+            x, y = 2 * t % 106, t % 60
+            picture = photo.crop((x, y, x + 854, y + 480))
             picture.save(root / "JPEGImages" / "480p" / "clip" / f"{t:05d}.jpg")
             ids = np.zeros((480, 854), np.uint8)
             ids[100:300, 200 + t : 400 + t], ids[300:400, 500:700] = 1, 2
             write_mask(root / "Annotations" / "480p" / "clip" / f"{t:05d}.png", ids)
         task = tasks.load("davis")
-        seconds: dict[int, list[float]] = {1: [], 12: []}
-        for repeat in range(args.repeats):
-            for count in seconds:
+        for repeat in range(repeats):
+            seconds: dict[int, float] = {}
+            for count in (1, 12):
                 ctx = RunContext(
-                    data_root=None, cache_dir=root / f"cache{count}-{repeat}", device="cpu"
+                    data_root=None, cache_dir=root / f"cache{count}-{repeat}", device=device
                 )
                 data = task.load_data(f"folder:{root}", ctx)
                 started = time.perf_counter()
                 wanted = range(13 - count, 13)
                 parts = next(iter(task.run(encoder, data, wanted, ctx))).seconds
-                seconds[count].append(time.perf_counter() - started)
-            shown = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
-            print(f"12 layers: {seconds[12][-1]:.1f} s ({shown}), 1 layer: {seconds[1][-1]:.1f} s")
-        ratio = min(seconds[12]) / min(seconds[1])
-        print(f"{args.frames} frames of 480 x 854: 12 layers take {ratio:.2f} x the time of one")
+                seconds[count] = time.perf_counter() - started
+            yield seconds, dict(parts)
+
+
+def layers(args: argparse.Namespace) -> None:
+    found = []
+    for seconds, parts in sequence_seconds(args.frames, args.repeats):
+        found.append(seconds)
+        shown = ", ".join(f"{name} {value:.1f}" for name, value in parts.items())
+        print(f"12 layers: {seconds[12]:.1f} s ({shown}), 1 layer: {seconds[1]:.1f} s")
+    ratio = min(one[12] for one in found) / min(one[1] for one in found)
+    print(f"{args.frames} frames of 480 x 854: 12 layers take {ratio:.2f} x the time of one")
 
 
 def memory(args: argparse.Namespace) -> None:

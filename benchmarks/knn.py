@@ -13,7 +13,6 @@ import resource
 import time
 from collections.abc import Callable
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -51,6 +50,8 @@ def bare_torch(queries: NDArray[np.float32], bank: NDArray[np.float32]) -> None:
 
 
 def bare_faiss(queries: NDArray[np.float32], bank: NDArray[np.float32]) -> None:
+    import faiss
+
     index = faiss.IndexFlatIP(bank.shape[1])
     index.add(bank)
     index.search(queries, max(KS))

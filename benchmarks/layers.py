@@ -22,13 +22,15 @@ from sdssl_bench.encoders.building import wrap
 from sdssl_bench.encoders.encoder import cls, everything
 
 
-def forms(batch: int) -> dict[str, Callable[[], object]]:
+def forms(
+    batch: int, *, name: str = "vit_small_patch16_224", device: str = "cpu"
+) -> dict[str, Callable[[], object]]:
     import timm
 
     torch.manual_seed(0)
-    model = timm.create_model("vit_small_patch16_224", num_classes=0).eval()
+    model = timm.create_model(name, num_classes=0).to(device).eval()
     encoder = wrap(model).eval()
-    images = torch.randn(batch, 3, 224, 224)
+    images = torch.randn(batch, 3, 224, 224, device=device)
     layers = range(1, encoder.depth + 1)
     return {
         "bare": lambda: model(images),

@@ -94,6 +94,35 @@ def matmul_rate(device: str, precision: str) -> float:
     return 2 * size**3 / best
 
 
+def kept_bytes(contender: Any) -> int:
+    """What a method holds between steps: networks and optimizer."""
+    tensors = [*contender.model.parameters(), *contender.model.buffers()]
+    for state in contender.optimizer.state.values():
+        tensors += [value for value in state.values() if torch.is_tensor(value)]
+    return sum(one.nbytes for one in tensors)
+
+
+def largest_batch(arch: str, device: str) -> int:
+    """The largest power of two of which the distilled method takes two steps beside the plain one."""
+    fits, batch = 0, 32
+    while batch <= 4096:
+        try:
+            pair = [Contender(f"{sd}mocov3_{arch}", device, "bf16") for sd in ("", "sd_")]
+            side = pair[0].model.student.input_size
+            for _ in range(2):  # the optimizer's state exists from the second step on
+                for one in pair:
+                    one.step(torch.randn(2, batch, 3, side, side, device=device))
+            fits = batch
+        except torch.OutOfMemoryError:
+            batch = 4096
+        pair, one = [], None  # type: ignore[assignment]
+        torch.cuda.empty_cache()
+        batch *= 2
+    if not fits:
+        raise SystemExit(f"Memory of {device} is too short for a batch of 32 of {arch}.")
+    return fits
+
+
 def peak_memory(preset: str, options: argparse.Namespace) -> int:
     """Bytes that two steps take in a process of their own; AdamW's state exists in the second."""
     command = [sys.executable, __file__, "--peak-of", preset, "--batch", str(options.batch)]

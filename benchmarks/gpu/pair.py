@@ -1,0 +1,162 @@
+"""MoCo v3 and SD-MoCo v3 trained for real: 12 layers, 32-px images, patch 4, views on the device.
+
+    python benchmarks/gpu/pair.py --seconds 600 --data cifar10 --data-root /data --out pair --rows rows.json
+
+Both train in turn, a stretch of epochs each, until the seconds are used up; the same command goes on. Both
+networks are then exported at the last epoch that both have reached, in half precision and below 16 MiB,
+and scored layer by layer from these files. Exit code 75 says that training has not come to its end.
+"""
+
+import argparse
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+METHODS = ("mocov3", "sd_mocov3")
+UNFINISHED = 75
+MOST_BYTES = 16 * 2**20
+STRETCH = 10
+"""Epochs of one method before it is the other's turn."""
+RESERVE = 60.0
+"""Seconds kept for exports and scores."""
+FULL = ["--save-every", str(STRETCH), "--mixed-precision", "bf16"]
+TOY = [
+    "--depth", "2", "--dim", "16", "--heads", "2", "--hidden", "16", "--inner-hidden", "12",
+    "--out-dim", "8", "--batch-size", "16", "--epochs", "2", "--warmup-epochs", "1",
+    "--save-every", "1", "--num-workers", "0",
+]  # fmt: skip
+
+
+def command(method: str, options: argparse.Namespace) -> list[str]:
+    """Pretraining's, without where it stops."""
+    found = [sys.executable, str(ROOT / "pretrain" / "main.py")]
+    found += ["--preset", f"{method}_vit_tiny_p4", "--device-views", "--resume", "auto"]
+    found += ["--data", options.data, "--out", str(options.out / method)]
+    if options.data_root:
+        found += ["--data-root", str(options.data_root)]
+    workers = str(max(2, (os.cpu_count() or 2) - 2))
+    return found + (TOY if options.size == "toy" else [*FULL, "--num-workers", workers])
+
+
+def train(stretch: list[str], deadline: float, device: str) -> bool:
+    """Whether the stretch came to its end before the deadline; else the run has saved itself."""
+    hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
+    run = subprocess.Popen(stretch, env={**os.environ, **hidden})
+    told = False
+    try:
+        run.wait(max(1.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        told = True
+        run.send_signal(signal.SIGTERM)
+    finally:
+        run.wait()
+    if run.returncode not in ((0, 128 + signal.SIGTERM) if told else (0,)):
+        raise SystemExit(run.returncode)
+    return run.returncode == 0
+
+
+def epochs(out: Path) -> dict[int, Path]:
+    """The encoders of whole epochs that a run has written."""
+    names = ((re.fullmatch(r"epoch-0*(\d+)\.000\.safetensors", path.name), path)
+             for path in (out / "encoders").glob("*.safetensors"))  # fmt: skip
+    return {int(match[1]): path for match, path in names if match}
+
+
+def export(source: Path, target: Path) -> int:
+    """The same encoder in half precision; bytes."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(source, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    save_file(halves, target, metadata=header)
+    size = target.stat().st_size
+    if size >= MOST_BYTES:
+        raise SystemExit(f"{target} has {size:,} bytes; an export must stay below {MOST_BYTES:,}.")
+    return size
+
+
+def rate(out: Path) -> float:
+    """Median images per second of the log's lines."""
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    rates = sorted(line["images_per_second"] for line in lines if "images_per_second" in line)
+    return float(rates[len(rates) // 2])
+
+
+def results(options: argparse.Namespace, last: int) -> list[dict[str, Any]]:
+    """Exports and their scores, at the last epoch that both have."""
+    from sdssl_bench import api
+
+    reached = {method: epochs(options.out / method) for method in METHODS}
+    common = sorted(reached[METHODS[0]].keys() & reached[METHODS[1]].keys())
+    rates = {m: rate(options.out / m) for m in METHODS if (options.out / m / "log.jsonl").exists()}
+    rows = [{"what": f"pretraining {method} on {options.data}", "value": value, "unit": "images/s",
+             "note": "with the loader"} for method, value in rates.items()]  # fmt: skip
+    if not common:
+        return rows
+    for method in METHODS:
+        target = options.out / f"{method}-epoch{common[-1]}-fp16.safetensors"
+        size = export(reached[method][common[-1]], target)
+        (record,) = api.evaluate(
+            api.load_encoder(str(target)),
+            "knn",
+            options.data,
+            data_root=options.data_root,
+            cache_dir=options.out / "cache",
+            device=options.device,
+        )
+        scores = {n: e["metrics"][record["headline"]] for n, e in record["layers"].items()}
+        note = (
+            f"epoch {common[-1]} of {last}; {target.name}, {size / 2**20:.1f} MiB; by layer "
+            + " ".join(f"{100 * score:.1f}" for score in scores.values())
+        )
+        variant = record["dataset"]["variant"]
+        rows.append({"what": f"k-NN of {method}, last layer, {options.data} ({variant})",
+                     "value": 100 * list(scores.values())[-1], "unit": "%", "note": note})  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
+    parser.add_argument("--size", default="full", choices=("full", "toy"))
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--data", default="cifar10")
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--rows", type=Path, required=True)
+    options = parser.parse_args()
+    if options.size == "toy" and options.data_root is None:
+        from sdssl_bench.datasets.mini.make import make_mini
+
+        options.data_root = options.out / "mini"
+        make_mini(options.data_root, names=["cifar10"])
+    deadline = time.monotonic() + options.seconds - (RESERVE if options.size == "full" else 0)
+    from sdssl_bench.pretrain.run.presets import resolve
+
+    last = 2 if options.size == "toy" else resolve("mocov3_vit_tiny_p4").epochs
+    stretch = 1 if options.size == "toy" else STRETCH
+    finished = True
+    for stop in range(stretch, last + 1, stretch):
+        for method in METHODS:
+            if not finished or stop in epochs(options.out / method):
+                continue
+            wanted = [*command(method, options), "--stop-epoch", str(stop)]
+            finished = time.monotonic() < deadline and train(wanted, deadline, options.device)
+    options.rows.write_text(json.dumps(results(options, last)))
+    sys.exit(0 if finished else UNFINISHED)
+
+
+if __name__ == "__main__":
+    main()
