@@ -76,10 +76,10 @@ class Part:
 
 
 PARTS = (
-    Part("tests", 1, (*PRETRAIN, "pytest", "scipy", "cv2", "sklearn", "threadpoolctl"), 5),
+    Part("tests", 1, (*PRETRAIN, "pytest", "scipy", "cv2", "sklearn", "threadpoolctl"), 6),
     Part("layers", 2, VISION, 1),
     Part("extraction", 2, VISION, 2),
-    Part("knn", 2, ("numpy", "torch"), 2),
+    Part("knn", 2, ("numpy", "torch"), 4),
     Part("davis", 2, (*VISION, "scipy", "cv2"), 1.5),
     Part("logreg", 2, ("numpy", "torch", "scipy", "sklearn", "threadpoolctl"), 1),
     Part("pretrain", 2, VISION, 3),

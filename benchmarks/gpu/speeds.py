@@ -114,16 +114,18 @@ def extraction(device: str, size: str) -> Iterator[Row]:
         for title, name in ARCHITECTURES[size]:
             encoder = api.as_encoder(timm.create_model(name, num_classes=0).eval())
             for dtype in ("float32", "bfloat16"):
-                ctx = RunContext(
-                    data_root=None,
-                    cache_dir=root / f"cache-{name}-{dtype}",
-                    device=device,
-                    dtype=dtype,
-                )
-                wanted = range(1, encoder.depth + 1)
-                bank = extract(
-                    encoder, data.train, wanted, preprocess=preprocess("A", 224), ctx=ctx
-                )
+                for warm in (True, False):
+                    ctx = RunContext(
+                        data_root=None,
+                        cache_dir=root / f"cache-{name}-{dtype}-{warm}",
+                        device=device,
+                        dtype=dtype,
+                        limit=512 if warm else None,
+                    )
+                    wanted = range(1, encoder.depth + 1)
+                    bank = extract(
+                        encoder, data.train, wanted, preprocess=preprocess("A", 224), ctx=ctx
+                    )
                 spent, count = bank.seconds, len(bank.targets)
                 alone = spent["forward"] + spent["transfer"]
                 label = f"{title}, {dtype}"
@@ -165,9 +167,12 @@ def knn(device: str, size: str) -> Iterator[Row]:
         works |= {name: partial(search, name, k + 16) for name in backends}
         found = in_turn(works, 3, device)
         shape = f"{len(block):,} x {len(chunk):,} x {width}, k = {k} + 16"
+        note = (
+            "with the transfer" if len(backends) == 2 else "faiss with GPU support: not installed"
+        )
         for name in backends:
             yield row(f"search by {name} / products alone, {shape}",
-                      ratio(found[name], found["products"]), "x")  # fmt: skip
+                      ratio(found[name], found["products"]), "x", note)  # fmt: skip
         if len(backends) == 2:
             times = ratio(found["faiss"], found["torch"])
             faster = "torch" if times >= 1 else "faiss"
@@ -220,7 +225,7 @@ def logreg(device: str, size: str) -> Iterator[Row]:
 
     def solve(place: str, count: int, step: int) -> int:
         designs = [Design(bank, device=place) for bank in banks[:count]]
-        solver = Solver(designs, targets.to(place), num_classes=classes)
+        solver = Solver(designs, targets, num_classes=classes)
         solutions = list(solver.path([1 / (c * rows) for c in GRID[::step]]))
         if not all(bool(one.converged.all()) for one in solutions):
             raise SystemExit(f"Logistic regression did not converge on {place}.")

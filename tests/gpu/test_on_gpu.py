@@ -1,8 +1,8 @@
 """What runs on a GPU gives what runs on a CPU: run with `pytest -m gpu`, or `make gpu`.
 
-With SDSSL_BENCH_TEST_DEVICE=cpu the same tests hold a CPU against itself, where that means something:
-so that they can be mended without a card. Tolerances are bounds for rounding in another order, chosen
-without a card at hand.
+With SDSSL_BENCH_TEST_DEVICE=cpu the same tests hold a CPU against itself, where that means something;
+tasks then score an encoder whose weights are off by 1e-6, as a card's rounding would have it: so the
+tolerances were found, without a card at hand.
 """
 
 import os
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from mini_data import shared_mini
 from pretrain_fixtures import MAIN, SETTINGS, command_line, log_lines, make_images
@@ -45,37 +46,52 @@ TASKS: dict[str, tuple[str, str, str | None, dict[str, str], int, float]] = {
     "linear": ("linear", "cifar10", None, {"epochs": "3", "batch": "48"}, 2, 1e-4),
     "logreg": ("linear", "flowers", "logreg", {}, 2, 1e-4),
     "finetune": ("finetune", "flowers", None, {"epochs": "2"}, 5, 1e-2),
-    "retrieval": ("retrieval", "roxford5k", None, {}, 1, 5e-3),
-    "copydays": ("copydays", "copydays", None, {}, 1, 5e-3),
-    "davis": ("davis", "davis", None, {}, 0, 5e-3),
+    "retrieval": ("retrieval", "roxford5k", None, {}, 0, 5e-3),
+    "copydays": ("copydays", "copydays", None, {}, 0, 5e-3),
+    "davis": ("davis", "davis", None, {}, 0, 2e-3),
     "analysis": ("analysis", "cifar10", None, {}, 0, 1e-3),
     "cka": ("cka", "cifar10", None, {}, 0, 1e-3),
 }
+TSNE = 0.1
+"""A map of t-SNE amplifies rounding: 0.02 from weights off by 1e-6."""
+
+
+def encoder_for(device: str) -> nn.Module:
+    """The same for both; on a CPU that stands in for a card its weights are off by rounding."""
+    model = build()
+    if device == "stand-in":
+        generator = torch.Generator().manual_seed(5)
+        with torch.no_grad():
+            for one in model.parameters():
+                one.mul_(1 + 1e-6 * torch.randn(one.shape, generator=generator))
+    return model
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_scores_as_on_the_cpu(name: str, tmp_path: Path) -> None:
     task, dataset, protocol, parameters, items, tolerance = TASKS[name]
     found = {}
-    for device in ("cpu", DEVICE):
+    other = DEVICE if ON_GPU else "stand-in"
+    for device in ("cpu", other):
         (found[device],) = api.evaluate(
-            build(),
+            encoder_for(device),
             task,
             dataset,
             layers=(2, 3) if task != "finetune" else (3,),
             protocol=protocol,
             parameters=parameters,
             data_root=shared_mini(),
-            cache_dir=tmp_path / f"{device}-{len(found)}",
-            device=device,
+            cache_dir=tmp_path / device,
+            device=DEVICE if device == other else "cpu",
             num_workers=0,
             **({"against": build(1)} if task == "cka" else {}),
         )
     for layer, expected in found["cpu"]["layers"].items():
-        entry = found[DEVICE]["layers"][layer]
+        entry = found[other]["layers"][layer]
         assert entry["metrics"].keys() == expected["metrics"].keys()
         for metric, value in expected["metrics"].items():
-            allowed = max(tolerance * max(1.0, abs(value)), items / expected["n"])
+            bound = TSNE if metric.startswith("tsne/") else tolerance
+            allowed = max(bound * max(1.0, abs(value)), items / expected["n"])
             assert entry["metrics"][metric] == pytest.approx(value, abs=allowed), (layer, metric)
 
 
