@@ -30,9 +30,11 @@ wheel:
 leaderboard:
 	$(PYTHON) -m sdssl_bench leaderboard --csv results/leaderboard.csv --markdown results/leaderboard.md
 
-# Proof and speeds on a GPU, from the checkout as it is; on a CPU: make gpu DEVICE=cpu SIZE=toy
+# Proof and speeds on a GPU, from the checkout as it is; on a CPU: make gpu DEVICE=cpu SIZE=toy.
+# DATA_ROOT holds CIFAR-10 for the pair that is trained; the same command goes on with it.
 DEVICE ?= cuda
 SIZE ?= full
 MINUTES ?= 20
 gpu:
-	$(PYTHON) benchmarks/gpu --device $(DEVICE) --size $(SIZE) --minutes $(MINUTES) $(GPU_OPTIONS)
+	$(PYTHON) benchmarks/gpu --device $(DEVICE) --size $(SIZE) --minutes $(MINUTES) \
+		$(if $(DATA_ROOT),--data-root $(DATA_ROOT)) $(GPU_OPTIONS)

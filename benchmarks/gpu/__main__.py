@@ -150,8 +150,7 @@ def run(part: Part, options: argparse.Namespace, seconds: float) -> dict[str, An
             code = None
         finally:
             if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                stop(process)
         log.seek(0)
         tail = log.read().splitlines()[-SHOWN:]
         entry = {"seconds": round(time.monotonic() - started, 1), "rows": read_rows(part, rows)}
@@ -169,6 +168,16 @@ def run(part: Part, options: argparse.Namespace, seconds: float) -> dict[str, An
     if code == MISSING:
         return {"state": "skipped", "why": " ".join(tail[-3:]), **entry}
     return {"state": "failed", "why": f"exit code {code}", "output": tail, **entry}
+
+
+def stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ends the part and all that it has started; pretraining saves itself first."""
+    os.killpg(process.pid, signal.SIGTERM)
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def machine(device: str) -> dict[str, Any]:
@@ -199,10 +208,6 @@ def commit() -> str:
     return name.strip() + ("+" if changes.strip() else "")
 
 
-def short(name: str) -> str:
-    return name if len(name) < 40 else name[:10] + name[40:]
-
-
 def open_record(options: argparse.Namespace, about: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     """The newest record of this card, size, software and commit that is not complete, else a new one."""
     same = {"size": options.size, "commit": commit(), **about}
@@ -226,7 +231,7 @@ def markdown(record: dict[str, Any]) -> str:
                                   "faiss-gpu", "faiss-cpu") and v)  # fmt: skip
     memory = f", {record['memory_gib']} GiB" if record["memory_gib"] else ""
     lines = [f"# {record['card']}{memory}, {record['date']}, {record['size']}", "",
-             f"{software}; commit {short(record['commit'])}.", "",
+             f"{software}; commit {record['commit']}.", "",
              "| stage | part | what | value | unit | |", "|---|---|---|---:|---|---|"]  # fmt: skip
     for part in PARTS:
         entry = record["parts"].get(part.name, {"state": "not run", "rows": []})

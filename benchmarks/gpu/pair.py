@@ -12,6 +12,7 @@ import json
 import os
 import re
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -87,11 +88,12 @@ def export(source: Path, target: Path) -> int:
     return size
 
 
-def rate(out: Path) -> float:
-    """Median images per second of the log's lines."""
+def rates(out: Path) -> list[float]:
+    """Images per second of the log's lines."""
+    if not (out / "log.jsonl").exists():
+        return []
     lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-    rates = sorted(line["images_per_second"] for line in lines if "images_per_second" in line)
-    return float(rates[len(rates) // 2])
+    return [line["images_per_second"] for line in lines if "images_per_second" in line]
 
 
 def results(options: argparse.Namespace, last: int) -> list[dict[str, Any]]:
@@ -100,9 +102,9 @@ def results(options: argparse.Namespace, last: int) -> list[dict[str, Any]]:
 
     reached = {method: epochs(options.out / method) for method in METHODS}
     common = sorted(reached[METHODS[0]].keys() & reached[METHODS[1]].keys())
-    rates = {m: rate(options.out / m) for m in METHODS if (options.out / m / "log.jsonl").exists()}
-    rows = [{"what": f"pretraining {method} on {options.data}", "value": value, "unit": "images/s",
-             "note": "with the loader"} for method, value in rates.items()]  # fmt: skip
+    rows = [{"what": f"pretraining {method} on {options.data}", "value": statistics.median(found),
+             "unit": "images/s", "note": "with the loader"}
+            for method in METHODS if (found := rates(options.out / method))]  # fmt: skip
     if not common:
         return rows
     for method in METHODS:
@@ -137,6 +139,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--rows", type=Path, required=True)
     options = parser.parse_args()
+    # The run in progress is told too, and saves itself: that is waited for.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     if options.size == "toy" and options.data_root is None:
         from sdssl_bench.datasets.mini.make import make_mini
 
