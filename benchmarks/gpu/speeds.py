@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,51 +23,12 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
-Row = dict[str, Any]
+from timing import Row, autocast, in_turn, ratio, row, seconds_of  # noqa: E402
+
 ARCHITECTURES = {
     "full": (("ViT-S/16", "vit_small_patch16_224"), ("ViT-B/16", "vit_base_patch16_224")),
     "toy": (("ViT-Ti/16", "vit_tiny_patch16_224"),),
 }
-
-
-def row(what: str, value: float, unit: str, note: str = "") -> Row:
-    """One line of the table."""
-    return {"what": what, "value": value, "unit": unit, "note": note}
-
-
-def seconds_of(work: Callable[[], object], device: str) -> float:
-    """Until the device has done it."""
-    if device != "cpu":
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    work()
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
-
-
-def in_turn(
-    works: dict[str, Callable[[], object]], repeats: int, device: str
-) -> dict[str, list[float]]:
-    """Seconds of each, interleaved; a first round warms up."""
-    found: dict[str, list[float]] = {name: [] for name in works}
-    for repeat in range(repeats + 1):
-        for name, work in works.items():
-            spent = seconds_of(work, device)
-            if repeat:
-                found[name].append(spent)
-    return found
-
-
-def ratio(over: list[float], under: list[float]) -> float:
-    """Median of the ratios of neighbours in time."""
-    return statistics.median(a / b for a, b in zip(over, under, strict=True))
-
-
-def autocast(device: str, dtype: str) -> AbstractContextManager[Any]:
-    """Of the forward pass, as the suite's --dtype."""
-    reduced = dtype != "float32"
-    return torch.autocast(device, dtype=getattr(torch, dtype), enabled=reduced)
 
 
 def layers(device: str, size: str) -> Iterator[Row]:
