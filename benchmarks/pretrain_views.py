@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from sdssl_bench.datasets.readers.images_on_disk import list_images
 from sdssl_bench.features.views import TwoViews, view_pair
-from sdssl_bench.pretrain.data.device_views import finish
+from sdssl_bench.pretrain.data.device_views import normalised
 
 
 def make_jpegs(folder: Path, count: int) -> None:
@@ -44,7 +44,7 @@ def device_rate(paths: list[Path], size: int, device: str) -> float:
     mean = std = torch.ones(3, device=device)
 
     def run() -> None:
-        finish(pixels, drawn, mean=mean, std=std)
+        normalised(pixels, drawn, mean=mean, std=std)
         if device == "cuda":
             torch.cuda.synchronize()
 

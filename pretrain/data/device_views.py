@@ -21,7 +21,7 @@ Factor = Tensor
 Operation = Callable[[Tensor, Factor], Tensor]
 
 
-def finish(pixels: Tensor, drawn: Tensor | None, *, mean: Tensor, std: Tensor) -> Tensor:
+def normalised(pixels: Tensor, drawn: Tensor | None, *, mean: Tensor, std: Tensor) -> Tensor:
     """Uint8 [B, 3, S, S] to normalised float32; with `drawn` [B, NUM_FACTORS], recoloured first."""
     images = pixels.float().div_(255)
     if drawn is not None:

@@ -24,12 +24,12 @@ def check_launcher(precision: str, environ: Mapping[str, str] = os.environ) -> N
         UsageError: naming both settings and what to do.
     """
     # "no" is what the launcher says unasked.
-    told = environ.get("ACCELERATE_MIXED_PRECISION", "no")
-    if told not in ("no", precision):
-        same = f"add --mixed-precision {told} behind main.py, or "
+    launched = environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    if launched not in ("no", precision):
+        same = f"add --mixed-precision {launched} behind main.py, or "
         raise UsageError(
-            f"accelerate launch says --mixed_precision {told}, the run's own setting is {precision}: "
-            f"{same if told in CHOICES['mixed_precision'] else ''}launch with --mixed_precision no."
+            f"accelerate launch says --mixed_precision {launched}, the run's own setting is {precision}: "
+            f"{same if launched in CHOICES['mixed_precision'] else ''}launch with --mixed_precision no."
         )
     steps = environ.get("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "1")
     if steps != "1":

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from sdssl_bench.errors import UsageError
-from sdssl_bench.pretrain.data.device_views import finish
+from sdssl_bench.pretrain.data.device_views import normalised
 from sdssl_bench.pretrain.data.feeding import Feed, open_feed
 from sdssl_bench.pretrain.objective import schedules
 from sdssl_bench.pretrain.objective.assembly import build_model, build_optimizer
@@ -189,8 +189,8 @@ class Run:
             log.add(step, terms, images=config.batch_size, waited=waited, skipped=skipped)
             self.progress.advance()
             done = step + 1
-            told = self._told(stopping, done)
-            saving = done % (per_epoch * config.save_every) == 0 or done == self.last or told
+            signal = self._signal(stopping, done)
+            saving = done % (per_epoch * config.save_every) == 0 or done == self.last or signal
             evaluating = bool(config.knn) and self._scored_after(done)
             if done % config.log_every == 0 or saving or evaluating:
                 log.write(done, log.check(last_good=saved), **values)
@@ -209,10 +209,10 @@ class Run:
                 if evaluating:
                     self._evaluate(path, done, log)
                 log.rest()
-            if told:
+            if signal:
                 raise Interrupted(
-                    128 + told,
-                    f"stopped by signal {told} after step {done}; saved to {saved}. The same command "
+                    128 + signal,
+                    f"stopped by signal {signal} after step {done}; saved to {saved}. The same command "
                     "with --resume auto goes on from there.",
                 )
             waiting = time.perf_counter()
@@ -243,7 +243,8 @@ class Run:
         pixels = pixels.to(device, non_blocking=True)
         draws = drawn if config.device_views else (None, None)
         view1, view2 = (
-            finish(p, d, mean=self.mean, std=self.std) for p, d in zip(pixels, draws, strict=True)
+            normalised(p, d, mean=self.mean, std=self.std)
+            for p, d in zip(pixels, draws, strict=True)
         )
         terms = backward(
             self.accelerator,
@@ -260,15 +261,15 @@ class Run:
             self.core.update_teacher(momentum)
         return terms
 
-    def _told(self, stopping: list[int], done: int) -> int:
+    def _signal(self, stopping: list[int], done: int) -> int:
         """The signal that told any process to stop, 0 if none did; the same in all of them."""
         mine = stopping[0] if stopping else 0
         if self.accelerator.num_processes == 1:
             return mine
         if done % SIGNAL_EVERY:
             return 0
-        told = torch.tensor([mine], device=self.accelerator.device)
-        return int(self.accelerator.gather(told).max())
+        received = torch.tensor([mine], device=self.accelerator.device)
+        return int(self.accelerator.gather(received).max())
 
     def _evaluate(self, path: Path, step: int, log: RunLog) -> None:
         """All-layer k-NN of a written encoder, into the run's records and log."""

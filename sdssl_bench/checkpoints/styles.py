@@ -39,20 +39,20 @@ class Style:
         name: what messages call it.
         needs: names (a trailing dot: beginnings) that are there under a prefix if it is this style; the
             first, whole, is what is looked for.
-        own: pattern of the first part of names that belong to the backbone.
+        parts: pattern of the first part of names that belong to the backbone.
         translate: to timm's names; to those of `build`, if that is given.
         build: the model that takes the translated tensors, or an `Encoder`; None: told by the tensors.
     """
 
     name: str
     needs: tuple[str, ...]
-    own: str
+    parts: str
     translate: Callable[[State], Translated]
     build: Callable[[Translated], nn.Module] | None = None
 
     def owns(self, name: str) -> bool:
         """Whether a name, without prefix, belongs to a backbone of this style, by its first part."""
-        return re.fullmatch(self.own, name.split(".")[0]) is not None
+        return re.fullmatch(self.parts, name.split(".")[0]) is not None
 
     def prefixes(self, names: Mapping[str, Any]) -> list[str]:
         """Every prefix under which the needed names are, in the order of the file."""

@@ -46,7 +46,7 @@ class Commands(Group):
         except (typer.Exit, typer.Abort):
             raise
         except UserError as error:
-            raise _told(error) from None
+            raise _reported(error) from None
         except lifetime.Terminated:
             if launching.is_first():
                 typer.echo(f"terminated: {lifetime.STOPPED}", err=True)
@@ -58,7 +58,7 @@ class Commands(Group):
         except OSError as error:
             from sdssl_bench.system import refused
 
-            raise _told(refused(error)) from None
+            raise _reported(refused(error)) from None
         except Exception as error:  # a wrong option, or a bug
             if isinstance(error, RuntimeError):
                 from sdssl_bench.system import lost_process
@@ -70,7 +70,7 @@ class Commands(Group):
             raise
 
 
-def _told(error: UserError) -> typer.Exit:
+def _reported(error: UserError) -> typer.Exit:
     launching.let_first_speak()
     typer.echo(f"error: {error}", err=True)
     return typer.Exit(error.exit_code)

@@ -34,19 +34,19 @@ class Output(NamedTuple):
     Attributes:
         token: [B, D] class token, or the model's own feature; None = the map's mean.
         map: [B, h, w, D'].
-        finish: what the model's head does to one token [..., D'] -> [..., D]; None = nothing.
+        head: what the model's head does to one token [..., D'] -> [..., D]; None = nothing.
     """
 
     token: Tensor | None
     map: Tensor
-    finish: Callable[[Tensor], Tensor] | None = None
+    head: Callable[[Tensor], Tensor] | None = None
 
     @property
     def features(self) -> LayerFeatures:
         """The layer as tasks see it; of what is finished already nothing is done twice."""
         token = self.map.mean((1, 2)) if self.token is None else self.token
-        finish = self.finish or (lambda x: x)
-        return LayerFeatures(token, self.map, lambda x: x if x is token else finish(x))
+        head = self.head or (lambda x: x)
+        return LayerFeatures(token, self.map, lambda x: x if x is token else head(x))
 
 
 class StagesEncoder(Encoder):
@@ -187,12 +187,12 @@ def _own(model: Any, final: Tensor, last: Tensor) -> Output:
         return Output(token, last if extra < 0 else final[:, extra:].unflatten(1, (rows, columns)))
     channels_last = getattr(model, "output_fmt", "NCHW") == "NHWC"
 
-    def finish(tokens: Tensor) -> Tensor:
+    def head(tokens: Tensor) -> Tensor:
         shape = (-1, 1, 1, tokens.shape[-1]) if channels_last else (-1, tokens.shape[-1], 1, 1)
         out: Tensor = model.forward_head(tokens.reshape(shape), pre_logits=True)
         return out.reshape(*tokens.shape[:-1], -1)
 
-    return Output(token, final if channels_last else final.permute(0, 2, 3, 1), finish)
+    return Output(token, final if channels_last else final.permute(0, 2, 3, 1), head)
 
 
 def _names(model: Any, count: int) -> tuple[str, ...]:

@@ -87,17 +87,17 @@ def stopping() -> Iterator[None]:
     if not mine or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL or os.name != "posix":
         yield
         return
-    told, tell = os.pipe()
-    os.set_blocking(tell, False)
-    before = signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
+    noted, note = os.pipe()
+    os.set_blocking(note, False)
+    before = signal.set_wakeup_fd(note, warn_on_full_buffer=False)
     signal.signal(signal.SIGTERM, _terminate)
-    threading.Thread(target=_insist, args=(told,), daemon=True, name="insist on SIGTERM").start()
+    threading.Thread(target=_insist, args=(noted,), daemon=True, name="insist on SIGTERM").start()
     try:
         yield
     finally:
         signal.set_wakeup_fd(before)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.close(tell)
+        os.close(note)
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:
@@ -111,15 +111,15 @@ def _again(_number: int, _frame: FrameType | None) -> None:
     """A second signal does not disturb what the first has begun."""
 
 
-def _insist(told: int) -> None:
+def _insist(noted: int) -> None:
     """Ends the process where the main thread does not come to it; its pipe ends with `stopping`."""
-    while signals := os.read(told, 64):
+    while signals := os.read(noted, 64):
         if signal.SIGTERM in signals and signal.getsignal(signal.SIGTERM) in (_terminate, _again):
             time.sleep(GRACE_SECONDS)
             if signal.getsignal(signal.SIGTERM) in (_terminate, _again):
                 _say(f"terminated: {STOPPED}")
                 os._exit(TERMINATED)
-    os.close(told)
+    os.close(noted)
 
 
 def _forked() -> None:

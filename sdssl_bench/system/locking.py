@@ -12,7 +12,7 @@ from sdssl_bench.system.files import unwritable
 
 NO_LOCKS = ("ENOLCK", "ENOSYS", "ENOTSUP", "EOPNOTSUPP")
 
-_told: set[Path] = set()
+_warned: set[Path] = set()
 
 
 @contextmanager
@@ -72,8 +72,8 @@ def _is_held(path: Path) -> bool:
 
 
 def _tell(folder: Path) -> None:
-    if folder not in _told:
-        _told.add(folder)
+    if folder not in _warned:
+        _warned.add(folder)
         sys.stderr.write(
             f"warning: files in {folder} cannot be locked (its file system grants a lock twice or has "
             "none): let one job at a time work on it, or choose a folder on another disk.\n"

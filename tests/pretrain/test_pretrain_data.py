@@ -25,7 +25,7 @@ from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.features.views import TwoViews, draw, recolour, seeded, view_pair
 from sdssl_bench.pretrain.data import tar_images
-from sdssl_bench.pretrain.data.device_views import finish, recolour_batch
+from sdssl_bench.pretrain.data.device_views import normalised, recolour_batch
 from sdssl_bench.pretrain.data.feeding import open_feed
 from sdssl_bench.pretrain.data.images import StepSampler
 from sdssl_bench.pretrain.data.shards import expand, open_shards
@@ -150,7 +150,7 @@ def test_finish_normalises() -> None:
     pixels = torch.randint(0, 256, (2, 3, 4, 4), dtype=torch.uint8)
     mean, std = torch.tensor([0.5, 0.4, 0.3]), torch.tensor([0.2, 0.3, 0.4])
     expected = vf.normalize(pixels.float() / 255, mean.tolist(), std.tolist())
-    assert torch.allclose(finish(pixels, None, mean=mean, std=std), expected, atol=1e-6)
+    assert torch.allclose(normalised(pixels, None, mean=mean, std=std), expected, atol=1e-6)
 
 
 def keys(world: int, rank: int, steps: tuple[int, int], seed: int = 0) -> list[list[Any]]:
