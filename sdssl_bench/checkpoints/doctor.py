@@ -14,7 +14,6 @@ from torch import Tensor
 
 from sdssl_bench.checkpoints.files import CheckpointFile
 from sdssl_bench.checkpoints.freshness import MOSTLY_UNTRAINED, UNTRAINED, Group
-from sdssl_bench.checkpoints.inert.machine import StandIn
 from sdssl_bench.checkpoints.keys import flat, listing
 from sdssl_bench.checkpoints.loading import encoder_of
 from sdssl_bench.checkpoints.networks import find_networks
@@ -23,6 +22,7 @@ from sdssl_bench.checkpoints.read import read
 from sdssl_bench.datasets import REGIONS, Preprocess, crop
 from sdssl_bench.encoders import Encoder, LayerFeatures, ModelInfo, move
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import StandIn
 
 IMAGES = 6
 """Photographs per layer check."""

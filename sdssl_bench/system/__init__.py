@@ -1,4 +1,4 @@
-"""Processes, devices, progress, threads and paths; no science.
+"""Processes, devices, progress, threads, files and paths; no science.
 
 In: the machine and the launcher. Out: what the rooms above need to know of them.
 """
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from sdssl_bench.system.lifetime import end_with_parent
     from sdssl_bench.system.locking import locked
     from sdssl_bench.system.paths import default_cache, default_data_root
+    from sdssl_bench.system.pickles.machine import OPCODE_BYTES, PickleError, StandIn, allowance
+    from sdssl_bench.system.pickles.reading import Unpickled, unpickle
     from sdssl_bench.system.plugin_points import load_plugin, plugins
     from sdssl_bench.system.progress import Progress
     from sdssl_bench.system.resizing import missing_opencv, opencv_version, resize

@@ -18,10 +18,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sdssl_bench.checkpoints.files import read_file
-from sdssl_bench.checkpoints.inert.machine import FLOOR_BYTES, PickleError, StandIn, allowance
-from sdssl_bench.checkpoints.inert.opcodes import STEPS
-from sdssl_bench.checkpoints.inert.unpickle import unpickle
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import unpickle
+from sdssl_bench.system.pickles.machine import FLOOR_BYTES, PickleError, StandIn, allowance
+from sdssl_bench.system.pickles.opcodes import STEPS
 
 PLAIN = st.recursive(
     st.none()
@@ -380,3 +380,14 @@ def test_texts_cannot_be_multiplied(tmp_path: Path) -> None:
 def test_the_floor_is_what_a_small_file_may_cost() -> None:
     assert allowance(0) == FLOOR_BYTES
     assert os.sysconf("SC_PAGE_SIZE") < FLOOR_BYTES
+
+
+@pytest.mark.parametrize(("letter", "fits"), [("a", True), ("ÿ", True), ("Ā", False), ("𝄞", False)])
+def test_a_text_costs_what_its_widest_letter_needs(letter: str, fits: bool) -> None:
+    """So bytes that Python 3 writes in protocol 2, as a text in latin1, fit in any file."""
+    data = pickle.dumps("a" * FLOOR_BYTES + letter, 4)
+    if fits:
+        assert read(data)[-1] == letter
+    else:
+        with pytest.raises(PickleError, match="more text than"):
+            read(data)

@@ -106,6 +106,13 @@ def test_pickles_saved_again_by_python_3_are_read(tmp_path: Path, protocol: int,
     assert read[key("x")] == 0.5
 
 
+@pytest.mark.parametrize("protocol", range(5))
+def test_arrays_in_fortrans_order_keep_their_values(tmp_path: Path, protocol: int) -> None:
+    path, cube = tmp_path / "x", np.asfortranarray(np.arange(24.0).reshape(2, 3, 4))
+    path.write_bytes(pickle.dumps([cube, cube], protocol))
+    assert all(np.array_equal(one, cube) for one in load_arrays(path))
+
+
 def test_big_endian_arrays_keep_their_values_and_leave_numpy_alone(tmp_path: Path) -> None:
     path = tmp_path / "x"
     path.write_bytes(pickle.dumps(np.array([1, 2, 770], ">i4"), 2))

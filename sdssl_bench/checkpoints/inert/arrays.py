@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sdssl_bench.checkpoints.inert.machine import StandIn
 from sdssl_bench.checkpoints.inert.mapped import Archive
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import StandIn
 
 _DTYPES = {
     "b1": torch.bool, "i1": torch.int8, "i2": torch.int16, "i4": torch.int32, "i8": torch.int64,

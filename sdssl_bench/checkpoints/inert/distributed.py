@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from sdssl_bench.checkpoints.inert.machine import PickleError, StandIn
 from sdssl_bench.checkpoints.inert.mapped import mapping
 from sdssl_bench.checkpoints.inert.restore import DTYPES
-from sdssl_bench.checkpoints.inert.unpickle import Unpickled, unpickle
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import PickleError, StandIn, Unpickled, unpickle
 
 if TYPE_CHECKING:
     from torch.distributed.checkpoint.metadata import Metadata

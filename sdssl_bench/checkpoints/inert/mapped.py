@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, UntypedStorage
 
-from sdssl_bench.checkpoints.inert.machine import allowance
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import allowance
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")
 """Mark, and the lengths of name and extra field, of an entry of a zip file."""

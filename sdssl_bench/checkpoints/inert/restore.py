@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, UntypedStorage
 
 from sdssl_bench.checkpoints.inert.arrays import array
-from sdssl_bench.checkpoints.inert.machine import OPCODE_BYTES, StandIn
 from sdssl_bench.checkpoints.inert.mapped import Mapped
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import OPCODE_BYTES, StandIn
 
 DEPTH = 100
 """Containers within containers; what people save stays far below."""

@@ -6,11 +6,10 @@ from typing import Any
 import torch
 from torch import UntypedStorage
 
-from sdssl_bench.checkpoints.inert.machine import PickleError, StandIn
 from sdssl_bench.checkpoints.inert.mapped import Archive, Mapped, Span
 from sdssl_bench.checkpoints.inert.restore import KNOWN, STORAGES, Restorer, Storages
-from sdssl_bench.checkpoints.inert.unpickle import Unpickled, unpickle
 from sdssl_bench.errors import DataError
+from sdssl_bench.system import PickleError, StandIn, Unpickled, unpickle
 
 _MAGIC, _PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 """What files before torch 1.6 begin with."""

@@ -1,8 +1,9 @@
 """What a pickle is read with: the memory of its small machine, and what stands in for names.
 
-`opcodes` has the steps, `unpickle` runs them.
+`opcodes` has the steps, `reading` runs them.
 """
 
+import re
 import struct
 from collections.abc import Callable, Hashable
 from mmap import mmap
@@ -54,6 +55,9 @@ _OBJECTS = (
 )  # fmt: skip
 _PLAIN = frozenset((str, int, float, bool, type(None), bytes))
 
+_WIDE = re.compile(rb"[\xc4-\xff]").search
+"""Characters beyond latin1, of which one makes a text need up to four bytes of memory per byte."""
+
 Form = Callable[[Any, int], tuple[Any, ...]]
 U8, U16, U32, U64, I32, F64 = (
     struct.Struct(form).unpack_from for form in ("<B", "<H", "<I", "<Q", "<i", ">d")
@@ -93,10 +97,11 @@ class Machine:
         """The next bytes, as they are or decoded; a length beyond the end of the file is an error."""
         if pos + length > self.end:
             raise PickleError(f"its pickle states {length} bytes at byte {pos}, past its end")
+        raw = self.data[pos : pos + length]
         if not text:
-            return self.data[pos : pos + length]
-        self.spend(4 * length)  # a text may need four bytes of memory per byte
-        return str(self.data[pos : pos + length], "utf-8", "surrogatepass")
+            return raw
+        self.spend(length * (4 if _WIDE(raw) else 1))
+        return str(raw, "utf-8", "surrogatepass")
 
     def spend(self, count: int) -> None:
         """Accounts for the memory of texts."""

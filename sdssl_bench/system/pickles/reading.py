@@ -1,9 +1,9 @@
 """Reads pickles as data: nothing they ask for is imported, called, or given to Python's unpickler.
 
 A pickle is a program for a small stack machine. This is that machine without its dangerous half: where
-Python would import a name and call it, a `StandIn` notes the name and what it was called with. `restore`
-then gives a meaning to the few that stand for tensors and arrays. What it builds is bounded by the size of
-the file, whatever lengths and indices the pickle states.
+Python would import a name and call it, a `StandIn` notes the name and what it was called with. Who
+asked then gives a meaning to the few that stand for tensors and arrays. What it builds is bounded by the
+size of the file, whatever lengths and indices the pickle states.
 """
 
 import struct
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from mmap import mmap
 from typing import Any
 
-from sdssl_bench.checkpoints.inert.machine import U16, U32, Machine, PickleError, StandIn, called
-from sdssl_bench.checkpoints.inert.opcodes import STEPS
+from sdssl_bench.system.pickles.machine import U16, U32, Machine, PickleError, StandIn, called
+from sdssl_bench.system.pickles.opcodes import STEPS
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,6 +1,6 @@
 """The steps of a pickle, without its dangerous half: what would be a call becomes a `StandIn`.
 
-The frequent steps are in `unpickle`'s loop.
+The frequent steps are in `reading`'s loop.
 """
 
 import codecs
@@ -8,7 +8,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-from sdssl_bench.checkpoints.inert.machine import (
+from sdssl_bench.system.pickles.machine import (
     F64,
     I32,
     U8,
