@@ -19,13 +19,13 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets.trees import Branch, Tree, list_branch, stamp_of
-from sdssl_bench.system import write_atomic
+from sdssl_bench.errors import DataError
+from sdssl_bench.system import read_arrays, write_atomic
 
 KEPT_ROWS = 10_000
 """Smaller trees are listed each time."""
@@ -184,8 +184,7 @@ def _packed(tree: Tree) -> bytes:
 def _read(path: Path) -> Tree:
     """A kept tree; empty if there is none or its file is damaged."""
     try:
-        with np.load(BytesIO(path.read_bytes()), allow_pickle=False) as stored:
-            parts = {name: stored[name] for name in stored.files}
+        parts = read_arrays(path)
         tree: Tree = {}
         files, folders = _names(parts["files"]), _names(parts["folders"])
         stamps = [tuple(stamp) for stamp in parts["stamps"].tolist()]
@@ -205,7 +204,7 @@ def _read(path: Path) -> Tree:
             )
             first, start = last, end
         return tree
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+    except (DataError, ValueError, KeyError):
         return {}
 
 

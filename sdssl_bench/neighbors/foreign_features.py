@@ -5,8 +5,6 @@
 A file holds `features` [N, D] or [L, N, D] and `labels` [N], whole numbers or text.
 """
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -20,6 +18,7 @@ from sdssl_bench.errors import DataError, TaskError, UsageError
 from sdssl_bench.metrics import mean_per_class
 from sdssl_bench.neighbors.exact import top_k
 from sdssl_bench.neighbors.vote import weighted_knn_vote
+from sdssl_bench.system import read_arrays
 
 KS = (10, 20, 100, 200)
 """Numbers of neighbours of DINO's eval_knn.py."""
@@ -116,7 +115,9 @@ def load_features(path: str | PathLike[str]) -> LabelledFeatures:
         TaskError: for features that are not finite, zero, or all the same.
     """
     path = Path(path)
-    features, labels = _read_npz(path, ("features", "labels"))
+    names = ("features", "labels")
+    arrays = read_arrays(path, names.__contains__, needed=names)
+    features, labels = arrays["features"], arrays["labels"]
     if features.ndim not in (2, 3) or 0 in features.shape:
         raise DataError(
             f"{path}: features must be [N, D] or [L, N, D] and not empty, found shape "
@@ -155,37 +156,6 @@ def _labels(labels: NDArray[Any], path: Path) -> NDArray[np.int64] | NDArray[np.
 
 def _kind(labels: NDArray[Any]) -> str:
     return "text" if labels.dtype.kind == "U" else "whole numbers"
-
-
-def _read_npz(path: Path, names: tuple[str, ...]) -> list[NDArray[Any]]:
-    if not path.is_file():
-        raise DataError(f"No such file: {path}. Expected an npz with {' and '.join(names)}.")
-    try:
-        # Opened here, because np.load leaves its own file open when the archive is damaged.
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise ValueError("it is a single array")
-            missing = [name for name in names if name not in archive.files]
-            if missing:
-                raise DataError(
-                    f"{path}: expected arrays named {' and '.join(names)}, missing "
-                    f"{', '.join(missing)}; it holds {', '.join(archive.files) or 'nothing'}."
-                )
-            return [archive[name] for name in names]
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DataError(
-            f"{path} cannot be read as an npz of plain arrays ({type(error).__name__}: {error}). "
-            f"Write it with np.savez(file, features=..., labels=...)."
-        ) from error
 
 
 def _check_features(features: NDArray[Any], path: Path, layer: int | None) -> None:

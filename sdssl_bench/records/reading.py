@@ -1,20 +1,18 @@
 """Reading a record: what is damaged, edited or of another version is named, never half understood."""
 
 import json
-import zipfile
-import zlib
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.identity import Record, content_digest, record_key
 from sdssl_bench.records.titles import plain
+from sdssl_bench.system import read_arrays
 
 SCHEMA_VERSION = 1
 ADVICE = "If it is a record, move it away and run that evaluation again."
@@ -147,26 +145,24 @@ def read_items(path: Path, layer: int) -> dict[str, NDArray[Any]]:
         DataError: if the file beside the record is missing or unreadable, or lacks the layer.
     """
     file, prefix = items_path(path), f"layer{layer:02d}/"
-    stored = read_arrays(file, lambda name: name.startswith(prefix))
+    stored = stored_items(file, lambda name: name.startswith(prefix))
     if not stored:
         raise DataError(f"{file} holds no per-item scores of layer {layer}.")
     return {name.removeprefix(prefix): values for name, values in stored.items()}
 
 
-def read_arrays(file: Path, wanted: Callable[[str], bool]) -> dict[str, NDArray[Any]]:
+def stored_items(file: Path, wanted: Callable[[str], bool]) -> dict[str, NDArray[Any]]:
     """Those arrays of a file of items whose names are wanted.
 
     Raises:
         DataError: if the file is missing or unreadable.
     """
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if wanted(name)}
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, AttributeError,
-            zipfile.BadZipFile, zlib.error) as error:  # fmt: skip
+        return read_arrays(file, wanted)
+    except DataError as error:
         raise DataError(
-            f"Expected per-item scores in {file}, found: {_short(str(error))}. Move it and its record "
-            "away and run that evaluation again."
+            f"Expected per-item scores in {file}, found: {_short(str(error.__cause__ or error))}. Move it "
+            "and its record away and run that evaluation again."
         ) from error
 
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.identity import Record, content_digest
-from sdssl_bench.records.reading import items_path, read_arrays, read_record
+from sdssl_bench.records.reading import items_path, read_record, stored_items
 from sdssl_bench.records.titles import plain
 from sdssl_bench.system import locked, write_atomic
 
@@ -130,7 +130,7 @@ class ResultStore:
         prefix = f"layer{layer:02d}/"
         arrays: dict[str, NDArray[Any]] = {}
         if path.exists():
-            arrays = read_arrays(path, lambda name: not name.startswith(prefix))
+            arrays = stored_items(path, lambda name: not name.startswith(prefix))
         arrays.update({prefix + name: np.asarray(values) for name, values in items.items()})
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **{n: arrays[n] for n in sorted(arrays)})

@@ -4,8 +4,6 @@ sdssl-bench score retrieval --features f.npz --gnd gnd_roxford5k.pkl --json
 sdssl-bench score copydays --features f.npz --json
 """
 
-import zipfile
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from sdssl_bench.metrics import KS, ProtocolScores
 from sdssl_bench.retrieval.copy_detection import CopyFeatures, score_copies
 from sdssl_bench.retrieval.revisited import score_layer
 from sdssl_bench.retrieval.whitening import PRESETS
+from sdssl_bench.system import read_arrays
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -172,35 +171,6 @@ def _targets(
             raise DataError(f"{path}: `{block}` lacks a copy of original {lacking[0]}.")
         targets[block] = np.array([rows[number] for number in copied], np.int64)
     return targets
-
-
-def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
-    """All arrays of an npz file; pickles are refused.
-
-    Raises:
-        DataError: if there is no such file or it is no npz of plain arrays.
-    """
-    if not path.is_file():
-        raise DataError(f"No such file: {path}. Expected an npz with features.")
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        MemoryError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        raise DataError(
-            f"{path} cannot be read as an npz of plain arrays ({type(error).__name__}: {error}). Write "
-            "it with np.savez(file, queries=..., database=...)."
-        ) from error
 
 
 def _features(arrays: Arrays, name: str, path: Path) -> NDArray[Any]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.system import distributed, launching, lifetime, progress, resizing, streams
+    from sdssl_bench.system.arrays import read_arrays
     from sdssl_bench.system.distributed import (
         agreed,
         broadcast,

@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sdssl_bench.system import write_atomic
+from sdssl_bench.errors import DataError
+from sdssl_bench.system import read_arrays, write_atomic
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,11 +45,9 @@ class StoredScores:
     def read(self, name: str, layer: int, *, shape: tuple[int, ...]) -> "LayerResult | None":
         """What is kept of a sequence; None if it is not finished or its file is damaged."""
         try:
-            # From memory: numpy leaves a file open that turns out to be damaged.
-            content = io.BytesIO(self._path(name, layer).read_bytes())
-            with np.load(content, allow_pickle=False) as stored:
-                kept = LayerResult(stored["values"], tuple(stored["vanished"].tolist()))
-        except (OSError, ValueError, EOFError, KeyError, BadZipFile):
+            stored = read_arrays(self._path(name, layer))
+            kept = LayerResult(stored["values"], tuple(stored["vanished"].tolist()))
+        except (DataError, KeyError):
             return None
         good = kept.values.shape == shape and bool(np.isfinite(kept.values).all())
         return kept if good else None
