@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from pathlib import Path
@@ -76,15 +77,21 @@ class Import(NamedTuple):
         return tuple(f"{one}.".split(".")[1] for one in (self.importer, self.module))  # type: ignore[return-value]
 
 
+@cache
+def _nodes(path: Path) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(path.read_text())))
+
+
 def _imports(name: str, path: Path) -> Iterator[Import]:
-    tree = ast.parse(path.read_text())
+    nodes = _nodes(path)
     inside = {
         id(node)
-        for function in ast.walk(tree)
-        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for function in nodes
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
         for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
     }
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "sdssl_bench":
             for alias in node.names:
                 whole = f"{node.module}.{alias.name}"
@@ -175,7 +182,7 @@ def test_no_room_exports_what_nobody_uses() -> None:
         found = list(_imports("", path))
         used |= {(one.module, one.name) for one in found}
         rooms = {one.module for one in found if one.module == f"sdssl_bench.{one.name}"}
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in _nodes(path) if rooms else ():
             if isinstance(node, ast.Attribute):
                 used |= {(room, node.attr) for room in rooms}
     used |= PUBLIC
@@ -218,7 +225,7 @@ def test_script_folders_shadow_no_module() -> None:
 
 def _imported(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in _nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:

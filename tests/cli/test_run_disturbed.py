@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +38,16 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("mini") / "data"
     make_mini(root, names=["cifar10"])
     return root
+
+
+@pytest.fixture(scope="module")
+def quiet(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
+    """The results of a run that nobody disturbs, and the seconds of its work."""
+    folder = tmp_path_factory.mktemp("quiet")
+    job = start(data, folder)
+    ready = time.monotonic()
+    finish(job)
+    return folder, time.monotonic() - ready
 
 
 def arguments(data: Path, folder: Path) -> list[str]:
@@ -75,41 +86,43 @@ def assert_same(folder: Path, other: Path) -> None:
             np.testing.assert_array_equal(values, items2[name])
 
 
-def _kill_and_resume(data: Path, tmp_path: Path, times: int) -> None:
-    started = time.monotonic()
-    job = start(data, tmp_path / "whole")
-    ready = time.monotonic()
-    finish(job)
-    length = time.monotonic() - ready
-    assert started < ready
-    chance = random.Random(times)
+def _kill_and_resume(
+    data: Path, quiet: tuple[Path, float], tmp_path: Path, moments: Sequence[float]
+) -> None:
+    """Kills one after the other at these fractions of the work of a whole run."""
+    whole, length = quiet
     finished = 0
-    for _ in range(times):
-        job = start(data, tmp_path / "killed")
-        time.sleep(chance.uniform(0, length))
+    for moment in moments:
+        job = start(data, tmp_path)
+        time.sleep(moment * length)
         finished += job.poll() is not None
         job.send_signal(signal.SIGKILL)
         job.communicate()
-    finish(start(data, tmp_path / "killed"))
-    assert_same(tmp_path / "whole", tmp_path / "killed")
-    assert finished < times
+    finish(start(data, tmp_path))
+    assert_same(whole, tmp_path)
+    assert finished < len(moments)
 
 
-def test_killed_and_resumed_equals_undisturbed(data: Path, tmp_path: Path) -> None:
-    _kill_and_resume(data, tmp_path, 3)
+def test_killed_and_resumed_equals_undisturbed(
+    data: Path, quiet: tuple[Path, float], tmp_path: Path
+) -> None:
+    _kill_and_resume(data, quiet, tmp_path, (0.3, 0.6))
 
 
 @pytest.mark.slow
-def test_killed_twenty_times_and_resumed_equals_undisturbed(data: Path, tmp_path: Path) -> None:
-    _kill_and_resume(data, tmp_path, 20)
+def test_killed_twenty_times_and_resumed_equals_undisturbed(
+    data: Path, quiet: tuple[Path, float], tmp_path: Path
+) -> None:
+    chance = random.Random(20)
+    _kill_and_resume(data, quiet, tmp_path, [chance.random() for _ in range(20)])
 
 
-def test_two_jobs_at_once_equal_one(data: Path, tmp_path: Path) -> None:
-    finish(start(data, tmp_path / "one"))
-    jobs = [start(data, tmp_path / "two") for _ in range(2)]
+@pytest.mark.slow
+def test_two_jobs_at_once_equal_one(data: Path, quiet: tuple[Path, float], tmp_path: Path) -> None:
+    jobs = [start(data, tmp_path) for _ in range(2)]
     for job in jobs:
         finish(job)
-    assert_same(tmp_path / "one", tmp_path / "two")
+    assert_same(quiet[0], tmp_path)
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -125,19 +138,18 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "Traceback" not in result.output
 
 
-def test_two_processes_score_as_one(data: Path, tmp_path: Path) -> None:
-    finish(start(data, tmp_path / "one"))
+def test_two_processes_score_as_one(data: Path, quiet: tuple[Path, float], tmp_path: Path) -> None:
     done = subprocess.run(
         # accelerate's own launcher starts a single process for --cpu; torch's starts both.
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         "-m", "sdssl_bench", *arguments(data, tmp_path / "two")],
+         "-m", "sdssl_bench", *arguments(data, tmp_path)],
         cwd=ROOT, capture_output=True, text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("record:") == 1
-    ((_, one),) = ResultStore(tmp_path / "one" / "results")
-    ((_, two),) = ResultStore(tmp_path / "two" / "results")
+    ((_, one),) = ResultStore(quiet[0] / "results")
+    ((_, two),) = ResultStore(tmp_path / "results")
     assert one["key"] == two["key"]
     for layer, entry in one["layers"].items():
         assert entry["metrics"] == two["layers"][layer]["metrics"]

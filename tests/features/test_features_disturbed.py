@@ -71,11 +71,17 @@ def rows_written(cache: Path) -> int:
 
 
 @pytest.fixture(scope="module")
-def quiet(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The banks of a job that nobody disturbs."""
+def quiet_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache of a job that nobody disturbs."""
     cache = tmp_path_factory.mktemp("quiet")
     finish(start(cache))
-    return banks(cache)
+    return cache
+
+
+@pytest.fixture(scope="module")
+def quiet(quiet_cache: Path) -> dict[str, bytes]:
+    """Its banks."""
+    return banks(quiet_cache)
 
 
 def test_a_quiet_job_is_right(quiet: dict[str, bytes]) -> None:
@@ -111,11 +117,10 @@ def test_killed_twenty_times_gives_the_same_bytes(tmp_path: Path, quiet: dict[st
     kill_and_resume(tmp_path, quiet, 20)
 
 
-def test_a_second_job_waits_and_finds_the_bank(tmp_path: Path) -> None:
-    finish(start(tmp_path))
-    (folder,) = (tmp_path / "features").glob("[!.]*")
+def test_a_second_job_waits_and_finds_the_bank(quiet_cache: Path) -> None:
+    (folder,) = (quiet_cache / "features").glob("[!.]*")
     with locked(lock_of(folder)):
-        second = start(tmp_path)
+        second = start(quiet_cache)
         assert second.stderr is not None
         message = second.stderr.readline()
     assert "waiting for another job that computes features of colours train" in message

@@ -428,27 +428,10 @@ def test_weights_of_heads_are_known_to_lars_as_stacks_of_layers() -> None:
     assert len(set(stacked.values())) == 2
 
 
-def test_the_script_prints_its_plan_from_any_folder(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            ROOT / "pretrain" / "main.py",
-            "--preset",
-            "sd_mocov3_vit_s16",
-            "--dry-run",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    for text in ("68.0 k-NN, 71.5 linear", "1,251 per epoch", "--ema-timing", "GFLOP"):
-        assert text in done.stdout
-
-
-def test_nothing_asked_for_shows_the_presets_and_an_example_that_works() -> None:
+def test_nothing_asked_for_shows_the_presets_and_an_example_that_works(tmp_path: Path) -> None:
+    """From any folder, by the script and by the command."""
     script = ROOT / "pretrain" / "main.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert CliRunner().invoke(app, ["pretrain"]).output == done.stdout == overview() + "\n"
     assert set(PRESETS) <= set(done.stdout.split())
@@ -460,6 +443,13 @@ def test_nothing_asked_for_shows_the_presets_and_an_example_that_works() -> None
         app, [w for w in words if w not in ("--data", "cifar10")] + ["--dry-run"]
     )
     assert planned.exit_code == 0, planned.output
+
+
+def test_a_plan_says_what_is_reported_and_what_it_costs() -> None:
+    planned = CliRunner().invoke(app, ["pretrain", "--preset", "sd_mocov3_vit_s16", "--dry-run"])
+    assert planned.exit_code == 0, planned.output
+    for text in ("68.0 k-NN, 71.5 linear", "1,251 per epoch", "--ema-timing", "GFLOP"):
+        assert text in planned.output
 
 
 @pytest.mark.parametrize(
