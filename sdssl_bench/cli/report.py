@@ -27,7 +27,7 @@ def report(
         list[Path] | None,
         opt.option(
             opt.READ,
-            "Show the DAVIS strips in this folder (of run --strips).",
+            "Show the strips in this folder (of run --strips).",
             takes="DIR",
             default="none",
         ),

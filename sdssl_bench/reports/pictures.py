@@ -1,7 +1,7 @@
-"""DAVIS strips and retrieval galleries, made small enough for the page.
+"""Strips of videos and galleries of searches, made small enough for the page.
 
 They are written by `run --strips` and `run --gallery` into folders of the user's choice; records do not
-name these folders, so the report is told. All pictures get the same size and quality: the best of a few
+name these folders, so the user names them. All pictures get the same size and quality: the best of a few
 steps at which all of them fit. If not even the last step fits, the first pictures in order stay and
 the page says what was left out.
 """
@@ -74,7 +74,7 @@ def _bytes(entry: dict[str, Any]) -> int:
 
 
 def _strips(folder: Path) -> Iterator[Picture]:
-    for path in _files(folder, "*.png", "DAVIS strips", "--task davis --strips"):
+    for path in _files(folder, "*.png", "strips", "--strips"):
         yield Picture("strip", path, f"{path.stem} ({folder.name})")
 
 

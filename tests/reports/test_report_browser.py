@@ -103,7 +103,7 @@ def test_the_page_shows_every_section_and_hostile_names_as_text(browser: Browser
     titles = browser.run("[...document.querySelectorAll('h2')].map(h => h.textContent)")
     assert titles == [
         "Leaderboard", "Layer curves", "Alignment, uniformity, rank", "CKA between layers",
-        "t-SNE maps", "DAVIS strips", "Cost",
+        "t-SNE maps", "Strips", "Cost",
     ]  # fmt: skip
     assert HOSTILE in browser.run("document.querySelector('#filters').textContent")
     assert browser.run("document.querySelectorAll('script').length") == 2

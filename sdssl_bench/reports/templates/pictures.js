@@ -1,7 +1,7 @@
-// DAVIS strips and retrieval galleries, made smaller; a picture opens in full width.
+// Strips of videos and galleries of searches, made smaller; a picture opens in full width.
 function buildPictures() {
   for (const [kind, title, note] of [
-    ["strip", "DAVIS strips", "Frames from left to right, layers from top to bottom; the first row is the annotation."],
+    ["strip", "Strips", "Frames from left to right, layers from top to bottom; the first row is the annotation."],
     ["gallery", "Galleries", "Retrieval and copy detection: the query first, then the images found for it, best first; right ones framed green, wrong ones red, junk grey. The queries are those that went worst."],
   ]) {
     const pictures = (data.pictures || []).filter((p) => p.kind === kind);
