@@ -2,7 +2,8 @@
 
 The operating system holds the lock while its process lives and lets go however that ends, so on one host a
 lock that can be had is a dead process's. Other hosts need not see it: the holder touches its file as a
-sign of life, and a lock of another host without one for LEASE seconds has ended.
+sign of life, and a lock of another host without one for LEASE seconds has ended. `system.locked` knows no
+owner and no lease, and its lock passes to the loaders of a run.
 """
 
 import fcntl

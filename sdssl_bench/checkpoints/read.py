@@ -14,13 +14,13 @@ from urllib.parse import parse_qsl
 from torch import nn
 
 from sdssl_bench.checkpoints.files import CheckpointFile, read_file
-from sdssl_bench.checkpoints.folders import read_folder, read_shards
+from sdssl_bench.checkpoints.folders import MERGE, read_folder, read_shards
 from sdssl_bench.checkpoints.hugging_face import fetch
+from sdssl_bench.checkpoints.keys import flat
 from sdssl_bench.checkpoints.modules import custom_module, timm_module
 from sdssl_bench.checkpoints.native import METADATA_KEY
-from sdssl_bench.checkpoints.whole import check_whole
 from sdssl_bench.encoders import Control, Pretrained, stated_pretraining
-from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.errors import DataError, UsageError, did_you_mean
 
 SCHEMES = ("timm", "hf", "custom", "control", "file")
 _GENERIC = {
@@ -34,6 +34,8 @@ _QUERY = {
     "img_size": "a non-negative integer",
 }
 _FLAGS = {"true": True, "1": True, "false": False, "0": False}
+_FLAT = re.compile(r"(^|\.)_?flat_param(_\d+)?$")
+_LOW_RANK = re.compile(r"(^|[._])lora_(a|b|down|up|embedding_a|embedding_b)(\.|$)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,10 +91,10 @@ def read(uri: str) -> Contents:
     if parsed.scheme == "hf":
         folder, name, commit = fetch(parsed.target)
         file = read_folder(folder)
-        check_whole(file)
+        _check_whole(file)
         return Contents(uri, f"hf:{name}", name, file, revision=commit)
     file = _file(parsed.path)
-    check_whole(file)
+    _check_whole(file)
     return Contents(uri, file.path.name or str(file.path), _name(file), file)
 
 
@@ -208,3 +210,26 @@ def _query(text: str) -> dict[str, bool | int]:
         else:
             raise UsageError(f"{key} takes {_QUERY[key]}, found '{value}'.")
     return found
+
+
+def _check_whole(file: CheckpointFile) -> None:
+    """Refuses tensors that are no weights of a network until somebody puts them together.
+
+    Raises:
+        DataError: with the way to do that.
+    """
+    names = flat(file.content)
+    cut = [name for name in names if _FLAT.search(name)]
+    if cut:
+        raise DataError(
+            f"{file.path} holds {len(cut)} flat parameters of FSDP ('{cut[0]}'), of which each process "
+            "has a piece: nobody can tell the weights apart in them. Gather them where they were trained, "
+            "in all processes: `with FSDP.state_dict_type(model, StateDictType.FULL_STATE_DICT): state = "
+            "model.state_dict()`, then torch.save(state, ...) in the first."
+        )
+    low = [name for name in names if _LOW_RANK.search(name)]
+    if low:
+        raise DataError(
+            f"{file.path} holds {len(low)} tensors of a low-rank adapter ('{low[0]}') that is not merged "
+            f"into the weights. {MERGE}"
+        )

@@ -11,8 +11,7 @@ from typing import Any
 from filelock import Timeout
 
 from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.features.locking import lock_of
-from sdssl_bench.features.store import COMPLETE, MANIFEST, read_json
+from sdssl_bench.features.store import COMPLETE, MANIFEST, lock_of, read_json
 from sdssl_bench.system import locked
 
 

@@ -22,10 +22,9 @@ from sdssl_bench.errors import DataError, TaskError, UsageError, UserError, did_
 from sdssl_bench.features.bank import FeatureBank
 from sdssl_bench.features.forward import DTYPES
 from sdssl_bench.features.identity import Facts, Preprocess, feature_identity, key_of
-from sdssl_bench.features.locking import alone
 from sdssl_bench.features.passes import ADVICE, STOP, Pass, PassResult, StoppedError, run_pass
 from sdssl_bench.features.sources import OneSize, Pool, Source
-from sdssl_bench.features.store import BankFile, BankFolder, bank_name
+from sdssl_bench.features.store import BankFile, BankFolder, alone, bank_name
 from sdssl_bench.system import (
     agreed,
     gather_objects,

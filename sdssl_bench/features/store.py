@@ -13,7 +13,8 @@ memory does not grow, and a full disk is an error instead of a crash.
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.features.identity import Facts
-from sdssl_bench.system import write_atomic
+from sdssl_bench.system import Progress, locked, write_atomic
 
 MANIFEST, COMPLETE = "manifest.json", "complete.json"
 
@@ -270,3 +271,20 @@ class BankWriter:
         for handle in self._handles.values():
             os.close(handle)
         self._handles.clear()
+
+
+def lock_of(folder: Path) -> Path:
+    """The lock's file of a bank folder; beside the folders, so that removing one keeps it valid."""
+    return folder.parent / ".locks" / f"{folder.name}.lock"
+
+
+@contextmanager
+def alone(folder: Path, *, progress: Progress | None, what: str) -> Iterator[None]:
+    """Keep other jobs off a folder, after waiting for the one that may hold it."""
+
+    def waits() -> None:
+        if progress is not None:
+            progress.message(f"waiting for another job that computes features of {what}")
+
+    with locked(lock_of(folder), waits=waits):
+        yield

@@ -15,8 +15,7 @@ from sdssl_bench.errors import UsageError
 from sdssl_bench.features import cache
 from sdssl_bench.features.bank import FeatureBank
 from sdssl_bench.features.extraction import extract
-from sdssl_bench.features.locking import lock_of
-from sdssl_bench.features.store import shard_rows
+from sdssl_bench.features.store import lock_of, shard_rows
 from sdssl_bench.system import locked
 from sdssl_bench.task import RunContext
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fakes import expected_cls, plain_images
-from sdssl_bench.features.locking import lock_of
+from sdssl_bench.features.store import lock_of
 from sdssl_bench.system import locked
 
 JOB = Path(__file__).parents[1] / "extract_job.py"
