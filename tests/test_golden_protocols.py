@@ -43,7 +43,7 @@ ELSEWHERE = {
         (
             "*:*BLOCK*", "*:TILE", "*:*_ROWS", "*:*_BYTES", "*:*THREADS", "*:PATIENCE",
             "*:*_SECONDS", "*:TOKENS_*", "*:PIXELS_*", "*:MAX_CPU", "*:MAX_DEVICE", "*:CHUNK_*",
-            "*:_CHUNK", "*:CELLS", "*:_AHEAD", "sdssl_bench.neighbors.exact:OPEN_SCORES",
+            "*:CELLS", "*:_AHEAD", "sdssl_bench.neighbors.exact:OPEN_SCORES",
             "sdssl_bench.neighbors.exact:PAD", "sdssl_bench.checkpoints.freshness:SAMPLE",
         ),
         "speed and memory: results are equal for every value",

@@ -18,8 +18,6 @@ from sdssl_bench.checkpoints.inert.mapped import Archive, mapping
 from sdssl_bench.checkpoints.inert.torch_files import as_mapping, read_legacy, read_zip
 from sdssl_bench.errors import DataError
 
-_CHUNK = 1 << 22
-
 
 @dataclass(frozen=True, eq=False)
 class CheckpointFile:
@@ -93,11 +91,8 @@ def read_file(path: Path) -> CheckpointFile:
 
 def file_sha256(path: Path) -> str:
     """sha256 of a file, streamed."""
-    digest = hashlib.sha256()
-    with path.open("rb") as stream:
-        while chunk := stream.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _check_is_file(path: Path) -> None:
