@@ -180,4 +180,4 @@ def test_an_unwritable_cache_ends_all_processes(tmp_path: Path) -> None:
     done = launch(tmp_path / "file")
     assert done.returncode != 0
     for rank in (0, 1):
-        assert f"error in {rank}: The feature cache" in done.stderr
+        assert f"error in {rank}: {tmp_path / 'file'}" in done.stderr
