@@ -14,12 +14,10 @@ from sdssl_bench.encoders import ViTConfig
 from sdssl_bench.errors import UsageError
 
 ROOM = Path(loading.__file__).parent
-INERT = (
-    "machine", "opcodes", "unpickle", "mapped", "arrays", "restore", "torch_files", "distributed", "__init__",
-)  # fmt: skip
+INERT = ("mapped", "arrays", "restore", "torch_files", "distributed", "__init__")
 ORDER = (
     "options", "keys", "hub", *(f"inert.{name}" for name in INERT), "files", "folders", "colours",
-    "hugging_face", "modules", "native", "whole", "read", "renaming", "vit_names",
+    "hugging_face", "modules", "native", "read", "renaming", "vit_names",
     "family_names", "styles", "networks", "releases", "recognise",
     "heads", "config", "families", "infer", "freshness", "verify", "loading", "doctor", "diagnosis_text",
     "__init__",
