@@ -7,6 +7,7 @@ import typer
 
 from sdssl_bench.cli import options as opt
 from sdssl_bench.cli.help import Command, Rows
+from sdssl_bench.errors import UsageError
 
 if TYPE_CHECKING:
     from sdssl_bench.encoders import Encoder
@@ -163,6 +164,7 @@ def run(
     ]
     every = "all" in opt.comma_list("--task", task)
     pairs = running.task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)
+    _check_range(image_range, [name for _, name in pairs])
     artifacts = own.artifact_folders(values, pairs, overwrite=overwrite)
     join()
     progress = Progress(quiet=quiet or not is_main_process())
@@ -209,3 +211,15 @@ def run(
             )
     if code:
         raise typer.Exit(code)
+
+
+def _check_range(given: str | None, names: list[str]) -> None:
+    """Frames of videos are read by OpenCV as 8-bit images: no option has no effect."""
+    from sdssl_bench.datasets import kind_of
+
+    videos = [name for name in names if kind_of(name) == "video"]
+    if given is not None and videos:
+        raise UsageError(
+            f"--image-range would have no effect on the frames of {', '.join(videos)}; score these in a "
+            "command of their own."
+        )

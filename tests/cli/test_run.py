@@ -326,6 +326,8 @@ def test_16_bit_images_need_their_range_and_run_with_it(
     ]  # fmt: skip
     refused = cli(*arguments, code=1)
     assert "such as --image-range 0,65535" in " ".join(refused.output.split())
+    video = cli("run", "-t", "davis", "-c", CKPT, "--image-range", "0,65535", code=2)
+    assert "no effect on the frames of davis" in " ".join(video.output.split())
     cli(*arguments, "--image-range", "5,1", code=2)
     cli(*arguments, "--image-range", "0,65535")
     _, record = only_record(tmp_path / "results")
