@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import IO, Any
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
@@ -210,7 +210,7 @@ def _place(part: Path, target: Path) -> None:
     try:
         if tarfile.is_tarfile(part):
             with tarfile.open(part) as archive:
-                archive.extractall(target, filter="data")
+                _extract(archive, target)
         elif zipfile.is_zipfile(part):
             with zipfile.ZipFile(part) as zipped:
                 zipped.extractall(target)  # It drops "..", drives and roots from names.
@@ -222,6 +222,20 @@ def _place(part: Path, target: Path) -> None:
             f"{part.name}: expected an archive, found one that cannot be read ({error}). It was removed; "
             "try again."
         ) from error
+
+
+def _extract(archive: tarfile.TarFile, target: Path) -> None:
+    """Everything inside the folder; only files and folders where Python (before 3.11.4) has no filters."""
+    if hasattr(tarfile, "data_filter"):
+        archive.extractall(target, filter="data")
+        return
+    members = archive.getmembers()
+    for one in members:
+        path = PurePosixPath(one.name)
+        if path.is_absolute() or ".." in path.parts or not (one.isreg() or one.isdir()):
+            raise tarfile.ExtractError(f"{one.name!r} is no file or folder below the archive's")
+        one.mode = 0o755 if one.isdir() else 0o644
+    archive.extractall(target, members)
 
 
 def _digests(path: Path) -> tuple[str, str]:

@@ -244,7 +244,8 @@ def test_all_that_people_put_beside_weights_opens_with_equal_tensors(tmp_path: P
         assert np.array_equal(found["rng"]["numpy"][1].numpy(), mersenne)
         names = list(found["callbacks"])
         assert names[0].endswith("Plain")
-        assert names[1].endswith("Colour(1)")
+        # Python before 3.11.3 pickles a member as getattr of its class.
+        assert names[1].endswith(("Colour(1)", "getattr"))
         assert torch.equal(found["callbacks"][names[0]]["best"], torch.tensor(2.0))
         closed = " ".join(file.stood_in)
         for name in (

@@ -207,12 +207,20 @@ def test_busy_servers_are_asked_again_and_refusals_are_not(
     assert len(server.asked) == 4
 
 
-def test_nothing_lands_outside_the_folder(server: Files, tmp_path: Path) -> None:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
-        archive.addfile(tarfile.TarInfo("../evil"))
-    with pytest.raises(DataError, match="cannot be read"):
-        download(entry_of(server, buffer.getvalue()), tmp_path / "a" / "b", progress=QUIET)
+@pytest.mark.parametrize("old", [False, True], ids=["filters", "before filters"])
+def test_nothing_lands_outside_the_folder(
+    old: bool, server: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if old:
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+    link = tarfile.TarInfo("link")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+    for member in (tarfile.TarInfo("../evil"), tarfile.TarInfo("/evil/../../evil"), link):
+        buffer = io.BytesIO()
+        with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+            archive.addfile(member)
+        with pytest.raises(DataError, match="cannot be read"):
+            download(entry_of(server, buffer.getvalue()), tmp_path / "a" / "b", progress=QUIET)
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         zipped.writestr("../evil", "x")
