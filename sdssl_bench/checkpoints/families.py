@@ -6,6 +6,7 @@ import re
 from torch import Tensor
 
 from sdssl_bench.checkpoints.config import Config
+from sdssl_bench.checkpoints.heads import said_heads
 from sdssl_bench.checkpoints.keys import State, depth_of
 from sdssl_bench.checkpoints.options import Options
 from sdssl_bench.checkpoints.recognise import Release
@@ -20,7 +21,7 @@ from sdssl_bench.encoders import (
     build_rope_vit,
     build_swin,
 )
-from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.errors import DataError
 
 _PATCH, _TABLE = "patch_embed.proj.weight", "attn.relative_position_bias_table"
 NAME_IT = "If it is of another architecture, name that with --arch (a timm name)."
@@ -106,17 +107,14 @@ def _heads(options: Options, release: Release, dim: int, usual: int, why: str) -
     """Head count: the user's, the file's, or the family's.
 
     Raises:
-        UsageError: if it does not divide the width, or contradicts the file.
+        UsageError, DataError: as `said_heads`; DataError if the family's does not divide the width.
     """
-    stated = release.stated.get("heads")
-    if options.heads is not None and stated not in (None, options.heads):
-        raise UsageError(
-            f"--heads {options.heads} contradicts the checkpoint, which states {stated} heads."
+    said = said_heads(dim, options.heads, release.stated.get("heads"))
+    if said is None and (usual < 1 or dim % usual):
+        raise DataError(
+            f"{release.source} has width {dim}, which {why} does not tell: give --heads."
         )
-    heads = options.heads or stated or usual
-    if heads < 1 or dim % heads:
-        raise UsageError(f"{heads} heads do not divide the width {dim} of {release.source}.")
-    return heads, "--heads" if options.heads else "stated by the file" if stated else why
+    return said or (usual, why)
 
 
 def _resnet(state: State, options: Options) -> Config:

@@ -3,7 +3,7 @@
 import re
 
 from sdssl_bench.checkpoints.keys import State
-from sdssl_bench.checkpoints.renaming import Translated, fuse, renamed, without
+from sdssl_bench.checkpoints.renaming import HF_PARTS, Translated, fuse, renamed, without
 
 
 def numbered_resnet(state: State) -> Translated:
@@ -109,19 +109,11 @@ def hf_swin(state: State) -> Translated:
             (r"^embeddings\.patch_embeddings\.projection\.", "patch_embed.proj."),
             (r"^embeddings\.norm\.", "patch_embed.norm."),
             (r"^encoder\.layers\.", "layers."),
-            (r"\.attention\.(?:self\.)?q(?:uery|_proj)\.", ".attn.q."),
-            (r"\.attention\.(?:self\.)?k(?:ey|_proj)\.", ".attn.k."),
-            (r"\.attention\.(?:self\.)?v(?:alue|_proj)\.", ".attn.v."),
             (
                 r"\.attention\.(?:self\.)?relative_position_bias_table$",
                 ".attn.relative_position_bias_table",
             ),
-            (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
-            (r"\.layernorm_before\.", ".norm1."),
-            (r"\.layernorm_after\.", ".norm2."),
-            (r"\.intermediate\.dense\.", ".mlp.fc1."),
-            (r"\.output\.dense\.", ".mlp.fc2."),
-            (r"^layernorm\.", "norm."),
+            *HF_PARTS,
         ],
     )
     return Translated(_next_stage(fuse(out)), unused)

@@ -47,7 +47,22 @@ def resolve_heads(
         UsageError: if the given count does not divide D, or is not what the file states.
         DataError: if the count is not known and was not given.
     """
-    stated = (hints or {}).get("heads")
+    found = said_heads(dim, given, (hints or {}).get("heads"))
+    if found is not None:
+        return found
+    known, source = heads_by_release(form, dim, pos)
+    if known is None:
+        raise DataError(_question(form, dim, pos, per_layer_norm))
+    return known, source
+
+
+def said_heads(dim: int, given: int | None, stated: int | None) -> tuple[int, str] | None:
+    """The head count that the user or the file says, and who; None if nobody does.
+
+    Raises:
+        UsageError: if the given count does not divide D, or is not what the file states.
+        DataError: if the stated count does not divide D.
+    """
     if given is not None:
         if given < 1 or dim % given:
             raise UsageError(f"--heads {given} does not divide the width {dim} of this checkpoint.")
@@ -60,10 +75,7 @@ def resolve_heads(
         if stated < 1 or dim % stated:
             raise DataError(f"The checkpoint states {stated} heads, which do not divide {dim}.")
         return int(stated), "stated by the file"
-    known, source = heads_by_release(form, dim, pos)
-    if known is None:
-        raise DataError(_question(form, dim, pos, per_layer_norm))
-    return known, source
+    return None
 
 
 def heads_by_release(form: str, dim: int, pos: str) -> tuple[int | None, str]:

@@ -30,6 +30,20 @@ class Translated:
     stated: Mapping[str, Any] = field(default_factory=dict)
 
 
+HF_PARTS = (
+    (r"\.attention\.(?:attention\.|self\.)?q(?:uery|_proj)\.", ".attn.q."),
+    (r"\.attention\.(?:attention\.|self\.)?k(?:ey|_proj)\.", ".attn.k."),
+    (r"\.attention\.(?:attention\.|self\.)?v(?:alue|_proj)\.", ".attn.v."),
+    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
+    (r"\.layernorm_before\.", ".norm1."),
+    (r"\.layernorm_after\.", ".norm2."),
+    (r"\.intermediate\.dense\.", ".mlp.fc1."),
+    (r"\.output\.dense\.", ".mlp.fc2."),
+    (r"^layernorm\.", "norm."),
+)
+"""What transformers calls the parts of a block, on disk and, since version 5, in memory."""
+
+
 def renaming(*rules: tuple[str, str], unused: str = "(?!)") -> Callable[[State], Translated]:
     """A translation by rules alone; q, k and v that come apart become one."""
 

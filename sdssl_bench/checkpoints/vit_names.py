@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sdssl_bench.checkpoints.keys import State, depth_of, has_any
-from sdssl_bench.checkpoints.renaming import Translated, fuse, grouped, renamed, without
+from sdssl_bench.checkpoints.renaming import HF_PARTS, Translated, fuse, grouped, renamed, without
 from sdssl_bench.errors import DataError
 
 
@@ -93,7 +93,7 @@ def _split_bias(state: State, masks: State) -> tuple[State, dict[str, int]]:
     for key, tensor in masked.items():
         query, middle, value = tensor.chunk(3)
         if bool(middle.any()):
-            raise DataError(f"'{key}' has a bias of keys, which DINOv3 has not.")
+            raise DataError(f"'{key}' has a bias of keys, which this family has not.")
         stem = key.removesuffix("qkv.bias")
         out[f"{stem}q_bias"], out[f"{stem}v_bias"] = query, value
     return out, {}
@@ -215,7 +215,7 @@ def clip(state: State) -> Translated:
     )
     out["cls_token"] = out["cls_token"].reshape(1, 1, -1)
     out["pos_embed"] = out["pos_embed"][None]
-    return Translated(out, unused, {"norm_eps": 1e-5, "pre_norm": True})
+    return Translated(out, unused, {"norm_eps": 1e-5})
 
 
 def npz(state: State) -> Translated:
@@ -264,18 +264,10 @@ def _torch_order(key: str, tensor: Tensor) -> Tensor:
 
 _HF_BLOCK = (
     (r"^(?:encoder\.)?layers?\.", "blocks."),
-    (r"\.attention\.(?:attention\.)?q(?:uery|_proj)\.", ".attn.q."),
-    (r"\.attention\.(?:attention\.)?k(?:ey|_proj)\.", ".attn.k."),
-    (r"\.attention\.(?:attention\.)?v(?:alue|_proj)\.", ".attn.v."),
-    (r"\.attention\.(?:output\.dense|o_proj)\.", ".attn.proj."),
-    (r"\.layernorm_before\.", ".norm1."),
-    (r"\.layernorm_after\.", ".norm2."),
-    (r"\.intermediate\.dense\.", ".mlp.fc1."),
-    (r"\.output\.dense\.", ".mlp.fc2."),
+    *HF_PARTS,
     (r"\.layer_scale(\d)\.lambda1$", r".ls\1.gamma"),
     (r"\.mlp\.weights_in\.", ".mlp.fc1."),
     (r"\.mlp\.weights_out\.", ".mlp.fc2."),
-    (r"^layernorm\.", "norm."),
 )
 """Hugging Face's names, those on disk and those of version 5 in memory."""
 
