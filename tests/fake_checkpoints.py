@@ -5,6 +5,7 @@ was loaded with the model the weights came from.
 """
 
 import argparse
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,25 @@ def dinov2_state(model: VisionTransformer, *, chunked: bool = False) -> State:
 def _is_swiglu(model: VisionTransformer) -> bool:
     fc1, fc2 = model.blocks[0].mlp.fc1, model.blocks[0].mlp.fc2
     return bool(fc1.out_features == 2 * fc2.in_features)
+
+
+def names_of_huggingface(state: State) -> State:
+    """What transformers writes to disk."""
+    rules = [
+        (r"^cls_token$", "embeddings.cls_token"), (r"^pos_embed$", "embeddings.position_embeddings"),
+        (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
+        (r"^norm\.", "layernorm."), (r"^blocks\.", "encoder.layer."),
+        (r"\.norm1\.", ".layernorm_before."), (r"\.norm2\.", ".layernorm_after."),
+        (r"\.attn\.proj\.", ".attention.output.dense."), (r"\.mlp\.fc1\.", ".intermediate.dense."),
+        (r"\.mlp\.fc2\.", ".output.dense."),
+    ]  # fmt: skip
+    out = {}
+    for key, tensor in state.items():
+        for pattern, name in rules:
+            key = re.sub(pattern, name, key)
+        if ".attn.qkv." in key:
+            for which, part in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
+                out[key.replace("attn.qkv", f"attention.attention.{which}")] = part.clone()
+        else:
+            out[key] = tensor
+    return {**out, "pooler.dense.weight": torch.zeros(4, 4)}

@@ -2,8 +2,9 @@
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -177,15 +178,8 @@ def _stated(file: CheckpointFile, tensors: Flat, network: Network) -> dict[str, 
         found["quick_gelu"] = True  # OpenAI's own file; open_clip's says nothing
     config = file.hints.get("config.json", {})
     if network.style.name.startswith("huggingface") and config:
-        names = {
-            "num_attention_heads": "heads",
-            "layer_norm_eps": "norm_eps",
-            "rope_theta": "rope_temperature",
-            "image_size": "img_size",
-            "model_type": "model_type",
-        }
-        found |= {ours: config[key] for key, ours in names.items() if key in config}
-        act = config.get("hidden_act", "gelu")
+        found |= _facts(config, file.path)
+        act = str(config.get("hidden_act", "gelu"))
         plain = network.style.name != "huggingface resnet" and not config.get("use_gated_mlp")
         if act not in _ACTIVATIONS and plain:
             raise DataError(
@@ -193,4 +187,48 @@ def _stated(file: CheckpointFile, tensors: Flat, network: Network) -> dict[str, 
                 f"{', '.join(_ACTIVATIONS)}."
             )
         found |= {"quick_gelu": True} if _ACTIVATIONS.get(act) else {}
+    return found
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value <= 1 << 16
+
+
+def _is_pair(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value))
+
+
+_FACTS: dict[str, tuple[str, str, Callable[[Any], bool]]] = {
+    "num_attention_heads": ("heads", "a positive integer", _is_count),
+    "layer_norm_eps": (
+        "norm_eps",
+        "a small positive number",
+        lambda v: _is_number(v) and 0 < v < 1,
+    ),
+    "rope_theta": ("rope_temperature", "a positive number", lambda v: _is_number(v) and v > 0),
+    "image_size": ("img_size", "a positive integer, or two", lambda v: _is_count(v) or _is_pair(v)),
+    "model_type": ("model_type", "a text", lambda v: isinstance(v, str)),
+}
+"""Key of a config.json -> our name of the fact, what it has to be, and whether a value is that."""
+
+
+def _facts(config: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """What a config.json of transformers states, proven to be what it says; a square is one side.
+
+    Raises:
+        DataError: naming the first value that cannot be.
+    """
+    found = {}
+    for key, (name, what, fits) in _FACTS.items():
+        value = config.get(key)
+        # Of families with several stages some facts are lists, a value each: the tensors tell those.
+        if value is None or (key == "num_attention_heads" and isinstance(value, list)):
+            continue
+        if not fits(value):
+            raise DataError(f"{path}: config.json says {key} {value!r:.60}, expected {what}.")
+        found[name] = value[0] if _is_pair(value) and value[0] == value[1] else value
     return found

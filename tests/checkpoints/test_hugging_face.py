@@ -1,5 +1,6 @@
 """Repositories of the hub from its cache: which commit, and what is said if there is none."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -56,3 +57,40 @@ def test_what_is_not_cached_is_an_error_without_a_network(cache: Path, asked: st
 def test_other_texts_are_usage_errors(asked: str) -> None:
     with pytest.raises(UsageError, match="ORG/NAME"):
         checkpoints.load(asked)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"num_attention_heads": "4"},
+        {"num_attention_heads": 0},
+        {"num_attention_heads": True},
+        {"layer_norm_eps": "x"},
+        {"layer_norm_eps": float("nan")},
+        {"image_size": "big"},
+        {"image_size": [32, 32, 32]},
+        {"image_size": [32, -1]},
+        {"rope_theta": {}},
+        {"model_type": ["vit"]},
+        {"hidden_act": ["gelu"]},
+    ],
+    ids=str,
+)
+def test_a_config_with_values_that_cannot_be_is_an_error_that_names_one(
+    tmp_path: Path, config: dict[str, object]
+) -> None:
+    (key,) = config
+    save_file(
+        fake.names_of_huggingface(dict(fake.vit(1).state_dict())), tmp_path / "model.safetensors"
+    )
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(DataError, match=f"config.json says {key} "):
+        checkpoints.load(str(tmp_path))
+
+
+def test_a_square_of_two_numbers_is_one_side(tmp_path: Path) -> None:
+    save_file(
+        fake.names_of_huggingface(dict(fake.vit(1).state_dict())), tmp_path / "model.safetensors"
+    )
+    (tmp_path / "config.json").write_text('{"num_attention_heads": 1, "image_size": [32, 32]}')
+    assert checkpoints.load(str(tmp_path)).input_size == 32

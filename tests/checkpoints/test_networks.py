@@ -152,32 +152,10 @@ def test_a_block_number_that_cannot_be_is_an_error_at_once(tmp_path: Path) -> No
 # --- the names of other libraries -----------------------------------------------------------------
 
 
-def names_of_huggingface(state: State) -> State:
-    """What transformers writes to disk."""
-    rules = [
-        (r"^cls_token$", "embeddings.cls_token"), (r"^pos_embed$", "embeddings.position_embeddings"),
-        (r"^patch_embed\.proj\.", "embeddings.patch_embeddings.projection."),
-        (r"^norm\.", "layernorm."), (r"^blocks\.", "encoder.layer."),
-        (r"\.norm1\.", ".layernorm_before."), (r"\.norm2\.", ".layernorm_after."),
-        (r"\.attn\.proj\.", ".attention.output.dense."), (r"\.mlp\.fc1\.", ".intermediate.dense."),
-        (r"\.mlp\.fc2\.", ".output.dense."),
-    ]  # fmt: skip
-    out = {}
-    for key, tensor in state.items():
-        for pattern, name in rules:
-            key = re.sub(pattern, name, key)
-        if ".attn.qkv." in key:
-            for which, part in zip(("query", "key", "value"), tensor.chunk(3), strict=True):
-                out[key.replace("attn.qkv", f"attention.attention.{which}")] = part.clone()
-        else:
-            out[key] = tensor
-    return {**out, "pooler.dense.weight": torch.zeros(4, 4)}
-
-
 def names_of_transformers_5(state: State) -> State:
     """The same in memory since version 5."""
     out = {}
-    for key, tensor in names_of_huggingface(state).items():
+    for key, tensor in fake.names_of_huggingface(state).items():
         key = key.replace("encoder.layer.", "layers.").replace(
             "attention.output.dense", "attention.o_proj"
         )
@@ -255,7 +233,8 @@ def assert_same(path: Path, model: VisionTransformer, **options: Any) -> dict[st
 
 
 @pytest.mark.parametrize(
-    "rename", [names_of_huggingface, names_of_transformers_5, names_of_mmpretrain, names_of_jax]
+    "rename",
+    [fake.names_of_huggingface, names_of_transformers_5, names_of_mmpretrain, names_of_jax],
 )
 def test_the_same_vit_under_the_names_of_other_libraries(
     tmp_path: Path, rename: Callable[[State], State]
@@ -269,7 +248,7 @@ def test_the_same_vit_under_the_names_of_other_libraries(
 def test_dinov2_is_evaluated_at_224_px_under_any_names(tmp_path: Path) -> None:
     model = fake.vit(init_values=1.0, img=37 * 8)
     theirs = {re.sub(r"\.ls(\d)\.gamma$", r".layer_scale\1.lambda1", k): t
-              for k, t in names_of_huggingface(dict(model.state_dict())).items()}  # fmt: skip
+              for k, t in fake.names_of_huggingface(dict(model.state_dict())).items()}  # fmt: skip
     for name, state in (("own", fake.dinov2_state(model)), ("theirs", theirs)):
         torch.save(state, tmp_path / f"{name}.pth")
         assert checkpoints.load(str(tmp_path / f"{name}.pth")).input_size == 224
@@ -323,7 +302,7 @@ def test_numbered_children_are_taken_by_their_order(tmp_path: Path) -> None:
 
 
 def test_half_of_a_query_key_value_is_refused(tmp_path: Path) -> None:
-    state = names_of_huggingface(vit(1))
+    state = fake.names_of_huggingface(vit(1))
     del state["encoder.layer.1.attention.attention.key.weight"]
     torch.save(state, tmp_path / "x.pth")
     with pytest.raises(DataError, match="q, k and v"):
