@@ -5,6 +5,7 @@ pipe and the parent's id serve on all systems; Linux' own signal of a parent's d
 merely the thread ends that started a worker, which loaders' threads do.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -75,6 +76,33 @@ def end_with_launcher() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="end with launcher").start()
+
+
+@contextmanager
+def without_finalisation() -> Iterator[None]:
+    """Around all of a command: a process of a launch ends for good once Python's own exit work is done.
+
+    What comes after it, the interpreter's finalisation, finds threads of the process group in C++
+    that the other processes still talk to, and about one end in a hundred is an abort, after the
+    scores were stored. Registered first, `end` runs last of all that is done at exit.
+    """
+    status = [1]  # of an exception, whose traceback is printed before
+
+    def end() -> None:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            for stream in (sys.stdout, sys.stderr):
+                with suppress(OSError, ValueError, AttributeError):
+                    stream.flush()
+            os._exit(status[0])
+
+    atexit.register(end)
+    try:
+        yield
+        status[0] = 0
+    except SystemExit as leaving:
+        # Python prints any other value than a number, and ends with 1.
+        status[0] = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
+        raise
 
 
 @contextmanager

@@ -179,6 +179,31 @@ def test_a_forked_childs_sigterm_is_not_its_parents(tmp_path: Path) -> None:
     assert (process.returncode, out) == (0, "7\nalive\n"), errors
 
 
+ENDS = """
+import atexit, ctypes, os, sys
+sys.path.insert(0, {root!r})
+from sdssl_bench.system import lifetime
+assert ctypes.pythonapi.Py_AtExit(ctypes.CDLL(None).abort) == 0  # in the interpreter's finalisation
+with lifetime.without_finalisation():
+    atexit.register(print, "exit work")
+    print("stored")
+    {ending}
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "status"),
+    [("pass", 0), ("sys.exit()", 0), ("sys.exit(3)", 3), ("sys.exit('no')", 1), ("1 / 0", 1)],
+)
+def test_nothing_aborts_a_process_of_a_launch_after_its_work(ending: str, status: int) -> None:
+    """A pipe is no terminal, so what was printed lies in Python's buffer until the end."""
+    command = [sys.executable, "-c", ENDS.format(root=str(ROOT), ending=ending)]
+    alone = {**os.environ, "WORLD_SIZE": "1"}
+    ended = subprocess.run(command, capture_output=True, text=True, env=alone | {"WORLD_SIZE": "2"})
+    assert (ended.returncode, ended.stdout) == (status, "stored\nexit work\n"), ended.stderr
+    assert subprocess.run(command, capture_output=True, env=alone).returncode == -signal.SIGABRT
+
+
 LAUNCHED = """
 import subprocess
 child = {child!r}
