@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 import sdssl_bench
+from mini_data import shared_mini
 from sdssl_bench import tasks
 from sdssl_bench.cli import running, task_options
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import UsageError
 from sdssl_bench.system import plugins
 from sdssl_bench.task import Option, Task
@@ -52,18 +52,17 @@ def test_the_command_line_names_no_task_and_no_option_of_one() -> None:
         assert not texts & own, file
 
 
-@pytest.mark.parametrize("name", tasks.task_names())
-def test_options_are_of_fields_that_exist(name: str) -> None:
-    kind = tasks.task_class(name)
-    types = tasks.parameter_types(kind)
-    for option in kind.options:
-        if option.kind == "parameter":
-            assert set(option.keys) <= set(types)
-        assert option.help.endswith(".")
-    assert len(kind.title) <= 60
-    assert set(kind.default_datasets) <= set(kind.datasets)
-    for preset, changes in kind.presets.items():
-        assert set(changes) <= set(types), preset
+def test_options_are_of_fields_that_exist() -> None:
+    for kind in map(tasks.task_class, tasks.task_names()):
+        types = tasks.parameter_types(kind)
+        for option in kind.options:
+            if option.kind == "parameter":
+                assert set(option.keys) <= set(types), (kind, option)
+            assert option.help.endswith("."), (kind, option)
+        assert len(kind.title) <= 60
+        assert set(kind.default_datasets) <= set(kind.datasets)
+        for preset, changes in kind.presets.items():
+            assert set(changes) <= set(types), preset
 
 
 def test_an_option_of_two_tasks_is_one_and_says_whose_it_is() -> None:
@@ -167,13 +166,12 @@ def test_a_task_of_another_package_is_a_task(tmp_path: Path) -> None:
     (tmp_path / "plugin").mkdir()
     (tmp_path / "plugin" / "their_task.py").write_text(source.read_text())
     entry_point(tmp_path / "plugin", "class-mean = their_task")
-    make_mini(tmp_path / "data", names=["cifar10"])
     run = ["run", "-t", "class-mean", "-d", "cifar10", "-c", CKPT, "-j", "0", "--all-layers"]
     commands = [
         ["ls", "tasks"],
         ["show", "class-mean"],
         ["run", "--help"],
-        [*run, "--data-root", "data", "--first-classes", "7", "--means", "means"],
+        [*run, "--data-root", str(shared_mini()), "--first-classes", "7", "--means", "means"],
         ["leaderboard", "--csv", "board.csv"],
         ["report", "--out", "page"],
     ]
