@@ -1,6 +1,5 @@
 """Presets, recipes and flags: all resolve, name what differs, and refuse what cannot be."""
 
-import itertools
 import subprocess
 import sys
 from dataclasses import fields
@@ -21,10 +20,8 @@ from sdssl_bench.pretrain.run.plan import cost, describe
 from sdssl_bench.pretrain.run.presets import (
     PRESETS,
     RECIPES,
-    REGISTER,
     expected_scores,
     overview,
-    remarks,
     resolve,
     usual,
 )
@@ -35,18 +32,6 @@ ROOT = Path(__file__).resolve().parents[2]
 def words(text: str) -> str:
     """A text as if its lines were not broken."""
     return " ".join(text.split())
-
-
-@pytest.mark.parametrize("recipe", list(RECIPES))
-@pytest.mark.parametrize("preset", list(PRESETS))
-def test_every_preset_resolves_under_every_recipe(preset: str, recipe: str) -> None:
-    config = resolve(preset, recipe)
-    assert (config.method, config.sd) == PRESETS[preset][:2]
-    assert config.two_tau is (config.method == "mocov3")
-    assert config.output_bn is (config.method != "byol")
-    assert config.evaluate == (
-        "student" if config.method == "simclr" or recipe == "mocov3" else "teacher"
-    )
 
 
 @pytest.mark.parametrize(
@@ -66,28 +51,6 @@ def test_operations_of_a_vit_and_a_resnet_are_the_known_ones() -> None:
     plain, distilled = (cost(resolve(p)) for p in ("mocov3_vit_b16", "sd_mocov3_vit_b16"))
     assert plain.flops == pytest.approx(2 * 2 * 4 * 17.5e9, rel=0.02)
     assert plain.flops < distilled.flops < 1.01 * plain.flops
-
-
-def test_the_register_names_settings_and_its_recipes_differ_where_it_says() -> None:
-    names = {f.name for f in fields(PretrainConfig)}
-    assert {name for name, _ in REGISTER.values()} <= names
-    s16 = {recipe: resolve("sd_mocov3_vit_s16", recipe) for recipe in RECIPES}
-    assert (s16["code"].ema_start, s16["mocov3"].ema_start) == (0.996, 0.99)
-    assert (s16["code"].ema_timing, s16["mocov3"].ema_timing) == ("after", "before")
-    assert (s16["code"].decay_scope, s16["mocov3"].decay_scope) == ("matrices", "all")
-    assert (s16["code"].mixed_precision, s16["mocov3"].mixed_precision) == ("no", "fp16")
-    assert (s16["code"].warmup_rule, s16["paper"].warmup_rule) == ("linspace", "linear")
-    assert [resolve(f"sd_{m}_vit_b16", "code").alpha_max for m in ("mocov3", "byol", "simclr")] == [
-        1.0,
-        0.8,
-        0.8,
-    ]
-    assert resolve("sd_byol_vit_s16", "code").alpha_max == 1.0
-    for method in CHOICES["method"]:
-        found = {recipe: resolve(f"sd_{method}_vit_s32", recipe).alpha_max for recipe in RECIPES}
-        assert found == {"paper": 1.0, "code": 0.6, "mocov3": 1.0}
-    assert resolve("sd_simclr_vit_s16").base_lr == 1.3e-4
-    assert resolve("sd_mocov3_vit_s32").batch_size == 4096
 
 
 @pytest.mark.parametrize("architecture", ["r50", "resnet18"])
@@ -111,32 +74,11 @@ def test_heads_of_a_resnet_are_the_papers_and_moco_v3s_own_in_its_recipe(
             assert normed is (method == "mocov3" and recipe != "mocov3")
 
 
-def test_a_resnet_decays_as_moco_v3s_of_up_to_300_epochs_and_the_authors_as_theirs() -> None:
-    for preset in ("sd_mocov3_r50", "byol_r50", "simclr_resnet18"):
-        found = {recipe: resolve(preset, recipe).weight_decay for recipe in RECIPES}
-        assert found == {"paper": 1e-6, "code": 1.5e-6, "mocov3": 1e-6}
-
-
-@pytest.mark.parametrize(("architecture", "own"), [("r50", 0.1), ("resnet18", 0.5)])
-def test_simclr_on_a_resnet_has_simclrs_temperature_and_the_authors_theirs(
-    architecture: str, own: float
-) -> None:
-    for sd in ("", "sd_"):
-        found = {r: resolve(f"{sd}simclr_{architecture}", r).temperature for r in RECIPES}
-        assert found == {"paper": own, "code": 0.2, "mocov3": own}
-        assert resolve(f"{sd}mocov3_{architecture}").temperature == 1.0
-
-
 @pytest.mark.parametrize("architecture", ["r50", "resnet18"])
-def test_a_resnet_of_the_authors_is_warmed_up_cropped_and_drawn_as_their_own(
-    architecture: str,
-) -> None:
-    torch.manual_seed(0)
+def test_residual_branches_of_the_authors_resnets_start_at_one(architecture: str) -> None:
     for recipe in RECIPES:
         config = resolve(f"sd_mocov3_{architecture}", recipe, hidden=16, inner_hidden=8)
         code = recipe == "code"
-        assert config.warmup_epochs == (40 if code else 10)
-        assert config.crop_min == (0.08 if code else 0.2)
         last = "bn3" if architecture == "r50" else "bn2"
         norms = [
             m
@@ -145,22 +87,6 @@ def test_a_resnet_of_the_authors_is_warmed_up_cropped_and_drawn_as_their_own(
         ]
         assert norms
         assert all(bool((norm.weight == (1 if code else 0)).all()) for norm in norms)  # type: ignore[union-attr]
-
-
-def test_the_code_recipe_of_resnet_50_says_that_it_is_inferred() -> None:
-    says = "inferred from ResNet-18 on STL-10"
-    assert says in " ".join(remarks(resolve("sd_mocov3_r50", "code")))
-    assert says not in " ".join(remarks(resolve("sd_mocov3_r50")))
-    assert says not in " ".join(remarks(resolve("sd_mocov3_resnet18", "code")))
-
-
-def test_the_baseline_of_table_7_is_said_to_be_far_below_moco_v3s_own() -> None:
-    """60.3 linear in the paper; 68.9 after 100 and 72.8 after 300 epochs in MoCo v3's repository."""
-    for preset in ("mocov3_r50", "sd_mocov3_r50"):
-        said = " ".join(remarks(resolve(preset)))
-        assert all(number in said for number in ("60.3", "68.9", "72.8"))
-    assert "68.9" not in " ".join(remarks(resolve("mocov3_r50", epochs=100)))
-    assert "68.9" not in " ".join(remarks(resolve("byol_r50")))
 
 
 @pytest.mark.parametrize(
@@ -195,19 +121,6 @@ def test_every_layer_of_the_authors_vit_s16_has_a_norm_of_its_own() -> None:
             assert sum(norm.weight.requires_grad for norm in norms) == trained  # type: ignore[union-attr,misc]
     for preset, recipe in (("sd_mocov3_vit_s16", "paper"), ("sd_mocov3_vit_b16", "code")):
         assert resolve(preset, recipe).layer_norm == "shared"
-
-
-def test_the_recipe_of_the_paper_differs_from_moco_v3s_where_its_rule_says() -> None:
-    """Algorithm 1 has the teacher move last; float32 and the teacher's evaluation are the authors'."""
-    for method, sizes in itertools.product(("mocov3", "byol"), ("s32", "s16", "b16")):
-        by_recipe = {r: resolve(f"sd_{method}_vit_{sizes}", r).to_json() for r in RECIPES}
-        paper, code, moco = (by_recipe[recipe] for recipe in ("paper", "code", "mocov3"))
-        own = {name for name, value in paper.items() if value != moco[name]}
-        assert own == {"recipe", "ema_timing", "mixed_precision", "evaluate"}
-        assert all(paper[n] == code[n] for n in own - {"recipe"})
-    for recipe in RECIPES:
-        assert f"recipe {recipe}: " in describe(resolve("simclr_vit_mini_p8", recipe))
-    assert "float32, the teacher" in words(describe(resolve("sd_mocov3_vit_s16")))
 
 
 def test_expected_scores_are_those_of_tables_1_and_7_and_only_where_they_have_them() -> None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -62,12 +61,6 @@ def test_the_two_views_have_moco_v3s_probabilities() -> None:
         sigma = drawn[:, 10][drawn[:, 10] > 0]
         assert bool(((sigma >= 0.1) & (sigma <= 2.0)).all())
         assert len({tuple(row) for row in drawn[:, 5:9].int().tolist()}) == 24
-
-
-def test_small_images_are_never_blurred() -> None:
-    for view in view_pair("small", size=32, crop_min=0.2):
-        with seeded(0):
-            assert all(draw(view)[10] == 0 for _ in range(100))
 
 
 def test_the_device_recolours_as_pillow_does_sample_by_sample() -> None:
@@ -408,9 +401,3 @@ def test_empty_image_files_are_not_left_out_in_silence(tmp_path: Path) -> None:
     (tmp_path / "images" / "005.png").write_bytes(b"")
     with pytest.raises(DataError, match=r"1 image files in .* are empty, the first is 005\.png"):
         batches(data, batch_size=4, last=1)
-
-
-def test_shard_members_that_are_no_images_are_errors_or_ignored(tmp_path: Path) -> None:
-    data = make_shards(tmp_path / "s", [4])
-    assert len(open_shards(data)) == 4
-    assert isinstance(image(0), Image.Image)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from accelerate.state import AcceleratorState
 
@@ -90,7 +91,9 @@ def test_the_lock_of_a_killed_process_is_free(
     assert not list((tmp_path / "run").iterdir())
 
 
-def test_a_killed_run_goes_on_at_once_whatever_its_loader_workers_do(tmp_path: Path) -> None:
+def test_a_killed_run_goes_on_at_once_and_its_loader_workers_end_by_themselves(
+    tmp_path: Path,
+) -> None:
     """They live for some seconds more, and hold no lock."""
     out = tmp_path / "run"
     data = str(make_images(tmp_path / "images", 24))
@@ -102,8 +105,10 @@ def test_a_killed_run_goes_on_at_once_whatever_its_loader_workers_do(tmp_path: P
             time.sleep(0.02)
         with pytest.raises(UsageError, match=f"process {process.pid} on"):
             RunLock(out, "mine").acquire()
+        workers = psutil.Process(process.pid).children(recursive=True)
         process.kill()
     assert held(RunLock(out, "mine"))
+    assert not psutil.wait_procs(workers, timeout=5)[1]
 
 
 def test_the_lock_of_another_host_is_explained_until_it_shows_no_sign_of_life(

@@ -45,15 +45,3 @@ def test_a_signal_to_the_whole_group_saves_the_run(
     assert "--resume auto goes on from there" in errors
     assert len(list((out / "snapshots").glob("step-*.pt"))) == 1
     assert not psutil.wait_procs(workers, timeout=20)[1]
-
-
-def test_loader_workers_of_a_killed_run_end_by_themselves(
-    command: list[str], tmp_path: Path
-) -> None:
-    out = tmp_path / "run"
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: (out / "log.jsonl").exists() and log_lines(out), process)
-    workers = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    process.communicate()
-    assert not psutil.wait_procs(workers, timeout=5)[1]

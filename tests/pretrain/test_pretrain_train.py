@@ -453,20 +453,6 @@ def test_the_collapse_alarm_tells_spread_from_collapsed_features() -> None:
     assert "collapsing" in str(alarm(constant)[1])
 
 
-def test_k_nn_of_all_layers_is_recorded_before_and_during_training(tmp_path: Path) -> None:
-    for split, count in (("train", 12), ("test", 4)):
-        for label in ("a", "b"):
-            make_images(tmp_path / "set" / split / label, count)
-    folder = f"folder:{tmp_path / 'set'}"
-    train(tiny(data=folder, knn=folder, batch_size=24, knn_every=1, stop_epoch=1), tmp_path / "run")
-    events = [json.loads(x) for x in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    scores = {e["step"]: e["knn"] for e in events if "knn" in e}
-    assert scores.keys() == {0, 1}
-    assert all(list(layers) == ["1", "2", "3"] for layers in scores.values())
-    records = [record for _, record in ResultStore(tmp_path / "run" / "results")]
-    assert sorted(r["model"]["details"]["epoch"] for r in records) == [0, 1]
-
-
 def launch(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
     """Two processes on the CPU."""
     command = [
