@@ -67,18 +67,6 @@ def test_other_datasets_run_and_the_same_command_ends_what_is_left(
     assert views(tmp_path) == views(tmp_path / "quiet")
 
 
-@pytest.mark.parametrize("cannot", ["results", "cache"])
-def test_a_file_where_a_folder_is_wanted_is_told_before_the_work(
-    tmp_path: Path, cannot: str
-) -> None:
-    (tmp_path / cannot).touch()
-    result = run(tmp_path, "-d", "cifar10")
-    assert result.exit_code == 2
-    assert str(tmp_path / cannot) in result.output
-    assert "a file stands where a folder is needed" in result.output
-    assert not list(tmp_path.rglob("*.npy"))
-
-
 @pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES])
 def test_a_stored_bank_in_a_cache_of_others_is_used(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -14,8 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 import sdssl_bench
+from mini_data import shared_mini
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import UsageError
 from sdssl_bench.records.identity import content_digest, stable_view
 from sdssl_bench.records.reading import read_items
@@ -30,10 +30,8 @@ CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mini") / "data"
-    make_mini(root, names=["cifar10", "pets"])
-    return root
+def data() -> Path:
+    return shared_mini()
 
 
 @pytest.fixture
@@ -83,13 +81,6 @@ def test_all_layers_are_scored_stored_and_shown(cli: Callable[..., Result], tmp_
         assert percent(entry["metrics"]["k20/top1"]) in result.output
 
 
-def test_a_mini_photograph_set_is_learnable(cli: Callable[..., Result], tmp_path: Path) -> None:
-    cli(*run("--all-layers"))
-    _, record = only_record(tmp_path / "results")
-    best = max(entry["metrics"]["k20/top1"] for entry in record["layers"].values())
-    assert best > 0.3, "ten classes, so chance is 0.1"
-
-
 def test_a_second_run_computes_nothing(
     cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,13 +105,12 @@ def test_layers_one_by_one_equal_all_at_once(cli: Callable[..., Result], tmp_pat
     assert stable_view(whole) == stable_view(parts)
 
 
-@pytest.mark.parametrize("extra", [("-b", "1"), ("-b", "64", "-j", "1"), ("--backend", "torch")])
 def test_batches_workers_and_backend_do_not_move_a_score(
-    cli: Callable[..., Result], tmp_path: Path, extra: tuple[str, ...]
+    cli: Callable[..., Result], tmp_path: Path
 ) -> None:
     cli(*run("--all-layers", "-b", "7"))
     other = ("--out", str(tmp_path / "other"), "--cache-dir", str(tmp_path / "c2"))
-    cli(*run("--all-layers", *other, *extra))
+    cli(*run("--all-layers", *other, "-b", "64", "-j", "1", "--backend", "torch"))
     one, two = only_record(tmp_path / "results")[1], only_record(tmp_path / "other")[1]
     for layer in "123":
         assert one["layers"][layer]["metrics"] == two["layers"][layer]["metrics"]
@@ -146,16 +136,6 @@ def test_overwrite_always_scores_again_and_never_touches(
     cli(*run("--all-layers", "--overwrite", "never"), code=3)
     cli(*run("--layers", "1", "--overwrite", "always"))
     assert stable_view(only_record(tmp_path / "results")[1]) == stable_view(record)
-
-
-def test_norms_make_different_records_and_only_the_last_layer_agrees(
-    cli: Callable[..., Result], tmp_path: Path
-) -> None:
-    for norm in ("shared", "none", "identity"):
-        cli(*run("--all-layers", "--norm", norm))
-    records = {r["model"]["norm"]: r for _, r in ResultStore(tmp_path / "results")}
-    assert set(records) == {"shared", "none", "identity"}
-    assert len({json.dumps(r["layers"]["3"]["metrics"]) for r in records.values()}) == 1
 
 
 def test_a_stored_result_that_was_changed_does_not_stop_the_others(
@@ -195,61 +175,24 @@ def test_limited_runs_say_so_and_stay_out_of_the_leaderboard(
     cli("report", "--out", str(tmp_path / "page"), "--include-limited")
 
 
-def test_the_leaderboard_writes_the_csv(cli: Callable[..., Result], tmp_path: Path) -> None:
-    cli("run", "-t", "knn", "-d", "cifar10,pets", "-c", CKPT, "--all-layers", "-j", "0")
-    csv = tmp_path / "out" / "leaderboard.csv"
-    for view in ("last", "best", "layers"):
-        result = cli("leaderboard", "--csv", str(csv), "--view", view)
-        assert "knn cifar10 (mini)" in result.output
-    assert "selected on test" in cli("leaderboard", "--view", "best").output
-    frame = pd.read_csv(csv)
-    assert set(frame["dataset"]) == {"cifar10", "pets"}
-    headline = frame[frame["headline"]]
-    assert set(headline[headline["dataset"] == "pets"]["metric"]) == {"k20/mean_per_class"}
-    assert len(headline) == 6
-
-
-def test_one_dataset_that_is_missing_does_not_stop_the_others(
+def test_a_mistake_gets_one_message_and_its_exit_code(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
-    result = cli("run", "-t", "knn", "-d", "cub,cifar10", "-c", CKPT, "-j", "0", code=3)
-    assert "knn on cub" in result.output
-    assert "1 of 2 failed" in result.output
-    assert only_record(tmp_path / "results")[1]["dataset"]["name"] == "cifar10"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "says"),
-    [
-        (["-t", "kn", "-d", "cifar10", "-c", CKPT], 2, "Did you mean 'knn'"),
-        (["-t", "knn", "-d", "cifar1O", "-c", CKPT], 2, "Did you mean 'cifar10'"),
-        (["-t", "knn", "-c", CKPT], 2, "needs --dataset"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "4"], 2, "1..3"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "0"], 2, "1..3"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "2-"], 2, "1,6-12"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--layers", "1", "--all-layers"], 2, "exclude"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--protocol", "dyno"], 2, "'dino'"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "kk=3"], 2, "Did you mean 'k'"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "k=ten"], 2, "--set k"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "k=5"], 2, "headline"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--set", "temperature=0"], 2, "positive"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "-b", "0"], 2, "--batch-size"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--device", "cuda:99"], 2, "CUDA devices"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--device", "gpu"], 2, "--device"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--dtype", "int8"], 2, "--dtype"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--overwrite", "yes"], 2, "--overwrite"),
-        (["-t", "knn", "-d", "cifar10", "-c", CKPT, "--norm", "batch"], 2, "shared"),
-        (["-t", "knn", "-d", "cifar10", "-c", "missing.pth"], 3, "missing.pth"),
-        (["-t", "knn", "-d", "folder:missing", "-c", CKPT], 3, "missing"),
-        (["-t", "knn", "-d", "cub", "-c", CKPT], 3, "CUB"),
-    ],
-)
-def test_a_mistake_gets_one_message_and_its_exit_code(
-    cli: Callable[..., Result], tmp_path: Path, arguments: list[str], code: int, says: str
-) -> None:
-    result = cli("run", *arguments, code=code)
-    assert says in result.output
-    assert "Traceback" not in result.output
+    for given, code, says in (
+        ("-t kn", 2, "Did you mean 'knn'"), ("-d cifar1O", 2, "Did you mean 'cifar10'"),
+        ("--layers 4", 2, "1..3"), ("--layers 2-", 2, "1,6-12"), ("--layers 1 --all-layers", 2, "exclude"),
+        ("--protocol dyno", 2, "'dino'"), ("--set kk=3", 2, "Did you mean 'k'"), ("--set k=5", 2, "headline"),
+        ("--set k=ten", 2, "--set k"), ("--set temperature=0", 2, "positive"), ("-b 0", 2, "--batch-size"),
+        ("--device cuda:99", 2, "CUDA devices"), ("--device gpu", 2, "--device"), ("--norm x", 2, "shared"),
+        ("--dtype int8", 2, "--dtype"), ("--overwrite yes", 2, "--overwrite"),
+        ("-c missing.pth", 3, "missing.pth"), ("-d folder:missing", 3, "missing"),
+        ("-d cub --data-root /", 3, "CUB"),
+    ):  # fmt: skip
+        name, value, *more = given.split()
+        options = {"-t": "knn", "-d": "cifar10", "-c": CKPT, name: value}
+        result = cli("run", *(word for pair in options.items() for word in pair), *more, code=code)
+        assert says in result.output
+        assert "Traceback" not in result.output
     assert list(ResultStore(tmp_path / "results")) == []
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mini_data import shared_mini
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.records.identity import stable_view
 from sdssl_bench.records.reading import read_items
 from sdssl_bench.records.store import ResultStore
@@ -34,10 +34,8 @@ app({arguments!r}, prog_name="sdssl-bench")
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mini") / "data"
-    make_mini(root, names=["cifar10"])
-    return root
+def data() -> Path:
+    return shared_mini()
 
 
 @pytest.fixture(scope="module")
