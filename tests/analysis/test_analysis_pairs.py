@@ -155,16 +155,6 @@ def test_a_view_is_a_function_of_name_view_and_seed() -> None:
     assert all((one != other).any() for other in others)
 
 
-def test_the_views_are_those_of_moco_v3_by_their_rates() -> None:
-    first, second = views("auto", size=224, seed=0)
-    assert (first.view.blur, second.view.blur) == (1.0, 0.1)
-    assert (first.view.solarize, second.view.solarize) == (0.0, 0.2)
-    assert first.view.crop_min == second.view.crop_min == 0.08
-    small = views("auto", size=32, seed=0)
-    assert [view.view.blur for view in small] == [0.0, 0.0]
-    assert small[1].view.solarize == 0.2
-
-
 def test_what_happens_to_many_images_happens_at_the_stated_rates() -> None:
     first, second = views("small", size=8, seed=0)
     image = Image.new("RGB", (20, 20), (200, 40, 90))

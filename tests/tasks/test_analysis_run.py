@@ -1,9 +1,6 @@
 """`run --task analysis` and `--task cka` end to end: records, resume, two encoders, what is refused."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,13 +15,11 @@ from typer.testing import CliRunner, Result
 
 import sdssl_bench
 from fakes import FakeEncoder, Pixels, expected_cls, plain_images
-from sdssl_bench import tasks
+from mini_data import shared_mini
 from sdssl_bench.analysis import cka, layer_scores, samples
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.base import ClassificationData
-from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.encoders.encoder import LayerFeatures, everything
-from sdssl_bench.errors import UsageError
 from sdssl_bench.features.extraction import extract
 from sdssl_bench.records.identity import stable_view
 from sdssl_bench.records.reading import read_items
@@ -52,10 +47,8 @@ def build():
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("mini") / "data"
-    make_mini(root, names=["cifar10"])
-    return root
+def data() -> Path:
+    return shared_mini()
 
 
 @pytest.fixture
@@ -159,25 +152,6 @@ def test_layers_one_by_one_equal_all_at_once(cli: Callable[..., Result], tmp_pat
     assert_same(tmp_path / "parts", tmp_path / "whole")
 
 
-def test_a_run_that_dies_between_layers_ends_as_an_undisturbed_one(
-    cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = layer_scores.score
-
-    def dying(layer: int, *args: Any, **kwargs: Any) -> Any:
-        if layer == 3:
-            raise KeyboardInterrupt
-        return real(layer, *args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(layer_scores, "score", dying)
-        cli("--all-layers", out="killed", code=130)
-    assert list(only_record(tmp_path / "killed")[1]["layers"]) == ["1", "2"]
-    cli("--all-layers", out="killed")
-    cli("--all-layers", "--cache-dir", str(tmp_path / "cache2"), out="whole")
-    assert_same(tmp_path / "killed", tmp_path / "whole")
-
-
 def test_a_second_run_computes_nothing_and_panels_compute_again(
     cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -190,29 +164,6 @@ def test_a_second_run_computes_nothing_and_panels_compute_again(
         assert picture.width > 3 * 300
     monkeypatch.setattr("sdssl_bench.features.extract", None)
     assert cli("--all-layers").output.count("(stored)") == 3
-
-
-@pytest.mark.slow
-def test_two_processes_give_the_record_of_one(
-    cli: Callable[..., Result], data: Path, tmp_path: Path
-) -> None:
-    cli("--all-layers", "-b", "8", out="one")
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         "-m", "sdssl_bench", "run", "-t", "analysis", "-d", "cifar10", "-c", TINY,
-         "--all-layers", "-b", "8", "-j", "0", *FAST, "--data-root", str(data),
-         "--out", str(tmp_path / "two"), "--cache-dir", str(tmp_path / "cache2")],
-        cwd=ROOT, capture_output=True, text=True,
-        # As many threads as here: t-SNE carries the rounding of a feature into its map.
-        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads()),
-             "ACCELERATE_USE_CPU": "true"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("record:") == 1
-    one, two = (only_record(tmp_path / name)[1] for name in ("one", "two"))
-    assert one["key"] == two["key"]
-    for layer, entry in one["layers"].items():
-        assert entry["metrics"] == two["layers"][layer]["metrics"]
 
 
 def test_seed_norm_and_sample_make_records_of_their_own(
@@ -326,17 +277,6 @@ def test_descriptions_are_in_the_tidy_csv_and_in_no_view(
     assert wide(frame, "val").empty  # k-NN holds no images out of train
 
 
-def test_a_limited_run_says_so_and_stays_out_of_tables(
-    cli: Callable[..., Result], tmp_path: Path
-) -> None:
-    cli("--all-layers", "--limit", "12")
-    record = only_record(tmp_path / "results")[1]
-    assert record["limited"] == 12
-    assert record["dataset"]["splits"]["sample"] == 12
-    assert tidy(ResultStore(tmp_path / "results")).empty
-    assert "at least 8 test images" in cli("--limit", "7", code=3).output
-
-
 def test_unreadable_images_are_left_out_of_every_part_and_counted(tmp_path: Path) -> None:
     folder = tmp_path / "set"
     rng = np.random.default_rng(0)
@@ -428,10 +368,3 @@ def test_maps_show_the_features_of_their_own_images(tmp_path: Path) -> None:
     rows, features = banks.mapped(2)
     np.testing.assert_array_equal(rows, sample.mapped)
     np.testing.assert_allclose(features, expected_cls(test, 2)[rows], rtol=1e-6)
-
-
-def test_presets_state_what_they_change() -> None:
-    raw: Any = tasks.load("analysis", "raw")
-    assert raw.normalise is False
-    with pytest.raises(UsageError, match="twice"):
-        tasks.load("analysis", None, {"tsne_classes": "300"})

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from mini_data import shared_mini
 from sdssl_bench.cli.main import app
-from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.datasets.mini.photographs import REGIONS, whole
 from sdssl_bench.metrics.average_precision import micro_ap
 from sdssl_bench.records.reading import read_items
@@ -20,10 +20,8 @@ CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("mini") / "data"
-    make_mini(root, names=["copydays"])
-    return root
+def mini() -> Path:
+    return shared_mini()
 
 
 @pytest.fixture(scope="module")

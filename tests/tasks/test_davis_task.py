@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from davis_videos import MeanColour, blocks, context, write_video
+from mini_data import shared_mini
 from sdssl_bench import runner, tasks
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.readers.palette import read_mask, write_mask
@@ -290,11 +291,7 @@ def test_every_constant_is_a_parameter_of_the_record(videos: Path, tmp_path: Pat
         MeanColour(), task, f"folder:{videos}", layers=[3], ctx=ctx, store=store
     ).record
     assert done["protocol"]["id"] == "davis/crw"
-    assert done["protocol"]["parameters"] == {
-        "context": 20, "radius": 12, "shape": "circle", "window_on_first": False, "topk": 10,
-        "keep_ties": False, "temperature": 0.05, "short_side": 0, "long_multiple": 64,
-        "normalisation": "davis", "first_mask": "bilinear", "vanished": "keep", "minmax": False,
-    }  # fmt: skip
+    assert done["protocol"]["parameters"] == recorded_parameters(task)
     assert done["protocol"]["resolved"]["frames"] == {
         "96x144": [96, 144], "144x96": [144, 96], "112x112": [112, 112],
     }  # fmt: skip
@@ -367,13 +364,10 @@ def test_an_output_option_without_effect_is_an_error(
 
 
 def test_the_command_scores_the_miniature_and_shows_its_sequences(tmp_path: Path) -> None:
-    from sdssl_bench.datasets.mini.make import make_mini
-
-    make_mini(tmp_path / "data", names=["davis"])
     model = Path(__file__).parents[1] / "tiny_model.py"
     arguments = [
         "run", "-t", "davis", "--ckpt", f"custom:{model}:build", "--all-layers", "-q",
-        "--data-root", str(tmp_path / "data"), "--out", str(tmp_path / "results"),
+        "--data-root", str(shared_mini()), "--out", str(tmp_path / "results"),
         "--set", "short_side=64", "--device", "cpu",
     ]  # fmt: skip
     done = CliRunner().invoke(app, arguments)

@@ -1,9 +1,6 @@
 """`run --task retrieval`: records, presets, options, distractor curves, pictures, known answers."""
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +8,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sdssl_bench import tasks
+from mini_data import shared_mini
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import roxford_rparis
-from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.datasets.mini.photographs import REGIONS, whole
 from sdssl_bench.metrics.average_precision import PROTOCOLS
 from sdssl_bench.records.reading import read_items
@@ -27,10 +23,8 @@ CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("mini") / "data"
-    make_mini(root, names=["roxford5k", "rparis6k"])
-    return root
+def mini() -> Path:
+    return shared_mini()
 
 
 @pytest.fixture(scope="module")
@@ -149,20 +143,6 @@ def test_presets_and_options_reach_the_record(mini, tmp_path) -> None:
     assert plain["protocol"]["digest"] != record["protocol"]["digest"]
 
 
-def test_the_presets_are_those_of_their_sources() -> None:
-    dino, code, revisitop = (
-        tasks.load("retrieval", preset) for preset in ("dino", "sdssl-code", "revisitop")
-    )
-    assert tasks.load("retrieval").protocol == "dino"
-    three = (1.0, 2**-0.5, 0.5)
-    assert (dino.imsize_oxford, dino.scales_oxford) == (224, (1.0,))
-    assert (dino.imsize_paris, dino.scales_paris, dino.query_crop) == (512, three, False)
-    assert (code.imsize_oxford, code.scales_oxford, code.imsize_paris) == (512, three, 512)
-    assert code.query_crop is False
-    assert (revisitop.imsize_oxford, revisitop.imsize_paris) == (1024, 1024)
-    assert (revisitop.query_crop, revisitop.pool, revisitop.gem_p) == (True, "gem", 3.0)
-
-
 def test_options_that_would_have_no_effect_are_errors(mini, tmp_path) -> None:
     for options, message in (
         (("--whitening", str(tmp_path)), "--whitening has no effect on task retrieval"),
@@ -201,21 +181,3 @@ def test_limited_and_skipped_runs_agree_with_their_ground_truth(mini, tmp_path) 
     assert record["limited"] == 40
     assert record["dataset"]["splits"] == {"queries": 12, "database": 40}
     assert tidy(ResultStore(tmp_path)).empty
-
-
-@pytest.mark.slow
-def test_two_processes_score_as_one(mini, tmp_path) -> None:
-    options = ["-d", "rparis6k", "--all-layers"]
-    assert run(mini, tmp_path / "one", *options).exit_code == 0
-    done = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         "-m", "sdssl_bench", *arguments(mini, tmp_path / "two"), *options],
-        cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    (one,), (two,) = records(tmp_path / "one"), records(tmp_path / "two")
-    assert two["environments"][0]["processes"] == 2
-    for layer, entry in one["layers"].items():
-        for name, value in entry["metrics"].items():
-            assert two["layers"][layer]["metrics"][name] == pytest.approx(value, abs=1e-6)
