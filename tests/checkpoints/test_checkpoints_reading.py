@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import save_file
 
 from sdssl_bench import checkpoints
-from sdssl_bench.checkpoints.files import file_sha256, read_file
+from sdssl_bench.checkpoints.files import read_file
 from sdssl_bench.checkpoints.keys import flat
 from sdssl_bench.checkpoints.verify import check_values, digest_of_state
 from sdssl_bench.errors import DataError
@@ -247,10 +247,3 @@ def test_the_digest_depends_on_names_types_shapes_and_values_only() -> None:
     ]
     digests = [digest_of_state(base), *map(digest_of_state, others)]
     assert len(set(digests)) == len(digests)
-
-
-def test_the_file_digest_is_sha256_of_its_bytes(tmp_path: Path) -> None:
-    path = tmp_path / "x"
-    path.write_bytes(b"abc")
-    expected = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert file_sha256(path) == expected

@@ -89,16 +89,6 @@ def _unknown(code: int) -> bool:
     return f"no opcode {code:#x}" in str(error.value)
 
 
-class Canary:
-    """Pickled as any call; its target appears if somebody makes it."""
-
-    def __init__(self, *call: Any) -> None:
-        self.call = call
-
-    def __reduce__(self) -> Any:
-        return self.call
-
-
 def _text(value: str) -> bytes:
     raw = value.encode()
     return b"X" + struct.pack("<I", len(raw)) + raw

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from mini_data import copy_of, shared_mini
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import roxford_rparis, spec
 from sdssl_bench.datasets.catalogue import names
-from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.datasets.mini.retrieval import EASY, HARD, JUNK, LANDMARK, shown
 from sdssl_bench.datasets.readers.ground_truth import read_ground_truth
 from sdssl_bench.datasets.readers.images_on_disk import (
@@ -36,10 +36,8 @@ TRUTH = {
 
 
 @pytest.fixture(scope="module")
-def mini(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("mini") / "data"
-    make_mini(root, names=["roxford5k", "rparis6k"])
-    return root
+def mini() -> Path:
+    return shared_mini()
 
 
 def write_pickle(folder: Path, content: object) -> Path:
@@ -142,7 +140,7 @@ def test_labels_of_miniatures_follow_the_share_of_the_landmark_seen() -> None:
 
 def test_a_missing_image_is_an_error_and_partial_only_if_asked(mini, tmp_path) -> None:
     root = tmp_path / "data"
-    shutil.copytree(mini, root)
+    copy_of("roxford5k", root), copy_of("rparis6k", root)
     whole = roxford_rparis.load("roxford5k", data_root=root)
     gone = whole.truth.labels["easy"][0][0]
     (root / "roxford5k" / whole.database.names[gone]).unlink()
@@ -161,7 +159,7 @@ def test_a_missing_image_is_an_error_and_partial_only_if_asked(mini, tmp_path) -
 
 def test_images_in_nested_folders_are_found_and_doubles_are_an_error(mini, tmp_path) -> None:
     root = tmp_path / "data"
-    shutil.copytree(mini, root)
+    copy_of("roxford5k", root), copy_of("rparis6k", root)
     jpg = root / "rparis6k" / "jpg"
     flat = roxford_rparis.load("rparis6k", data_root=root)
     (jpg / "nested").mkdir()
@@ -176,7 +174,7 @@ def test_images_in_nested_folders_are_found_and_doubles_are_an_error(mini, tmp_p
 
 def test_data_check_reports_complete_incomplete_and_unreadable_copies(mini, tmp_path) -> None:
     root = tmp_path / "data"
-    shutil.copytree(mini, root)
+    copy_of("roxford5k", root), copy_of("rparis6k", root)
     run = CliRunner().invoke
     assert run(app, ["data", "check", "roxford5k", "--data-root", str(root)]).exit_code == 0
     picture = sorted((root / "roxford5k" / "jpg").glob("*.jpg"))[0]

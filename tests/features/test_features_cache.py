@@ -153,17 +153,6 @@ def test_shards_depend_on_the_number_of_images_only() -> None:
     assert [shard_rows(n) for n in (1, 8_192, 60_000, 1_281_167)] == [32, 32, 256, 1_024]
 
 
-def test_the_manifest_can_be_read_by_a_person(ctx: RunContext) -> None:
-    run(ctx)
-    manifest = json.loads((folder_of(ctx) / "manifest.json").read_text())
-    assert manifest["model"] == "fake"
-    assert manifest["dataset"] == "colours"
-    assert manifest["split"] == "train"
-    assert manifest["rows"] == 100
-    assert set(manifest["banks"]) == {"layer01-cls", "layer02-cls"}
-    assert manifest["identity"]["model"]["weights_sha256"] == "0" * 64
-
-
 def test_ls_shows_what_there_is_and_du_adds_it_up(ctx: RunContext) -> None:
     assert cache.ls(ctx.cache_dir) == []
     assert cache.du(ctx.cache_dir) == 0

@@ -172,12 +172,3 @@ def test_a_failure_in_one_process_ends_all_and_is_told(
     assert done.returncode != 0
     assert message in done.stderr
     assert '"rows"' not in done.stdout
-
-
-@pytest.mark.slow
-def test_an_unwritable_cache_ends_all_processes(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("")
-    done = launch(tmp_path / "file")
-    assert done.returncode != 0
-    for rank in (0, 1):
-        assert f"error in {rank}: {tmp_path / 'file'}" in done.stderr

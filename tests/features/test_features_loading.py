@@ -57,17 +57,6 @@ def test_threads_that_load_ahead_give_the_same(images: ImageSet, num_threads: in
     check(list(loading.load_ahead(images, Pixels(), GROUPS, num_threads=num_threads)), images)
 
 
-def test_an_accelerator_gets_threads(images: ImageSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    called = []
-    monkeypatch.setattr(
-        loading, "load_ahead", lambda *args, num_threads: called.append(num_threads) or []
-    )
-    cuda = torch.device("cuda")
-    assert not list(loading.batches(images, Pixels(), GROUPS, device=cuda, num_workers=None))
-    assert len(called) == 1
-    assert called[0] >= 1
-
-
 def test_loading_ahead_stops_with_its_reader_and_holds_few_batches(images: ImageSet) -> None:
     loaded: list[int] = []
 

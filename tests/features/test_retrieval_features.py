@@ -15,7 +15,7 @@ from PIL import Image
 from sdssl_bench.api import as_encoder
 from sdssl_bench.datasets.readers.images_on_disk import image_files
 from sdssl_bench.encoders.encoder import gem_pool, move
-from sdssl_bench.errors import TaskError, UsageError
+from sdssl_bench.errors import UsageError
 from sdssl_bench.features import cache
 from sdssl_bench.features.bank import FeatureBank
 from sdssl_bench.features.extraction import extract_from
@@ -224,24 +224,3 @@ def test_another_geometry_crop_pool_or_image_never_reuses_a_bank(photos, tmp_pat
         for job in jobs
     }
     assert len(digests) == len(cache.ls(ctx.cache_dir)) == len(jobs)
-
-
-def test_unreadable_images_are_named_or_skipped_and_tried_again(photos, tmp_path) -> None:
-    encoder, ctx = as_encoder(build()), context(tmp_path)
-    whole = (photos / "3.png").read_bytes()
-    (photos / "3.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(TaskError, match=r"1 of 8 images(.|\n)*3\.png"):
-        extract_all(encoder, job_of(photos), [3], ctx=ctx)
-    bank = extract_all(encoder, job_of(photos), [3], ctx=replace(ctx, on_bad_image="skip"))
-    assert len(bank.bad_images) == 1
-    assert "3.png" in bank.bad_images[0]
-    assert bank.indices.tolist() == [0, 1, 2, 4, 5, 6, 7]
-    assert bank.features(3).shape == (7, 48)
-
-
-def test_features_that_are_not_finite_name_layer_and_image(photos, tmp_path) -> None:
-    model = build()
-    with torch.no_grad():
-        model.blocks[1].mlp.fc2.bias[0] = torch.inf
-    with pytest.raises(TaskError, match=r"Layer 2 \(cls\)(.|\n)*\d\.png"):
-        extract_all(as_encoder(model), job_of(photos), [1, 2, 3], ctx=context(tmp_path))

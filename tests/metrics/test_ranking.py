@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score
 
@@ -128,7 +128,8 @@ def literal_scores(ranking: list[int], entry: dict[str, list[int]], protocol: st
     return drawn_area(relevant, len(positives)), precisions
 
 
-@pytest.mark.parametrize("seed", range(30))
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32))
 def test_revisited_scores_equal_deleting_junk_and_drawing_the_curve(seed) -> None:
     rng = np.random.default_rng(seed)
     size = int(rng.integers(5, 40))

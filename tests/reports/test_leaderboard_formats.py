@@ -22,7 +22,6 @@ from sdssl_bench.paper.pairs import model_pairs
 from sdssl_bench.paper.references import CONTRADICTION
 from sdssl_bench.records.reading import items_path
 from sdssl_bench.records.store import ResultStore
-from sdssl_bench.reports.escapes import latex_text
 from sdssl_bench.reports.leaderboard import COLUMNS, coverage, tidy, wide
 from sdssl_bench.reports.leaderboard_formats import latex
 from sdssl_bench.statistics.ranks import rank_intervals
@@ -211,12 +210,6 @@ def test_two_results_for_one_cell_are_not_chosen_from(root: Path, tmp_path: Path
 def test_a_pair_names_two_models_with_results(root: Path, text: str) -> None:
     done = run("--results", root, "--latex", root / "tables", "--pair", text)
     assert done.exit_code == 2
-
-
-def test_latex_escapes_what_a_name_may_hold() -> None:
-    assert latex_text(r"50% a_b & {c}^2 \d #1 ~") == (
-        r"50\% a\_b \& \{c\}\textasciicircum{}2 \textbackslash{}d \#1 \textasciitilde{}"
-    )
 
 
 @pytest.mark.slow

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.records.reading import items_path, read_record
-from sdssl_bench.reports.tables import layer_table
-from sdssl_bench.rounding import percent
 from sdssl_bench.statistics.derived import record_intervals
 from sdssl_bench.statistics.intervals import (
     Interval,
@@ -22,7 +20,6 @@ from sdssl_bench.statistics.intervals import (
     stratified_variance,
 )
 from sdssl_bench.statistics.items import ItemScores, layer_item_scores
-from sdssl_bench.system.terminal import show
 from stored_results import (
     COPYDAYS,
     DAVIS,
@@ -275,21 +272,6 @@ def test_descriptions_have_the_interval_of_their_stored_standard_error(tmp_path:
     assert (found.value, found.se, found.method) == (-2.5, 0.1, "jackknife")
     assert (found.low, found.high) == pytest.approx((-2.696, -2.304), abs=1e-3)
     assert layer_interval(record, path, 1, "rankme") is None
-
-
-def test_the_table_of_a_run_shows_the_interval_beside_the_score(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path, record = store(tmp_path, {1: knn_layer(answers(), TARGET)})
-    found = record_intervals(record, path)
-    show(layer_table(record, [1], intervals=found))
-    row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("    1 "))
-    assert row.split()[1:3] == [
-        percent(found[1].value),
-        f"{percent(found[1].low)}-{percent(found[1].high)}",
-    ]
-    show(layer_table(record, [1]))
-    assert "95 %" not in capsys.readouterr().out
 
 
 # Trust
