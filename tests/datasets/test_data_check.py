@@ -12,7 +12,6 @@ from sdssl_bench.datasets.catalogue import names
 from sdssl_bench.datasets.checking import check, render
 from sdssl_bench.datasets.loading import load
 from sdssl_bench.datasets.specs.specification import MARKER
-from sdssl_bench.errors import UsageError
 
 
 @pytest.mark.parametrize("name", names("classification"))
@@ -127,8 +126,3 @@ def test_reports_are_json_values(tmp_path: Path) -> None:
         check(f"folder:{shared_mini() / 'imagenet'}", data_root=None),
     ):
         assert json.loads(json.dumps(report.to_json()))["name"] == report.name
-
-
-def test_an_unknown_name_is_a_usage_error() -> None:
-    with pytest.raises(UsageError, match="Did you mean"):
-        check("flower", data_root=None)

@@ -1,7 +1,6 @@
 """When two copies are the same images, what the table says, and what importing costs."""
 
 import os
-import pickle
 from pathlib import Path
 
 import numpy as np
@@ -79,12 +78,6 @@ def test_the_fingerprint_knows_labels_and_pixels(tmp_path: Path) -> None:
     changed = [s.fingerprint for s in (swapped.train, swapped.test)]
     assert changed != [s.fingerprint for s in (whole.train, whole.test)]
     assert one.fingerprint == whole.train.fingerprint
-
-
-def test_loader_workers_can_hold_a_split() -> None:
-    images = load("pets", data_root=shared_mini()).test
-    copy = pickle.loads(pickle.dumps(images))
-    assert np.array_equal(np.asarray(copy.load(2)), np.asarray(images.load(2)))
 
 
 def test_facts_that_belong_beside_a_number_are_in_the_notes() -> None:

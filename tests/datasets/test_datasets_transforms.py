@@ -1,7 +1,6 @@
 """The preprocessing variants equal torchvision's compositions, pixel for pixel."""
 
 import itertools
-import pickle
 
 import numpy as np
 import pytest
@@ -110,11 +109,6 @@ def test_the_description_is_resolved_and_complete() -> None:
     }
     assert preprocess("D", 320).describe()["crop"] == "none"
     assert preprocess("C", 224).describe()["resize_mode"] == "squash"
-
-
-def test_workers_can_hold_it() -> None:
-    steps = preprocess("C", 96)
-    assert pickle.loads(pickle.dumps(steps)) == steps
 
 
 def test_unknown_ids_and_sizes_are_usage_errors() -> None:

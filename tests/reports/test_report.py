@@ -137,12 +137,6 @@ def test_a_layer_without_a_metric_has_null(tmp_path: Path) -> None:
     assert top5["value"][1] == pytest.approx(metrics["k20/top5"], abs=1e-6)
 
 
-def test_missing_layers_are_missing(tmp_path: Path) -> None:
-    small_knn(tmp_path, [1, 3])
-    (result,) = collect(ResultStore(tmp_path))["results"]
-    assert (result["layers"], result["depth"]) == ([1, 3], 3)
-
-
 def test_a_run_without_its_last_layer_says_so(tmp_path: Path) -> None:
     right, target = np.arange(40) < 20, np.arange(40) % 5
     first = head(model__depth=12)
@@ -158,13 +152,6 @@ def _environment() -> dict[str, Any]:
     from records import ENVIRONMENT
 
     return ENVIRONMENT
-
-
-def test_one_record_makes_a_page(tmp_path: Path) -> None:
-    small_knn(tmp_path, [1])
-    rendered = page.render(collect(ResultStore(tmp_path)))
-    assert b"1 encoder, 1 benchmark, 1 result." in rendered.content
-    assert rendered.left_out == ()
 
 
 def test_no_record_is_an_error_that_names_the_way_out(tmp_path: Path) -> None:
@@ -274,12 +261,6 @@ def test_the_page_asks_for_nothing_from_anywhere(data: dict[str, Any]) -> None:
     assert policy is not None
     assert "default-src 'none'" in html.unescape(policy[1])
     assert "unsafe" not in policy[1]
-
-
-def test_best_layers_are_labelled_selected_on_test(data: dict[str, Any]) -> None:
-    text = page.render(data).content.decode()
-    assert "Best layer (selected on test) and last layer" in text  # without JavaScript
-    assert "Best layer (selected on test)" in page._text("base.js")
 
 
 def test_what_does_not_fit_is_left_out_and_said(data: dict[str, Any]) -> None:
@@ -472,9 +453,3 @@ def test_the_report_needs_no_torch(folder: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-
-
-def test_the_command_refuses_an_empty_folder(tmp_path: Path) -> None:
-    done = CliRunner().invoke(app, ["report", "-r", str(tmp_path), "-o", str(tmp_path / "report")])
-    assert done.exit_code == 3
-    assert not (tmp_path / "report").exists()

@@ -149,15 +149,6 @@ def test_the_sentences_are_plain_english(root: Path) -> None:
     )
 
 
-def test_the_best_layer_is_labelled_selected_on_test(root: Path) -> None:
-    result = run("dino", "sd_dino", "--results", root, "--at", "best", "--wide")
-    assert "B is better than A at the best layer (A 3, B 3), selected on test: " in result.output
-    assert "the best layer, selected on test was not scored for both models." in result.output
-    rows = [line for line in result.output.splitlines() if "best (3)" in line]
-    assert len(rows) == 1
-    assert "selected on test" in rows[0]
-
-
 def test_exit_code_4_says_that_b_is_worse(root: Path) -> None:
     assert run("dino", "sd_dino", "--results", root, "--fail-if-worse").exit_code == 0
     assert run("sd_dino", "dino", "--results", root).exit_code == 0
