@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sdssl_bench.datasets.mini.make import make_mini
+from mini_data import shared_mini
 from sdssl_bench.records.reading import read_items
 from sdssl_bench.records.store import ResultStore
 from sdssl_bench.system import end_with_parent
@@ -33,10 +33,9 @@ def write(number: int, runs: int, data: Path, root: Path) -> None:
 
 
 def race(root: Path, count: int, runs: int) -> None:
-    make_mini(root / "data", names=["cifar10"])
     context = get_context("spawn")
     writers = [
-        context.Process(target=write, args=(number, runs, root / "data", root))
+        context.Process(target=write, args=(number, runs, shared_mini(), root))
         for number in range(count)
     ]
     for writer in writers:
@@ -58,9 +57,9 @@ def race(root: Path, count: int, runs: int) -> None:
 
 
 def test_writers_of_a_few_results_lose_none(tmp_path: Path) -> None:
-    race(tmp_path, 2, 4)
+    race(tmp_path, 2, 3)
 
 
 @pytest.mark.slow
-def test_eight_writers_of_two_hundred_results_lose_none(tmp_path: Path) -> None:
-    race(tmp_path, 8, 200)
+def test_eight_writers_of_forty_results_lose_none(tmp_path: Path) -> None:
+    race(tmp_path, 8, 40)

@@ -1,4 +1,4 @@
-"""A run that is killed, shared by two jobs, or spread over processes gives the undisturbed result."""
+"""A run that is killed, interrupted or spread over processes gives the undisturbed result."""
 
 import os
 import random
@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +38,12 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="module")
-def quiet(data: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, float]:
-    """The results of a run that nobody disturbs, and the seconds of its work."""
+def quiet(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The results of a run that nobody disturbs."""
     folder = tmp_path_factory.mktemp("quiet")
-    job = start(data, folder)
-    ready = time.monotonic()
-    finish(job)
-    return folder, time.monotonic() - ready
+    done = CliRunner().invoke(app, arguments(data, folder))
+    assert done.exit_code == 0, done.output
+    return folder
 
 
 def arguments(data: Path, folder: Path) -> list[str]:
@@ -84,43 +82,23 @@ def assert_same(folder: Path, other: Path) -> None:
             np.testing.assert_array_equal(values, items2[name])
 
 
-def _kill_and_resume(
-    data: Path, quiet: tuple[Path, float], tmp_path: Path, moments: Sequence[float]
-) -> None:
-    """Kills one after the other at these fractions of the work of a whole run."""
-    whole, length = quiet
-    finished = 0
-    for moment in moments:
-        job = start(data, tmp_path)
-        time.sleep(moment * length)
+@pytest.mark.slow
+def test_killed_eight_times_and_resumed_equals_undisturbed(data: Path, tmp_path: Path) -> None:
+    """At random moments of the work of a whole run; its parts are killed in the default tests."""
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    job = start(data, whole)
+    ready = time.monotonic()
+    finish(job)
+    length, finished, chance = time.monotonic() - ready, 0, random.Random(20)
+    for _ in range(8):
+        job = start(data, killed)
+        time.sleep(chance.random() * length)
         finished += job.poll() is not None
         job.send_signal(signal.SIGKILL)
         job.communicate()
-    finish(start(data, tmp_path))
-    assert_same(whole, tmp_path)
-    assert finished < len(moments)
-
-
-def test_killed_and_resumed_equals_undisturbed(
-    data: Path, quiet: tuple[Path, float], tmp_path: Path
-) -> None:
-    _kill_and_resume(data, quiet, tmp_path, (0.3, 0.6))
-
-
-@pytest.mark.slow
-def test_killed_twenty_times_and_resumed_equals_undisturbed(
-    data: Path, quiet: tuple[Path, float], tmp_path: Path
-) -> None:
-    chance = random.Random(20)
-    _kill_and_resume(data, quiet, tmp_path, [chance.random() for _ in range(20)])
-
-
-@pytest.mark.slow
-def test_two_jobs_at_once_equal_one(data: Path, quiet: tuple[Path, float], tmp_path: Path) -> None:
-    jobs = [start(data, tmp_path) for _ in range(2)]
-    for job in jobs:
-        finish(job)
-    assert_same(quiet[0], tmp_path)
+    finish(start(data, killed))
+    assert_same(whole, killed)
+    assert finished < 8
 
 
 def test_an_interrupted_run_says_how_to_go_on(
@@ -136,7 +114,7 @@ def test_an_interrupted_run_says_how_to_go_on(
     assert "Traceback" not in result.output
 
 
-def test_two_processes_score_as_one(data: Path, quiet: tuple[Path, float], tmp_path: Path) -> None:
+def test_two_processes_score_as_one(data: Path, quiet: Path, tmp_path: Path) -> None:
     done = subprocess.run(
         # accelerate's own launcher starts a single process for --cpu; torch's starts both.
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
@@ -146,7 +124,7 @@ def test_two_processes_score_as_one(data: Path, quiet: tuple[Path, float], tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("record:") == 1
-    ((_, one),) = ResultStore(quiet[0] / "results")
+    ((_, one),) = ResultStore(quiet / "results")
     ((_, two),) = ResultStore(tmp_path / "results")
     assert one["key"] == two["key"]
     for layer, entry in one["layers"].items():

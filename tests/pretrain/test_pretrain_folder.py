@@ -2,7 +2,6 @@
 
 import errno
 import json
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from pretrain_fixtures import log_lines, make_images, tiny
+from processes import together
 from sdssl_bench import checkpoints
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError, TaskError, UsageError
@@ -303,22 +303,9 @@ def test_trackers_get_the_scores_and_measures_too(labelled: str, tmp_path: Path)
     assert [e.step for e in events.Scalars("rankme")] == [1, 2, 3, 4]
 
 
-def nodes(folders: list[Path], port: int, *flags: object) -> list["subprocess.Popen[str]"]:
-    """One torchrun per node on this machine, each in a folder of its own."""
-    return [
-        subprocess.Popen(
-            [sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--node-rank",
-             str(rank), "--nproc_per_node", "1", "--master-addr", "127.0.0.1", "--master-port",
-             str(port), MAIN, *map(str, flags)],
-            cwd=folder, stderr=subprocess.PIPE, text=True,
-        )
-        for rank, folder in enumerate(folders)
-    ]  # fmt: skip
-
-
 @pytest.mark.slow
 def test_nodes_with_and_without_a_shared_disk(labelled: str, tmp_path: Path) -> None:
-    from fakes import free_port
+    """One process a node, each in a folder of its own or in the same."""
     from pretrain_fixtures import SETTINGS, command_line
 
     folders = [tmp_path / "a", tmp_path / "b"]
@@ -328,10 +315,10 @@ def test_nodes_with_and_without_a_shared_disk(labelled: str, tmp_path: Path) -> 
     def run(where: list[Path], **changes: Any) -> list[str]:
         settings = {**SETTINGS, "data": labelled, "epochs": 6, **changes}
         flags = [*command_line(settings), "--out", "run", "--resume", "auto"]
-        started = nodes(where, free_port(), *flags)
-        errors = [process.communicate(timeout=300)[1] for process in started]
-        assert len({process.returncode for process in started}) == 1, errors
-        return [f"exit {started[0].returncode}", *errors]
+        done = together(2, sys.executable, MAIN, *flags, cwd=where)
+        errors = [said for _, _, said in done]
+        assert len({code for code, _, _ in done}) == 1, errors
+        return [f"exit {done[0][0]}", *errors]
 
     assert run([tmp_path, tmp_path], knn=labelled)[0] == "exit 0"
     assert names(tmp_path / "run") == ["step-000000015.pt", "step-000000018.pt"]

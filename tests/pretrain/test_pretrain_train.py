@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+import pretrain_probe as probes
 from pretrain_fixtures import (
     MAIN,
     SETTINGS,
@@ -28,6 +29,7 @@ from pretrain_fixtures import (
     make_shards,
     tiny,
 )
+from processes import together
 from sdssl_bench import checkpoints
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import DataError, TaskError, UsageError
@@ -453,64 +455,32 @@ def test_the_collapse_alarm_tells_spread_from_collapsed_features() -> None:
     assert "collapsing" in str(alarm(constant)[1])
 
 
-def launch(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
-    """Two processes on the CPU."""
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-    ]
-    return subprocess.run(
-        [*command, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        **options,
-    )
-
-
 @pytest.mark.slow
 def test_two_launched_processes_are_one_on_the_same_global_batch(data: str, tmp_path: Path) -> None:
 
-    settings = {**SETTINGS, "data": data, "hidden_bn": False, "output_bn": False, "base_lr": 0.002}
-    flags = command_line(settings)
-    single = subprocess.run(
-        [sys.executable, MAIN, *flags, "--out", tmp_path / "one"], capture_output=True, text=True
-    )
-    assert single.returncode == 0, single.stderr
-    for out, folder in (("two", ROOT), ("elsewhere", tmp_path)):
-        done = launch(MAIN, *flags, "--out", tmp_path / out, cwd=folder)
-        assert done.returncode == 0, done.stderr
-        newest = max((tmp_path / out / "snapshots").glob("step-*.pt"))
-        layout = json.loads(torch.load(newest, weights_only=True)["layout"])
-        assert layout["processes"] == 2
-        losses = [[line["loss"] for line in log_lines(tmp_path / o)] for o in ("one", out)]
-        assert losses[0] == pytest.approx(losses[1], rel=2e-5)
-    resumed = launch(MAIN, *flags, "--out", tmp_path / "two", "--resume", "auto", cwd=ROOT)
-    assert resumed.returncode == 0, resumed.stderr
+    settings = {"data": data, "hidden_bn": False, "output_bn": False, "base_lr": 0.002}
+    train(tiny(**settings), tmp_path / "one")
+    flags = [MAIN, *command_line({**SETTINGS, **settings}), "--out", "two", "--resume", "auto"]
+    for stop in (["--stop-epoch", 1], []):
+        done = together(2, sys.executable, *flags, *stop, cwd=tmp_path)
+        assert not any(code for code, _, _ in done), done
+    assert json.loads(snapshot(tmp_path / "two")["layout"])["processes"] == 2
+    losses = [[line["loss"] for line in log_lines(tmp_path / o)] for o in ("one", "two")]
+    assert losses[0] == pytest.approx(losses[1], rel=2e-5)
 
 
 @pytest.mark.slow
 def test_gradients_of_two_processes_are_those_of_one(tmp_path: Path) -> None:
-    probe = ROOT / "tests" / "pretrain_probe.py"
-    alone = subprocess.run([sys.executable, probe, tmp_path / "1"], capture_output=True, text=True)
-    assert alone.returncode == 0, alone.stderr
-    pair = subprocess.run(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         probe, tmp_path / "2"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert pair.returncode == 0, pair.stderr
-    one, two = (torch.load(tmp_path / name, weights_only=True) for name in "12")
-    for case, expected in one.items():
-        close = [torch.allclose(two[case][k], v, atol=1e-9) for k, v in expected.items()]
+    done = together(2, sys.executable, probes.__file__, tmp_path / "two", cwd=ROOT)
+    assert not any(code for code, _, _ in done), done
+    two = torch.load(tmp_path / "two", weights_only=True)
+    for case, of_all in two.items():
+        expected = probes.gradients(*case.split("/"))
+        close = [torch.allclose(of_all[k], v, atol=1e-9) for k, v in expected.items()]
         local = "simclr" in case and case.endswith("local")
         # The authors' convention drops terms across processes; every other case is exact.
         assert all(close) is not local, case
-        assert torch.allclose(two[case]["loss"], expected["loss"])
+        assert torch.allclose(of_all["loss"], expected["loss"])
 
 
 @pytest.mark.slow
@@ -518,16 +488,14 @@ def test_a_killed_run_goes_on_as_if_undisturbed(data: str, tmp_path: Path) -> No
 
     settings = {**SETTINGS, "data": data, "epochs": 30}
     flags = [sys.executable, str(MAIN), *command_line(settings), "--resume", "auto", "--out"]
-    whole = subprocess.run([*flags, tmp_path / "whole"], capture_output=True, text=True)
-    assert whole.returncode == 0, whole.stderr
+    train(tiny(data=data, epochs=30), tmp_path / "whole")
     with subprocess.Popen([*flags, tmp_path / "run"], stderr=subprocess.DEVNULL) as process:
         while not list((tmp_path / "run" / "snapshots").glob("step-*.pt")):
             assert process.poll() is None
             time.sleep(0.02)
         process.kill()
     assert json.loads((tmp_path / "run" / "config.json").read_text())["epochs"] == 30
-    done = subprocess.run([*flags, tmp_path / "run"], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    train(tiny(data=data, epochs=30), tmp_path / "run", resume="auto")
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
