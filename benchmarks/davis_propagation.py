@@ -92,6 +92,8 @@ def settle(device: str) -> None:
 
 def frame(args: argparse.Namespace) -> None:
     for patch, repeats in ((16, 9), (8, 3)):
+        if patch not in args.patches:
+            continue
         a, b, difference = step_seconds(patch, repeats, threads=args.threads)
         print(
             f"patch {patch}, {CONTEXT} context frames: dense {1e3 * a:.0f} ms, "
@@ -172,6 +174,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("part", choices=("frame", "layers", "memory"))
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--patches", type=int, nargs="+", default=(16, 8), help="of `frame`")
     parser.add_argument("--frames", type=int, default=10)
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--model", default="vit_small_patch8_224")

@@ -1,6 +1,6 @@
 """Speed and memory of `score davis` on masks of the size of DAVIS-2017 val, against a dense form.
 
-    python benchmarks/davis_score.py [--folder MASKS] [--dense-sequences 2]
+    python benchmarks/davis_score.py [--folder MASKS] [--sequences 30] [--dense-sequences 2]
 
 Writes 30 sequences (1,999 frames, 61 objects, 480p) of moving blobs and a disturbed copy as palette
 PNGs, runs the command in a process of its own, and compares every object with whole-frame one-hot
@@ -43,11 +43,12 @@ def blobs(rng: np.random.Generator, frames: int, objects: int, size: tuple[int, 
     return stack
 
 
-def write_folders(folder: Path) -> None:
+def write_folders(folder: Path, sequences: int) -> None:
+    names = list(VAL_FRAMES)[:sequences]
     rng = np.random.default_rng(0)
-    for number, (name, frames) in enumerate(VAL_FRAMES.items()):
+    for number, name in enumerate(names):
         size = {"shooting": (480, 1152), "cows": (480, 910)}.get(name, (480, 854))
-        stack = blobs(rng, frames, 3 if number == 0 else 2, size)
+        stack = blobs(rng, VAL_FRAMES[name], 3 if number == 0 else 2, size)
         for part in ("annotations", "predictions"):
             (folder / part / name).mkdir(parents=True, exist_ok=True)
         for t, mask in enumerate(stack):
@@ -55,7 +56,7 @@ def write_folders(folder: Path) -> None:
             shift = tuple(rng.integers(-8, 9, 2))
             moved = np.roll(mask, shift, (0, 1))
             write_mask(folder / "predictions" / name / f"{t:05d}.png", moved)
-    (folder / "val.txt").write_text("\n".join(VAL_FRAMES) + "\n")
+    (folder / "val.txt").write_text("\n".join(names) + "\n")
 
 
 def tree_memory(pid: int) -> int:
@@ -75,13 +76,14 @@ def tree_memory(pid: int) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--folder", type=Path, help="keep the masks here and use them again")
+    parser.add_argument("--sequences", type=int, default=len(VAL_FRAMES))
     parser.add_argument("--dense-sequences", type=int, default=2)
     parser.add_argument("--num-workers", type=int, default=2)
     options = parser.parse_args()
     temporary = None if options.folder else tempfile.TemporaryDirectory()
     folder = options.folder or Path(temporary.name)
     if not (folder / "val.txt").exists():
-        write_folders(folder)
+        write_folders(folder, options.sequences)
     command = [
         sys.executable, "-m", "sdssl_bench", "score", "davis", "--json",
         "--predictions", folder / "predictions", "--annotations", folder / "annotations",
@@ -89,17 +91,19 @@ def main() -> None:
     ]  # fmt: skip
     for attempt in range(3):
         started, peak = time.perf_counter(), 0
-        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
-        while process.poll() is None:
-            peak = max(peak, tree_memory(process.pid))
-            time.sleep(0.02)
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+            while process.poll() is None:
+                peak = max(peak, tree_memory(process.pid))
+                time.sleep(0.02)
+            output = process.stdout.read()
         seconds = time.perf_counter() - started
         print(f"run {attempt + 1}: {seconds:.2f} s, peak {peak / 1e6:.0f} MB in all processes")
-    scores = json.loads(process.stdout.read())
+    scores = json.loads(output)
     print(f"objects {len(scores['per_object'])}, J&F-Mean {scores['J&F-Mean']:.6f}")
 
     difference, frames, started = 0.0, 0, time.perf_counter()
-    for name in sorted(VAL_FRAMES, key=VAL_FRAMES.get)[: options.dense_sequences]:
+    written = (folder / "val.txt").read_text().split()
+    for name in sorted(written, key=VAL_FRAMES.get)[: options.dense_sequences]:
         files = sorted((folder / "annotations" / name).glob("*.png"))
         truth = np.stack([read_mask(file) for file in files])
         found = np.stack([read_mask(folder / "predictions" / name / file.name) for file in files])
@@ -113,6 +117,8 @@ def main() -> None:
         f"dense form: {per_frame * 1e3:.1f} ms a frame, {per_frame * 1999:.0f} s for 1,999 frames: "
         f"{per_frame * 1999 / seconds:.1f} x ours; largest difference {difference:.1e}"
     )
+    if temporary:
+        temporary.cleanup()
 
 
 if __name__ == "__main__":
