@@ -182,14 +182,16 @@ class Task(ClassificationTask):
         Raises:
             UsageError: on ImageNet, if they are to be the dataset's own.
         """
-        own = {field: float(getattr(self, field)) for field in OTHERS}
-        if name == "imagenet" and FROM_TABLE in own.values():
+        stated = {field: float(getattr(self, field)) for field in OTHERS}
+        if name == "imagenet" and FROM_TABLE in stated.values():
             raise UsageError(
                 f"{self.protocol} is a recipe for transfer and has none for ImageNet, where MoCo v3 "
                 f"fine-tunes by another: --protocol imagenet. Or set {', '.join(OTHERS)}."
             )
         row = TABLES[self.constants_of].get(name, OTHERS)
-        return {field: row[field] if own[field] == FROM_TABLE else own[field] for field in OTHERS}
+        return {
+            field: row[field] if stated[field] == FROM_TABLE else stated[field] for field in OTHERS
+        }
 
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext

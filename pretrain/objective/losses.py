@@ -65,7 +65,7 @@ def simclr_loss(
     *,
     temperature: float,
     two_tau: bool,
-    own: Tensor,
+    same_view: Tensor,
     positive: Tensor,
 ) -> Tensor:
     """InfoNCE among the views of a batch: against every key but the row's own image-view.
@@ -75,7 +75,7 @@ def simclr_loss(
         keys: [M, D] last-layer rows of both views of the global batch; detach them for L_isd.
         temperature: tau.
         two_tau: multiply by 2 tau (neither Eq. 2 nor the official SimCLR code do).
-        own: [R] index of the key that is the row's own image-view.
+        same_view: [R] index of the key that is the row's own image-view.
         positive: [R] index of the key of the other view of the same image.
 
     Returns:
@@ -84,7 +84,7 @@ def simclr_loss(
     logits = _unit(queries) @ _unit(keys).T / temperature
     rows = torch.arange(queries.shape[-2], device=queries.device)
     excluded = torch.zeros(logits.shape[-2:], dtype=torch.bool, device=logits.device)
-    excluded[rows, own] = True
+    excluded[rows, same_view] = True
     logits = logits.masked_fill(excluded, -torch.inf)
     loss = (logits.logsumexp(-1) - logits[..., rows, positive]).mean(-1)
     return 2 * temperature * loss if two_tau else loss

@@ -164,9 +164,9 @@ class SDSSL(nn.Module):
         n = rows.shape[2]
         with without_autocast(rows.device):
             keys = all_gather(rows[-1].flatten(0, 1), gradient=self.gather_gradient)
-            own = torch.arange(2 * n, device=rows.device)
-            positive = own.roll(n) + rank() * 2 * n
-            own = own + rank() * 2 * n
+            same_view = torch.arange(2 * n, device=rows.device)
+            positive = same_view.roll(n) + rank() * 2 * n
+            same_view = same_view + rank() * 2 * n
             flat = rows.flatten(1, 2)
 
             def loss(queries: Tensor, against: Tensor) -> Tensor:
@@ -175,7 +175,7 @@ class SDSSL(nn.Module):
                     against,
                     temperature=self.temperature,
                     two_tau=self.two_tau,
-                    own=own,
+                    same_view=same_view,
                     positive=positive,
                 )
 

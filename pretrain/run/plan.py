@@ -61,11 +61,11 @@ def cost(config: PretrainConfig) -> Cost:
         kept[storage._cdata] = storage
         return tensor
 
-    own = {p.untyped_storage()._cdata for p in parameters}
+    of_parameters = {p.untyped_storage()._cdata for p in parameters}
     with FlopCounterMode(display=False) as counter:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             terms = _forward(model, config, PROBE)
-        saved = sum(s.nbytes() for key, s in kept.items() if key not in own)
+        saved = sum(s.nbytes() for key, s in kept.items() if key not in of_parameters)
         terms.total.backward()
     return Cost(
         trained,

@@ -88,7 +88,7 @@ def minibatch_cka(
         Values in [-1, 1]: an estimate without bias falls below 0 as often as above for unrelated features.
     """
     inner: list[NDArray[np.float64]] = []
-    own: list[list[NDArray[np.float64]]] = []
+    squares: list[list[NDArray[np.float64]]] = []
     for rows in batches:
         scale = len(rows) * (len(rows) - 3)
         sides = [
@@ -97,9 +97,9 @@ def minibatch_cka(
             if side is not None
         ]
         inner.append(sides[0] @ sides[-1].T / scale)
-        own.append([np.einsum("ij,ij->i", side, side) / scale for side in sides])
+        squares.append([np.einsum("ij,ij->i", side, side) / scale for side in sides])
     numerators = np.stack(inner)
-    left, right = (np.stack([part[i] for part in own]) for i in (0, -1))
+    left, right = (np.stack([part[i] for part in squares]) for i in (0, -1))
     values = _ratio(numerators.mean(0), left.mean(0), right.mean(0))
     errors = np.full_like(values, np.nan)
     if len(batches) > 1:
@@ -121,8 +121,8 @@ def biased_cka(
     """
     sides = [[centred(f) for f in side] for side in (first, second) if side is not None]
     inner = np.array([[_square_norm(x.T @ y) for y in sides[-1]] for x in sides[0]])
-    own = [np.array([_square_norm(x.T @ x) for x in side]) for side in sides]
-    values = _ratio(inner, own[0], own[-1])
+    squares = [np.array([_square_norm(x.T @ x) for x in side]) for side in sides]
+    values = _ratio(inner, squares[0], squares[-1])
     return _symmetric(values, 1.0) if second is None else values
 
 

@@ -118,9 +118,9 @@ def fresh_twin(encoder: nn.Module) -> nn.Module:
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()
-        own = getattr(getattr(twin, "model", twin), "init_weights", None)
-        if callable(own):
-            own()
+        draw = getattr(getattr(twin, "model", twin), "init_weights", None)
+        if callable(draw):
+            draw()
     return twin
 
 

@@ -53,33 +53,35 @@ class Release:
 
     format: str
     prefix: str = ".*"
-    marks: Callable[[State, State], bool] = lambda beside, own: True
+    marks: Callable[[State, State], bool] = lambda beside, backbone: True
     input_size: int | None = 224
 
 
 def _any_of(*beginnings: str) -> Callable[[State, State], bool]:
-    return lambda beside, own: any(has_any(beside, one) or has_any(own, one) for one in beginnings)
+    return lambda beside, backbone: any(
+        has_any(beside, one) or has_any(backbone, one) for one in beginnings
+    )
 
 
-def _is_dinov2(beside: State, own: State) -> bool:
+def _is_dinov2(beside: State, backbone: State) -> bool:
     """Layer scale, with a mask or register token or the 37 x 37 position table."""
-    table = own.get("pos_embed")
-    scaled = any(re.fullmatch(r"blocks\.0\.(0\.)?ls1\.gamma", key) for key in own)
+    table = backbone.get("pos_embed")
+    scaled = any(re.fullmatch(r"blocks\.0\.(0\.)?ls1\.gamma", key) for key in backbone)
     tokens = any(key.endswith(("mask_token", "register_tokens")) for key in beside)
     return scaled and (
         tokens or (table is not None and table.ndim == 3 and table.shape[1] in (1369, 1370))
     )
 
 
-def _is_dinov3(beside: State, own: State) -> bool:
+def _is_dinov3(beside: State, backbone: State) -> bool:
     """Meta's table of rotary periods, or in timm's names layer scale and registers without a table."""
-    timm = {"blocks.0.gamma_1", "reg_token"} <= own.keys() and "pos_embed" not in own
-    return timm or "rope_embed.periods" in own
+    timm = {"blocks.0.gamma_1", "reg_token"} <= backbone.keys() and "pos_embed" not in backbone
+    return timm or "rope_embed.periods" in backbone
 
 
-def _is_mae_alone(beside: State, own: State) -> bool:
+def _is_mae_alone(beside: State, backbone: State) -> bool:
     """An encoder of MAE's without its decoder: a plain ViT with MAE's order of fixed positions."""
-    table = own.get("pos_embed")
+    table = backbone.get("pos_embed")
     return table is not None and table.ndim == 3 and classify_pos_embed(table) == "sincos-column"
 
 
@@ -96,7 +98,7 @@ RELEASES = (
     ),
     Release("dino", _PAIR),
     Release("dinov2", marks=_is_dinov2),
-    Release("ibot", marks=lambda beside, own: any(k.endswith("masked_embed") for k in beside)),
+    Release("ibot", marks=lambda beside, backbone: any(k.endswith("masked_embed") for k in beside)),
     Release("mae", marks=_any_of("decoder_embed.", "decoder_blocks.")),
     Release("mae", marks=_is_mae_alone, input_size=None),
 )

@@ -56,10 +56,10 @@ def verify(encoder: Encoder, release: Release, config: Config) -> Report:
     keys = {}
     if release.state is not None:
         state = check_values(release.state, source=release.source)
-        own = encoder.backbone_state()
-        state, classifier = _without_classifier(encoder, state, own)
-        state |= {name: own[name] for name in config.recomputed}
-        check_keys(own, state, source=release.source)
+        expected = encoder.backbone_state()
+        state, classifier = _without_classifier(encoder, state, expected)
+        state |= {name: expected[name] for name in config.recomputed}
+        check_keys(expected, state, source=release.source)
         encoder.load_backbone(state)
         dropped = {**release.dropped, **classifier}
         keys = {
@@ -85,7 +85,7 @@ def verify(encoder: Encoder, release: Release, config: Config) -> Report:
 
 
 def _without_classifier(
-    encoder: Encoder, state: State, own: Mapping[str, Tensor]
+    encoder: Encoder, state: State, expected: Mapping[str, Tensor]
 ) -> tuple[State, dict[str, int]]:
     """Leaves out what timm calls the architecture's classifier, which an encoder has none of."""
     if not isinstance(encoder, StagesEncoder):
@@ -95,7 +95,7 @@ def _without_classifier(
     dropped = {
         head: sum(key.startswith(head) for key in state)
         for head in heads
-        if not any(key.startswith(head) for key in own)
+        if not any(key.startswith(head) for key in expected)
     }
     kept = {key: v for key, v in state.items() if not key.startswith(tuple(dropped))}
     return kept, {head: count for head, count in dropped.items() if count}

@@ -36,7 +36,10 @@ def dataset_lines() -> list[str]:
             sizes = " + ".join(f"{split} {count:,}" for split, count in spec.sizes.items())
             text = f"{spec.num_classes:>5} classes  {sizes:<32} {spec.headline}"
         lines.append(f"{spec.name:<12} {text}")
-    return [*lines, *(f"{own.scheme + ':..':<12} {own.summary}" for own in datasets.OWN.values())]
+    return [
+        *lines,
+        *(f"{kind.scheme + ':..':<12} {kind.summary}" for kind in datasets.OWN.values()),
+    ]
 
 
 def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
@@ -47,8 +50,8 @@ def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
         default = f" [default: {', '.join(task.default_datasets)}]" if task.default_datasets else ""
         needs = "".join(f" [needs --{one.name}]" for one in task.options if one.required)
         named.append((name, f"{task.title}{default}{needs}"))
-        own = [f"{form.partition(':')[0]}:" for form in datasets.own_forms(task.folder_has)]
-        takers.setdefault((*task.datasets, *own), []).append(name)
+        forms = [f"{form.partition(':')[0]}:" for form in datasets.own_forms(task.folder_has)]
+        takers.setdefault((*task.datasets, *forms), []).append(name)
     return {
         "Tasks ('sdssl-bench show TASK' explains one)": named,
         "Datasets ('sdssl-bench ls datasets')": [

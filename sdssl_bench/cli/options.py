@@ -143,7 +143,7 @@ ENCODER_OPTIONS: dict[str, tuple[type, str, str, str]] = {
 
 def with_encoder_options(command: Callable[..., None]) -> Callable[..., None]:
     """Replaces a command's parameter `encoder` by ENCODER_OPTIONS; it gets their values by name."""
-    own = inspect.signature(command)
+    written = inspect.signature(command)
     made = [
         inspect.Parameter(
             name,
@@ -161,7 +161,7 @@ def with_encoder_options(command: Callable[..., None]) -> Callable[..., None]:
 
     hints = get_type_hints(command, include_extras=True)
     parameters: list[inspect.Parameter] = []
-    for one in own.parameters.values():
+    for one in written.parameters.values():
         here = one.replace(
             kind=inspect.Parameter.KEYWORD_ONLY, annotation=hints.get(one.name, one.annotation)
         )

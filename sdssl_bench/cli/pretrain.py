@@ -44,7 +44,7 @@ DryRun = Annotated[
 
 def with_settings(function: Callable[..., None]) -> Callable[..., None]:
     """Replaces `**settings` in a command's signature by one option per field of `PretrainConfig`."""
-    own = [
+    written = [
         parameter
         for parameter in inspect.signature(function).parameters.values()
         if parameter.kind is not parameter.VAR_KEYWORD
@@ -53,7 +53,7 @@ def with_settings(function: Callable[..., None]) -> Callable[..., None]:
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
         for name, option in _options().items()
     ]
-    signature = inspect.Signature([*generated, *own])
+    signature = inspect.Signature([*generated, *written])
     function.__signature__ = signature  # type: ignore[attr-defined]
     function.__annotations__ = {p.name: p.annotation for p in signature.parameters.values()}
     return function

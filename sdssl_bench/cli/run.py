@@ -20,8 +20,8 @@ class RunCommand(Command):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """Its own options, then those of tasks, then --help."""
-        *own, last = super().get_params(ctx)
-        return [*own, *self._of_tasks(), last]
+        *written, last = super().get_params(ctx)
+        return [*written, *self._of_tasks(), last]
 
     def _of_tasks(self) -> list[Any]:
         if not hasattr(self, "_found"):
@@ -150,22 +150,22 @@ def run(
     sdssl-bench run -t knn -d cifar10,flowers -c encoder.safetensors --all-layers
     """
     from sdssl_bench import checkpoints, tasks
-    from sdssl_bench.cli import running
-    from sdssl_bench.cli import task_options as own
+    from sdssl_bench.cli import running, task_options
     from sdssl_bench.datasets import values_within
     from sdssl_bench.system import Progress, default_cache, is_main_process, join
     from sdssl_bench.task import RunContext
 
-    values = own.given(ctx.obj)
-    names, left_out = own.chosen_tasks(task, values)
+    values = task_options.given(ctx.obj)
+    names, left_out = task_options.chosen_tasks(task, values)
     assigned = opt.assignments("--set", changes)
     chosen = [
-        tasks.load(name, protocol, own.changes(name, values, assigned=assigned)) for name in names
+        tasks.load(name, protocol, task_options.changes(name, values, assigned=assigned))
+        for name in names
     ]
     every = "all" in opt.comma_list("--task", task)
     pairs = running.task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)
     _check_range(image_range, [name for _, name in pairs])
-    artifacts = own.artifact_folders(values, pairs, overwrite=overwrite)
+    artifacts = task_options.artifact_folders(values, pairs, overwrite=overwrite)
     join()
     progress = Progress(quiet=quiet or not is_main_process())
     context = RunContext(
@@ -183,8 +183,8 @@ def run(
         image_range=opt.limits("--image-range", image_range),
         backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
         artifacts=artifacts,
-        inputs=own.input_folders(values),
-        against=own.second_encoder(values, norm=encoder["norm"]),
+        inputs=task_options.input_folders(values),
+        against=task_options.second_encoder(values, norm=encoder["norm"]),
         progress=progress,
     )
     opt.choice("--overwrite", overwrite, ("missing", "always", "never"))

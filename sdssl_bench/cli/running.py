@@ -58,15 +58,15 @@ def task_runs(
             raise UsageError(_unknown_dataset(name, chosen))
     pairs: list[tuple[Task, str]] = []
     for task in chosen:
-        own = [one for name in names for one in _accepted(task, name, alone=alone)]
-        own = own or list(task.default_datasets)
-        if not own and not (names and every):
+        taken = [one for name in names for one in _accepted(task, name, alone=alone)]
+        taken = taken or list(task.default_datasets)
+        if not taken and not (names and every):
             folder = "".join(f", {form}" for form in datasets.own_forms(task.folder_has))
             raise UsageError(
                 f"Task {task.name} needs --dataset: {', '.join(task.datasets)}{folder}, or all of "
                 "them: all."
             )
-        pairs += [(task, name) for name in dict.fromkeys(own)]
+        pairs += [(task, name) for name in dict.fromkeys(taken)]
     return pairs
 
 

@@ -50,8 +50,8 @@ def spec(name: str, *, kind: str | None = None) -> DatasetSpec:
     if name in added:
         found = load_plugin(added[name], DatasetSpec)
     if found is None or kind not in (None, found.kind):
-        own = [one.form for one in OWN.values()] if kind in (None, "classification") else []
-        raise UsageError(did_you_mean("dataset", name, [*names(kind), *own]))
+        forms = [one.form for one in OWN.values()] if kind in (None, "classification") else []
+        raise UsageError(did_you_mean("dataset", name, [*names(kind), *forms]))
     return found
 
 

@@ -119,13 +119,13 @@ def _assemble(found: Inspection, variant: str, notes: dict[str, Any]) -> Classif
 
 
 def _load_own(name: str, source: OwnSource) -> ClassificationData:
-    own: OwnSet = resolve_name(source.reader)(name.partition(":")[2])
-    listing = own.listing
+    source_set: OwnSet = resolve_name(source.reader)(name.partition(":")[2])
+    listing = source_set.listing
     if wrong := overlap_problems(listing):
         raise DataError(f"{name}: {wrong[0].text}.")
     sets = {}
     for split in ("train", "test"):
-        facts = split_facts(own.root, listing.split(split))
+        facts = split_facts(source_set.root, listing.split(split))
         bad = np.flatnonzero(~facts.present)
         if len(bad):
             rows = facts.listing.rows
@@ -138,9 +138,9 @@ def _load_own(name: str, source: OwnSource) -> ClassificationData:
                 f"{places}. Remove or repair them."
             )
         sets[split] = image_set(
-            facts, dataset=name, split=split, root=own.root, class_names=listing.class_names
+            facts, dataset=name, split=split, root=source_set.root, class_names=listing.class_names
         )
-    return ClassificationData(name, "folder", "top1", sets["train"], sets["test"], own.notes)
+    return ClassificationData(name, "folder", "top1", sets["train"], sets["test"], source_set.notes)
 
 
 def describe(data: ClassificationData) -> DatasetInfo:

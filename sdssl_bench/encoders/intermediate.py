@@ -74,9 +74,9 @@ def at_grid(
 
 def _timm_table(model: Any, grid: Grid) -> Tensor:
     prefix = 0 if model.no_embed_class else model.num_prefix_tokens
-    own = model.patch_embed.grid_size
+    built = model.patch_embed.grid_size
     table: Tensor = resample_abs_pos_embed(
-        model.pos_embed, new_size=grid, old_size=own, num_prefix_tokens=prefix
+        model.pos_embed, new_size=grid, old_size=built, num_prefix_tokens=prefix
     )
     return table
 

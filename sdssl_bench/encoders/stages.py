@@ -75,10 +75,10 @@ class StagesEncoder(Encoder):
             and int(getattr(model, "num_prefix_tokens", 0)) > 0
         )
         self.cut = False
-        stages, own = self._seen(input_size, input_size)
+        stages, final = self._seen(input_size, input_size)
         self.num_stages = len(stages)
-        self.merged = own.features.cls.shape[1] == stages[-1].map.shape[-1]
-        layers = [*stages[: self.num_stages - self.merged], own]
+        self.merged = final.features.cls.shape[1] == stages[-1].map.shape[-1]
+        layers = [*stages[: self.num_stages - self.merged], final]
         self.depth = len(layers)
         self.dims = tuple(one.features.cls.shape[1] for one in layers)
         self.strides = tuple(round(input_size / one.map.shape[1]) for one in layers)
@@ -103,10 +103,10 @@ class StagesEncoder(Encoder):
         wanted = check_layers(layers, self.depth)
         whole = wanted[-1] == self.depth and not self.cut
         indices = [layer - 1 for layer in wanted if layer <= self.num_stages]
-        stages, own = self._outputs(self.model, images, indices or [self.num_stages - 1], whole)
+        stages, final = self._outputs(self.model, images, indices or [self.num_stages - 1], whole)
         found = {index + 1: one for index, one in zip(indices, stages)}
-        if own is not None:
-            found[self.depth] = own
+        if final is not None:
+            found[self.depth] = final
         return {layer: reduce(found.pop(layer).features) for layer in wanted}
 
     def _outputs(
@@ -147,9 +147,9 @@ class StagesEncoder(Encoder):
                 image = torch.zeros(1, channels_of(seen), height, width, device=place)
                 try:
                     with torch.no_grad():
-                        stages, own = self._outputs(seen, image, None, whole=True)
-                    assert own is not None
-                    return stages, own
+                        stages, final = self._outputs(seen, image, None, whole=True)
+                    assert final is not None
+                    return stages, final
                 except Exception as error:  # each family has its own
                     reason = f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]
         finally:

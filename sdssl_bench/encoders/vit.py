@@ -182,8 +182,8 @@ class ViTEncoder(Encoder):
 
     def _norm_of(self, layer: int) -> nn.Module:
         if self.norms is not None and (self.norm == "per-layer" or layer == self.depth):
-            own: nn.Module = self.norms[layer - 1]
-            return own
+            norm: nn.Module = self.norms[layer - 1]
+            return norm
         final = self._final_norm()
         if layer == self.depth or self.norm == "shared":
             return final
@@ -254,13 +254,13 @@ class ViTEncoder(Encoder):
         Raises:
             RuntimeError: torch's, naming every missing, unexpected or mismatched tensor.
         """
-        own = {key: value for key, value in state.items() if key.startswith("norms.")}
+        norms = {key: value for key, value in state.items() if key.startswith("norms.")}
         self.model.load_state_dict(
-            {key: value for key, value in state.items() if key not in own}, strict=True
+            {key: value for key, value in state.items() if key not in norms}, strict=True
         )
-        if self.norms is not None or own:
+        if self.norms is not None or norms:
             (self.norms or nn.ModuleList()).load_state_dict(
-                {key.removeprefix("norms."): value for key, value in own.items()}, strict=True
+                {key.removeprefix("norms."): value for key, value in norms.items()}, strict=True
             )
 
     def backbone_state(self) -> dict[str, Tensor]:

@@ -114,10 +114,10 @@ def lines(a: Record, b: Record, found: list[Setting]) -> Iterator[str]:
         members = [one for one in found if one.harmless == harmless]
         yield title if members else f"{title} nothing."
         for group in GROUPS:
-            own = [one for one in members if one.group == group]
-            if own:
+            of_group = [one for one in members if one.group == group]
+            if of_group:
                 yield f"  {group}"
-                yield from (f"    {one}" for one in own)
+                yield from (f"    {one}" for one in of_group)
 
 
 def as_json(a: Record, b: Record, found: list[Setting]) -> dict[str, Any]:

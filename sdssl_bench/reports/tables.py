@@ -50,8 +50,8 @@ def layer_table(
     cells = []
     for layer, entry in rows.items():
         value = entry["metrics"][headline]
-        own = intervals.get(layer) if intervals else None
-        ends = "" if own is None else f"{percent(own.low)}-{percent(own.high)}"
+        interval = intervals.get(layer) if intervals else None
+        ends = "" if interval is None else f"{percent(interval.low)}-{percent(interval.high)}"
         mark = "best" if value == best and len(rows) > 1 else ""
         stored = "(stored)" if layer in reused else ""
         cells.append(

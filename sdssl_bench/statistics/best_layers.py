@@ -81,9 +81,11 @@ class Groups:
         """[draws, G] how often each group is drawn, within its stratum."""
         drawn = np.zeros((draws, len(self.count)))
         for stratum in np.unique(self.strata):
-            own = np.flatnonzero(self.strata == stratum)
-            total = int(self.count[own].sum())
-            drawn[:, own] = generator.multinomial(total, self.count[own] / total, size=draws)
+            members = np.flatnonzero(self.strata == stratum)
+            total = int(self.count[members].sum())
+            drawn[:, members] = generator.multinomial(
+                total, self.count[members] / total, size=draws
+            )
         return drawn
 
 

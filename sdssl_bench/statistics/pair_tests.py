@@ -70,10 +70,10 @@ def model_tests(
     p, made = np.ones(size), np.ones(size, bool)
     part_of = np.zeros(models, int)
     drawn: dict[int, tuple[list[int], NDArray[np.generic], Floats]] = {}
-    for number, (members, own, per_unit) in enumerate(parts):
+    for number, (members, scores, per_unit) in enumerate(parts):
         part_of[list(members)] = number
         if per_unit is not None:
-            drawn[number] = list(members), own, per_unit
+            drawn[number] = list(members), scores, per_unit
     for places, scores, weights in parts:
         rows, columns = np.triu_indices(len(places), 1)
         at = np.asarray(places)
@@ -124,8 +124,8 @@ def mcnemar_of_all(right: NDArray[np.generic]) -> Floats:
     from scipy.special import bdtr
 
     both = _both(right)
-    own = np.diagonal(both)
-    only = own[:, None] - both
+    alone = np.diagonal(both)
+    only = alone[:, None] - both
     fewer, total = np.minimum(only, only.T), only + only.T
     return np.where(total > 0, np.minimum(1.0, 2 * bdtr(fewer, total, 0.5)), 1.0)
 
@@ -144,8 +144,8 @@ def _differing(scores: NDArray[np.generic]) -> NDArray[np.int64]:
     """[M, M] units in whose scores two models differ."""
     if scores.dtype == np.bool_:
         both = _both(scores)
-        own = np.diagonal(both)
-        return np.asarray(own[:, None] + own[None, :] - 2 * both)
+        alone = np.diagonal(both)
+        return np.asarray(alone[:, None] + alone[None, :] - 2 * both)
     return np.stack([(scores != one).sum(axis=1) for one in scores])
 
 
@@ -169,7 +169,7 @@ def significant(tests: Sequence[PairTests], alpha: float) -> list[NDArray[np.boo
         passing = (size - np.arange(len(p))) * p <= alpha
         stop = np.inf if passing.all() else p[passing.argmin()]
         found = [(one.p <= alpha) & (one.p < stop) for one in tests]
-        open_ = [np.flatnonzero(own & ~one.made) for own, one in zip(found, tests, strict=True)]
+        open_ = [np.flatnonzero(asked & ~one.made) for asked, one in zip(found, tests, strict=True)]
         count = sum(map(len, open_))
         if not count:
             return found

@@ -185,13 +185,13 @@ def leads(tests: Sequence[PairTests], *, alpha: float) -> list[list[str]]:
     else:
         apart = significant(tests, alpha)
     found = []
-    for one, first, own in zip(tests, firsts, apart, strict=True):
+    for one, first, behind in zip(tests, firsts, apart, strict=True):
         others = range(1, one.models)
         if first <= alpha:
             found.append(["first", *("behind" for _ in others)])
         else:
             # Pairs of place 0 stand first.
-            found.append(["tied", *("behind" if own[j - 1] else "tied" for j in others)])
+            found.append(["tied", *("behind" if behind[j - 1] else "tied" for j in others)])
     return found
 
 

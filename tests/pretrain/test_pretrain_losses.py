@@ -96,7 +96,7 @@ def computed_layers(method: str, dtype: torch.dtype = torch.float64) -> Tensor:
     rows = torch.cat([q1, q2], dim=1)
     own = torch.arange(2 * N)
     return simclr_loss(
-        rows, rows[-1], temperature=TAU, two_tau=False, own=own, positive=own.roll(N)
+        rows, rows[-1], temperature=TAU, two_tau=False, same_view=own, positive=own.roll(N)
     )
 
 

@@ -175,18 +175,20 @@ class Archive:
             )
         begin = entry.header_offset
         try:
-            mark, own, extra = _LOCAL_HEADER.unpack_from(data, begin) if begin >= 0 else (b"", 0, 0)
+            mark, name_length, extra = (
+                _LOCAL_HEADER.unpack_from(data, begin) if begin >= 0 else (b"", 0, 0)
+            )
         except struct.error:
-            mark, own, extra = b"", 0, 0
+            mark, name_length, extra = b"", 0, 0
         if mark != b"PK\x03\x04":
             raise self.damaged(f"no part begins where '{name}' should")
         title = begin + _LOCAL_HEADER.size
-        start = title + own + extra
+        start = title + name_length + extra
         span = Span(start, start + entry.file_size)
         codec = "utf-8" if entry.flag_bits & 0x800 else "cp437"
         if entry.compress_size != entry.file_size or span.stop > len(data):
             raise self.damaged(f"'{name}' reaches beyond its end")
-        if data[title : title + own] != entry.orig_filename.encode(codec):
+        if data[title : title + name_length] != entry.orig_filename.encode(codec):
             raise self.damaged(f"another part lies where '{name}' should")
         return span
 

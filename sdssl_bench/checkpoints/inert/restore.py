@@ -214,10 +214,10 @@ class Restorer:
                     continue
                 found[str(name)] = self.restore(value, _path(where, name))
         for name, child in self._attributes(attributes["_modules"]).items():
-            own = self.restore(child, _path(where, name))
-            if isinstance(own, dict):
-                self._spend(sum(1 + len(f"{name}.{key}") // OPCODE_BYTES for key in own))
-                found |= {f"{name}.{key}": value for key, value in own.items()}
+            inner = self.restore(child, _path(where, name))
+            if isinstance(inner, dict):
+                self._spend(sum(1 + len(f"{name}.{key}") // OPCODE_BYTES for key in inner))
+                found |= {f"{name}.{key}": value for key, value in inner.items()}
         return found
 
     def _numpy(self, kind: str, it: StandIn) -> Any:

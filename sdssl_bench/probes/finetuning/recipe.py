@@ -248,8 +248,8 @@ class Tuning:
     ) -> tuple[Graded, NDArray[np.int64], list[str]]:
         """Who is right among some images of a split: ranks, their indices, and unreadable images."""
         started = time.perf_counter()
-        own = indices[process_index() :: num_processes()]
-        groups = [own[a : a + self._piece] for a in range(0, len(own), self._piece)]
+        of_process = indices[process_index() :: num_processes()]
+        groups = [of_process[a : a + self._piece] for a in range(0, len(of_process), self._piece)]
         self.model.eval()
         found: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = []
         bad: list[str] = []

@@ -194,9 +194,9 @@ class Trainer:
         pieces: list[NDArray[np.int64]] = []
         last: set[int] = set()
         for step in steps:
-            own = np.arange(step.start, step.stop)[rank::world]
-            parts = range(0, max(len(own), 1), self._forward.piece)
-            pieces += [own[a : a + self._forward.piece] for a in parts]
+            of_process = np.arange(step.start, step.stop)[rank::world]
+            parts = range(0, max(len(of_process), 1), self._forward.piece)
+            pieces += [of_process[a : a + self._forward.piece] for a in parts]
             last.add(len(pieces) - 1)
         loaded = batches(
             cast(ImageSet, source),

@@ -114,14 +114,14 @@ def _scores(
     seconds = {**trainer.seconds, **_extraction(banks)}
     lost = []
     for place, layer in enumerate(layers):
-        own = slice(place * len(kinds), (place + 1) * len(kinds))
-        final = np.where(diverged[own] < 0, watched[-1, own], -1.0)
+        of_layer = slice(place * len(kinds), (place + 1) * len(kinds))
+        final = np.where(diverged[of_layer] < 0, watched[-1, of_layer], -1.0)
         # Of equal heads the first: the first input, then the first rate of the protocol.
         kind, rate = np.unravel_index(int(final.argmax()), final.shape)
         if final[kind, rate] < 0:
-            lost.append(f"layer {layer} at step {diverged[own].max()}")
+            lost.append(f"layer {layer} at step {diverged[of_layer].max()}")
             continue
-        head = own.start + int(kind), int(rate)
+        head = of_layer.start + int(kind), int(rate)
         curve = {
             "train_loss": [_number(epoch[head[0]][head[1]]) for epoch in curves.loss],
             f"{'val' if competing else 'test'}/{data.headline}": watched[
@@ -139,8 +139,8 @@ def _scores(
                 "curve": curve,
                 "train_images": len(trainer.indices),
                 "epoch": "last",
-                **_competition(trainer, own, head, watched[-1], competing),
-                **_diverged(trainer, own),
+                **_competition(trainer, of_layer, head, watched[-1], competing),
+                **_diverged(trainer, of_layer),
                 **skipped_images(banks),
             },
         )
@@ -165,27 +165,31 @@ def _beside(
 
 
 def _competition(
-    trainer: Trainer, own: slice, head: tuple[int, int], last: Any, competing: bool
+    trainer: Trainer, of_layer: slice, head: tuple[int, int], last: Any, competing: bool
 ) -> dict[str, Any]:
     if not competing:
         return {"lr": trainer.rates[0]}
-    layer_inputs = trainer.inputs[own]
+    layer_inputs = trainer.inputs[of_layer]
     return {
         "lr": trainer.rates[head[1]],
         "features": trainer.inputs[head[0]][1],
         "val_of_heads": [
-            {"features": kind, "lr": rate, "val": _number(last[own][row][column])}
+            {"features": kind, "lr": rate, "val": _number(last[of_layer][row][column])}
             for row, (_, kind) in enumerate(layer_inputs)
             for column, rate in enumerate(trainer.rates)
-            if trainer.heads.diverged[own][row][column] < 0
+            if trainer.heads.diverged[of_layer][row][column] < 0
         ],
     }
 
 
-def _diverged(trainer: Trainer, own: slice) -> dict[str, Any]:
+def _diverged(trainer: Trainer, of_layer: slice) -> dict[str, Any]:
     found = [
-        {"features": trainer.inputs[own][row][1], "lr": trainer.rates[column], "step": int(step)}
-        for row, steps in enumerate(trainer.heads.diverged[own].tolist())
+        {
+            "features": trainer.inputs[of_layer][row][1],
+            "lr": trainer.rates[column],
+            "step": int(step),
+        }
+        for row, steps in enumerate(trainer.heads.diverged[of_layer].tolist())
         for column, step in enumerate(steps)
         if step >= 0
     ]
