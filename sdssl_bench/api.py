@@ -55,7 +55,7 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
 
 def evaluate(
     encoder: nn.Module,
-    task: str = "knn",
+    task: str | None = None,
     dataset: str | Sequence[str] = "cifar10",
     *,
     layers: Sequence[int] | None = None,
@@ -71,7 +71,7 @@ def evaluate(
     Args:
         encoder: from `load_encoder`, or a timm or torchvision module. It is scored in eval mode,
             without gradients, and handed back in the mode and on the device it came in.
-        task: "knn", ...; `sdssl-bench ls tasks` lists them.
+        task: one of `sdssl-bench ls tasks`; None is weighted k-NN.
         dataset: one name or several; "folder:PATH", "csv:..", "hf:.." for your own images.
         layers: any of 1..L; None is all.
         name: what to call a module that was not loaded by `load_encoder`.
@@ -100,7 +100,7 @@ def evaluate(
     wrapped = as_encoder(encoder, name=name)
     was_training = {module: module.training for module in encoder.modules()}
     wrapped.eval()
-    loaded_task = tasks.load(task, protocol, parameters)
+    loaded_task = tasks.load(task or tasks.first_task(), protocol, parameters)
     store = ResultStore(Path(results)) if results is not None else None
     try:
         with values_within(ctx.image_range):

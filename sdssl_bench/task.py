@@ -6,10 +6,10 @@ its own (options, inputs, artifacts, tables) it declares here: `run`, `--help` a
 that. Nothing heavy is imported: `--help` reads the declarations of all tasks.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,73 @@ class Option:
     def key(self) -> str:
         """The name in `inputs` or `artifacts`."""
         return self.keys[0]
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What `sdssl-bench score TASK` says of an argument of the task's `score_files`.
+
+    Arguments without a default are files or folders; they may be given by their place alone.
+
+    Attributes:
+        help: one sentence for --help.
+        takes: what stands for the value, such as FILE; "" where its type says it.
+        panel: of --help: "Data", "Protocol", "Speed" or "Output".
+        default: the default in words, where the value does not say it.
+        short: a second name of one letter.
+        choices: the only values, if there are few.
+        least: the lowest number.
+    """
+
+    help: str
+    takes: str = ""
+    panel: str = "Data"
+    default: str = ""
+    short: str = ""
+    choices: tuple[str, ...] = ()
+    least: int | None = None
+
+
+Backend = Annotated[
+    str,
+    Argument(
+        "Neighbour search: auto, torch or faiss.",
+        "NAME",
+        "Speed",
+        choices=("auto", "torch", "faiss"),
+    ),
+]
+"""What searches neighbours, as an argument of `score_files`."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileScores:
+    """What a task's `score_files` found.
+
+    Attributes:
+        values: what --json prints.
+        tables: what is printed else.
+        warnings: a sentence each.
+    """
+
+    values: Mapping[str, Any]
+    tables: "Sequence[RenderableType]"
+    warnings: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What `sdssl-bench quickstart` runs of a task, on miniatures: seconds on two cores.
+
+    Attributes:
+        protocol: one of the task's presets; None is its first.
+        changes: parameter -> text, e.g. sizes that suit miniatures.
+        datasets: some that the task takes; None is all.
+    """
+
+    protocol: str | None = None
+    changes: Mapping[str, str] = field(default_factory=dict)
+    datasets: tuple[str, ...] | None = None
 
 
 KINDS = ("parameter", "input", "artifact", "encoder")
@@ -171,6 +238,13 @@ class Task(Protocol):
     """False where the numbers describe and have no better or worse."""
     options: ClassVar[tuple[Option, ...]] = ()
     """Its own options of `run`."""
+    first: ClassVar[bool] = False
+    """Whether it is the one that is run where none is named: cheap, and fit for every encoder."""
+    trial: ClassVar[Trial | None] = None
+    """Its part of `quickstart`; None if it has none."""
+    score_files: ClassVar[Callable[..., FileScores] | None] = None
+    """Its metrics on features or masks that were made elsewhere: `sdssl-bench score`, which is made of
+    the function's signature, with an `Argument` in each annotation, and of its docstring."""
 
     @property
     def protocol(self) -> str:

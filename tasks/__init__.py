@@ -30,6 +30,11 @@ def task_names() -> list[str]:
     return [*_built_in(), *_plugins()]
 
 
+def first_task() -> str:
+    """The task that is run where none is named: the built-in one that declares itself `first`."""
+    return next(name for name in _built_in() if task_class(name).first)
+
+
 def task_module(name: str) -> ModuleType:
     """The file of a task.
 

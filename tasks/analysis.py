@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Task(Contract):
     options: ClassVar[tuple[Option, ...]] = (
         Option("panels", "artifact", "t-SNE maps of the layers."),
     )
+    trial: ClassVar[Trial] = Trial(datasets=("cifar10",))
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "house": {},
         # align_uniform's authors normalise; the SDSSL scripts do both and the paper does not say.

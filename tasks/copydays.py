@@ -16,12 +16,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sdssl_bench.datasets import names
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
 from sdssl_bench.parameters import check_side
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
+from sdssl_bench.task import (
+    Argument,
+    Backend,
+    DatasetInfo,
+    FileScores,
+    LayerScores,
+    Option,
+    RunContext,
+    Trial,
+)
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
@@ -31,7 +41,6 @@ if TYPE_CHECKING:
     from sdssl_bench.datasets import CopydaysData, ImageSet, Preprocess
     from sdssl_bench.encoders import Encoder
     from sdssl_bench.features import FeatureBank
-    from sdssl_bench.retrieval import CopyScores, Kept
 
 FEATURES = {"cls+gem": ("cls", "gem"), "cls": ("cls",), "gem": ("gem",), "mean": ("mean",)}
 
@@ -43,6 +52,26 @@ class Inputs:
     data: CopydaysData
     distractors: ImageSet | None
     whitening: ImageSet | None
+
+
+def score_files(
+    features: Annotated[
+        Path, Argument("npz with original, strong, ..., distractors, whitening, *_names.", "FILE")
+    ],
+    whitening: Annotated[str, Argument("dino or centred.", panel="Protocol")] = "dino",
+    top_k: Annotated[int, Argument("Length of each list.", panel="Protocol", least=1)] = 20,
+    backend: Backend = "auto",
+) -> FileScores:
+    """Copy-detection mAP (first 20, whole ranking) and micro-AP per block, for every layer.
+
+    sdssl-bench score copydays f.npz --json
+    """
+    from sdssl_bench.retrieval import precision_table, score_copydays
+
+    scores = score_copydays(features, preset=whitening, top_k=top_k, backend=backend)
+    one = scores.get("layers", [scores])[0]
+    title = f"Copydays, {one['distractors']:,} distractors, whitening {one['whitening']}"
+    return FileScores(scores, [precision_table(scores, title, first="block")])
 
 
 @dataclass(frozen=True)
@@ -61,6 +90,8 @@ class Task(Contract):
         Option("whitening", "input", "Images to learn whitening from."),
         Option("gallery", "artifact", "Pictures of the worst queries."),
     )
+    trial: ClassVar[Trial] = Trial(changes={"imsize": "64"})
+    score_files = score_files
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         "centred": {"whitening": "centred"},
@@ -166,7 +197,7 @@ class Task(Contract):
     ) -> Iterator[LayerScores]:
         """Scores of each layer from one pass over all images."""
         from sdssl_bench.features import extract, skipped_images
-        from sdssl_bench.retrieval import CopyFeatures, readable, score_copies
+        from sdssl_bench.retrieval import CopyFeatures, gallery, readable, score_copies
         from sdssl_bench.system import is_main_process, resolve_device
 
         banks: dict[str, FeatureBank] = {}
@@ -214,7 +245,14 @@ class Task(Contract):
             if self.headline(data) not in scores.metrics:
                 raise TaskError("Copydays: there is no strong copy to score among the files.")
             if "gallery" in ctx.artifacts:
-                self._gallery(layer, scores, data, kept=kept, banks=banks, ctx=ctx)
+                gallery.write_worst_copies(
+                    ctx.artifacts["gallery"] / f"layer{layer:02d}",
+                    scores,
+                    kept,
+                    images=data.data.images,
+                    distractors=data.distractors,
+                    banks=banks,
+                )
             seconds["score"] = time.perf_counter() - started
             yield LayerScores(
                 layer=layer,
@@ -238,41 +276,3 @@ class Task(Contract):
 
         parts = [bank.features(layer, pooling) for pooling in FEATURES[self.pool]]
         return np.concatenate(parts, axis=1, dtype=np.float32)
-
-    def _gallery(
-        self,
-        layer: int,
-        scores: CopyScores,
-        data: Inputs,
-        *,
-        kept: Kept,
-        banks: Mapping[str, FeatureBank],
-        ctx: RunContext,
-    ) -> None:
-        """Pictures of the strong copies whose originals were found last."""
-        import numpy as np
-
-        from sdssl_bench.retrieval import gallery
-
-        images, positions = data.data.images, scores.positions["strong"]
-        indices = banks["copies"].indices
-        files = [images.root / images.names[indices[row]] for row in kept.rows["original"]]
-        if data.distractors is not None:
-            extra = data.distractors
-            files += [extra.root / extra.names[i] for i in banks["distractors"].indices]
-        for place, query in enumerate(np.argsort(-positions, kind="stable")[:10].tolist()):
-            name = images.names[indices[kept.rows["strong"][query]]]
-            found = scores.found["strong"][query, :5].tolist()
-            right = [row == kept.targets["strong"][query] for row in found]
-            gallery.write_gallery(
-                ctx.artifacts["gallery"] / f"layer{layer:02d}",
-                gallery.Gallery(
-                    name=f"{place + 1:02d}-{name.replace('/', '-').rpartition('.')[0]}",
-                    title=f"{name}  original at place {positions[query] + 1:,}",
-                    query=images.root / name,
-                    files=[files[row] for row in found],
-                    scores=scores.similarity["strong"][query, :5].tolist(),
-                    right=right,
-                    remarks=["original" if hit else "" for hit in right],
-                ),
-            )

@@ -13,18 +13,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sdssl_bench.datasets import names
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.task import (
     WHEN_SET,
+    Argument,
     DatasetInfo,
+    FileScores,
     LayerScores,
     Option,
     RunContext,
+    Trial,
     limited_indices,
     recorded_parameters,
 )
@@ -35,7 +38,64 @@ if TYPE_CHECKING:
 
     from sdssl_bench.datasets import DavisData
     from sdssl_bench.encoders import Encoder
-    from sdssl_bench.video import SequenceScores, Settings
+    from sdssl_bench.video import Settings
+
+
+def score_files(
+    predictions: Annotated[Path, Argument("Sequence folders with predicted palette PNGs.", "DIR")],
+    annotations: Annotated[Path, Argument("DAVIS/Annotations/480p, or likewise.", "DIR")],
+    sequences: Annotated[
+        Path | None,
+        Argument(
+            "List of sequences, e.g. ImageSets/2017/val.txt.", "FILE", default="all annotated ones"
+        ),
+    ] = None,
+    single_object: Annotated[
+        bool,
+        Argument("All but 0 is object 1, 255 too: DAVIS-2016, any binary set.", panel="Protocol"),
+    ] = False,
+    num_workers: Annotated[
+        int | None,
+        Argument("Processes.", "INT", "Speed", default="one per core", short="j", least=0),
+    ] = None,
+    csv_dir: Annotated[
+        Path | None,
+        Argument("Also write the two official CSV files here.", "DIR", "Output", default="none"),
+    ] = None,
+) -> FileScores:
+    """J, F and J&F of DAVIS masks (semi-supervised), equal to the public toolkit's.
+
+    sdssl-bench score davis masks DAVIS/Annotations/480p --json
+    """
+    from sdssl_bench.datasets import read_sequences
+    from sdssl_bench.system import available_cpus, check_folder
+    from sdssl_bench.video import (
+        object_tables,
+        per_object,
+        score_folders,
+        summarise,
+        write_csv,
+    )
+
+    if sequences:
+        listed = read_sequences(sequences)
+    else:
+        listed = sorted(one.name for one in annotations.glob("[!.]*") if one.is_dir())
+    if csv_dir:
+        check_folder(csv_dir)
+    scores = score_folders(
+        predictions,
+        annotations,
+        listed,
+        num_workers=available_cpus() if num_workers is None else num_workers,
+        single_object=single_object,
+    )
+    if csv_dir:
+        write_csv(csv_dir, scores.sequences)
+    values = {**summarise(scores.sequences), "per_object": per_object(scores.sequences)}
+    if single_object:
+        values["single_object"] = True
+    return FileScores(values, object_tables(scores.sequences), scores.warnings)
 
 
 @dataclass(frozen=True)
@@ -54,6 +114,8 @@ class Task(Contract):
         Option("strips", "artifact", "Pictures of frames x layers."),
         Option("csv-dir", "artifact", "The official CSV files.", ("csv",)),
     )
+    trial: ClassVar[Trial] = Trial(changes={"short_side": "144"})
+    score_files = score_files
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         # The reference counts channels on the down-sampled mask: an object lost there stays lost.
@@ -128,23 +190,10 @@ class Task(Contract):
         """The parameters as the segmenter takes them."""
         from sdssl_bench.video import Rule, Settings
 
-        return Settings(
-            rule=Rule(
-                radius=self.radius,
-                shape=self.shape,
-                topk=self.topk,
-                temperature=self.temperature,
-                keep_ties=self.keep_ties,
-                window_on_first=self.window_on_first,
-            ),
-            context=self.context,
-            short_side=self.short_side,
-            long_multiple=self.long_multiple,
-            normalisation=self.normalisation,
-            first_mask=self.first_mask,
-            vanished=self.vanished,
-            minmax=self.minmax,
-        )
+        def of(kind: Any, *others: str) -> dict[str, Any]:
+            return {x.name: getattr(self, x.name) for x in fields(kind) if x.name not in others}
+
+        return Settings(rule=Rule(**of(Rule)), **of(Settings, "rule"))
 
     def load_data(self, name: str, ctx: RunContext) -> DavisData:
         """The sequences, verified."""
@@ -209,12 +258,13 @@ class Task(Contract):
             object_statistics,
             per_object,
             summarise,
+            write_csv,
         )
 
         videos = [data.videos[i] for i in limited_indices(len(data.videos), ctx.limit)]
-        scorer = VideoScorer(
-            encoder, layers, settings=self.settings, identity=self._identity(), ctx=ctx
-        )
+        parameters = recorded_parameters(self)
+        identity = {"task": self.name, "version": self.version, "parameters": parameters}
+        scorer = VideoScorer(encoder, layers, settings=self.settings, identity=identity, ctx=ctx)
         mine = videos[distributed.process_index() :: distributed.num_processes()]
         started = time.perf_counter()
         found = scorer.score_all(mine, num_frames=sum(len(video.frames) for video in videos))
@@ -243,24 +293,8 @@ class Task(Contract):
             )
             seconds = {}
 
-    def _identity(self) -> dict[str, Any]:
-        return {
-            "task": self.name,
-            "version": self.version,
-            "parameters": recorded_parameters(self),
-        }
-
     def tables(self, record: Mapping[str, Any], path: Path) -> Iterator[RenderableType]:
         """Sequences of the last and of the best layer."""
         from sdssl_bench.video import sequence_table
 
         yield sequence_table(record, path)
-
-
-def write_csv(folder: Path, scores: Sequence[SequenceScores]) -> None:
-    """The two official files of one layer; files of an earlier run are replaced, never read."""
-    from sdssl_bench.system import write_atomic
-    from sdssl_bench.video import csv_files
-
-    for name, text in csv_files(scores).items():
-        write_atomic(folder / name, text.encode())

@@ -14,11 +14,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import LayerScores, RunContext
+from sdssl_bench.task import Argument, Backend, FileScores, LayerScores, RunContext, Trial
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData
@@ -28,6 +29,38 @@ if TYPE_CHECKING:
 METRICS = ("headline", "top1", "mean_per_class")
 
 
+def score_files(
+    train: Annotated[
+        Path, Argument("npz with features [N, D] or [L, N, D] and labels [N].", "FILE")
+    ],
+    test: Annotated[Path, Argument("npz of the same form.", "FILE")],
+    k: Annotated[
+        str | None,
+        Argument(
+            "Numbers of neighbours, all from one search.",
+            "LIST",
+            "Protocol",
+            default="10,20,100,200 as far as there are items",
+        ),
+    ] = None,
+    temperature: Annotated[
+        float, Argument("Similarity scale of the vote.", panel="Protocol")
+    ] = 0.07,
+    backend: Backend = "auto",
+) -> FileScores:
+    """Weighted k-NN accuracy of features in npz files, for every k and layer.
+
+    sdssl-bench score knn train.npz test.npz --json
+    """
+    from sdssl_bench.neighbors import score_knn
+    from sdssl_bench.parameters import parse_value
+    from sdssl_bench.reports import score_table
+
+    ks = None if k is None else parse_value("--k", k, tuple[int, ...])
+    scores = score_knn(train, test, ks=ks, temperature=temperature, backend=backend)
+    return FileScores(scores, [score_table(scores)])
+
+
 @dataclass(frozen=True)
 class Task(ClassificationTask):
     """The k-NN protocol; every field is a parameter of `--set`."""
@@ -35,6 +68,9 @@ class Task(ClassificationTask):
     name: ClassVar[str] = "knn"
     title: ClassVar[str] = "weighted k-nearest-neighbour classification"
     version: ClassVar[int] = 1
+    first: ClassVar[bool] = True
+    trial: ClassVar[Trial] = Trial()
+    score_files = score_files
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         # The SDSSL authors' transfer script for CIFAR, Flowers and Pets: protocols 1.2.

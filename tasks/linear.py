@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import LayerScores, Option, RunContext
+from sdssl_bench.task import LayerScores, Option, RunContext, Trial
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData
@@ -56,6 +56,7 @@ class Task(ClassificationTask):
     options: ClassVar[tuple[Option, ...]] = (
         Option("features", "parameter", "What a head sees, such as cls,last4+mean."),
     )
+    trial: ClassVar[Trial] = Trial("logreg", datasets=("flowers",))
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mocov3": {},
         "code": {

@@ -16,11 +16,21 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sdssl_bench.datasets import names
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, limited_indices
+from sdssl_bench.task import (
+    Argument,
+    DatasetInfo,
+    FileScores,
+    LayerScores,
+    Option,
+    RunContext,
+    Trial,
+    limited_indices,
+)
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
@@ -38,6 +48,22 @@ class Inputs:
 
     data: RetrievalData
     distractors: ImageSet | None
+
+
+def score_files(
+    features: Annotated[
+        Path, Argument("npz with queries [Q, D] and database [N, D], or [L, ., D].", "FILE")
+    ],
+    gnd: Annotated[Path, Argument("gnd_roxford5k.pkl, gnd_rparis6k.pkl, or JSON.", "FILE")],
+) -> FileScores:
+    """Easy, Medium and Hard mAP and mP@k on revisited Oxford/Paris, for every layer.
+
+    sdssl-bench score retrieval f.npz gnd_roxford5k.pkl --json
+    """
+    from sdssl_bench.retrieval import precision_table, score_retrieval
+
+    scores = score_retrieval(features, gnd)
+    return FileScores(scores, [precision_table(scores, "Revisited retrieval", first="protocol")])
 
 
 @dataclass(frozen=True)
@@ -62,6 +88,8 @@ class Task(Contract):
         Option("distractors", "input", "Distractor images."),
         Option("gallery", "artifact", "Pictures of the worst queries."),
     )
+    trial: ClassVar[Trial] = Trial(changes={"imsize_oxford": "96", "imsize_paris": "96"})
+    score_files = score_files
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         "sdssl-code": {

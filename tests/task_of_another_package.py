@@ -6,10 +6,24 @@ Nearest class mean of frozen features.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from sdssl_bench.datasets.classification import ClassificationTask
-from sdssl_bench.task import LayerScores, Option, RunContext
+from sdssl_bench.task import Argument, FileScores, LayerScores, Option, RunContext, Trial
+
+
+def score_files(
+    answers: Annotated[Path, Argument("A line per image: class, answer.", "FILE")],
+    worth: Annotated[int, Argument("Of a right answer.", panel="Protocol", least=1)] = 1,
+    strictly: Annotated[bool, Argument("Empty answers are wrong.", panel="Protocol")] = False,
+) -> FileScores:
+    """Share of right answers.
+
+    sdssl-bench score class-mean answers.txt
+    """
+    pairs = [line.split(",") for line in answers.read_text().split()]
+    right = [worth for asked, given in pairs if asked == given or not (given or strictly)]
+    return FileScores({"top1": sum(right) / len(pairs)}, [], ["These are made up."])
 
 
 @dataclass(frozen=True)
@@ -23,6 +37,8 @@ class Task(ClassificationTask):
         Option("first-classes", "parameter", "Classes that count.", ("classes",)),
         Option("means", "artifact", "The means, a file per layer."),
     )
+    trial: ClassVar[Trial] = Trial(changes={"classes": "9"}, datasets=("pets",))
+    score_files = score_files
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {"plain": {}}
 
     protocol: str = "plain"

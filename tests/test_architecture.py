@@ -280,3 +280,79 @@ def test_help_and_lists_import_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.strip()
+
+
+WORDS = {
+    ("sdssl_bench.datasets", "retrieval"): "a kind of set",
+    ("sdssl_bench.datasets", "copydays"): "a set",
+    ("sdssl_bench.datasets", "davis"): "a set",
+    ("sdssl_bench.cli.data", "copydays"): "the set in whose layout `data copydays` makes copies",
+    ("sdssl_bench.video", "davis"): "the constants of a set",
+    ("sdssl_bench.probes", "linear"): "how torch initialises a linear layer",
+    ("sdssl_bench.reports.page", "analysis"): "a part of the page's script",
+    ("sdssl_bench.reports.representations", "cka"): "a measurement",
+    ("sdssl_bench.reports.figures", "cka"): "a figure",
+    ("sdssl_bench.pretrain.objective.schedules", "linear"): "a rule of the warm-up",
+    ("sdssl_bench.pretrain.run", "linear"): "likewise",
+    ("sdssl_bench.pretrain.run", "knn"): "the setting --knn and what the log has of it",
+    ("sdssl_bench.cli.watch", "knn"): "the same setting, in a run's config.json",
+    (
+        "sdssl_bench.probes.finetuning.tuning_scores",
+        "finetune",
+    ): "the folder of unfinished trainings",
+}
+"""(Room or module, text) -> what the text means there, where it is no task."""
+
+
+def _named_tasks() -> Iterator[tuple[str, str, int]]:
+    """Module, task and line of every text outside tasks/ and paper/ that is the name of a task."""
+    names = {path.stem for path in (ROOT / "tasks").glob("[!_]*.py")}
+    commands = re.compile(rf"(?:--task|-t)[ =]({'|'.join(names)})\b")
+    for module, path in MODULES.items():
+        if f"{module}.".startswith(("sdssl_bench.tasks.", "sdssl_bench.paper.")):
+            continue
+        # Docstrings have examples.
+        documents = {id(node.value) for node in _nodes(path) if isinstance(node, ast.Expr)}
+        for node in _nodes(path):
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and id(node) not in documents
+            ):
+                text = node.value.strip("-")
+                found = {text} & names or set(commands.findall(node.value))
+                yield from ((module, name, node.lineno) for name in found)
+
+
+def test_no_file_outside_tasks_and_paper_names_a_task() -> None:
+    found = list(_named_tasks())
+    excused = {
+        place: [
+            one for one in found if f"{one[0]}.".startswith(f"{place[0]}.") and one[1] == place[1]
+        ]
+        for place in WORDS
+    }
+    known = [one for some in excused.values() for one in some]
+    wrong = [
+        f"{module}:{line} {name}"
+        for module, name, line in found
+        if (module, name, line) not in known
+    ]
+    assert not wrong, "\n".join(wrong)
+    idle = [place for place, some in excused.items() if not some]
+    assert not idle, idle
+
+
+VAGUE = {"own", "told", "shaped", "standings"}
+"""Names that a reader has to look up."""
+
+
+def test_no_variable_has_a_name_that_says_nothing() -> None:
+    wrong = [
+        f"{path}:{node.lineno}"
+        for path in MODULES.values()
+        for node in _nodes(path)
+        if (isinstance(node, ast.Name) and node.id in VAGUE)
+        or (isinstance(node, ast.arg) and node.arg in VAGUE)
+    ]
+    assert not wrong, "\n".join(wrong)

@@ -1,6 +1,7 @@
 """Laws of the declarations: light to read, complete, and enough for a task of another package."""
 
 import ast
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -37,19 +38,15 @@ def test_declarations_import_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
 
 
-def test_the_command_line_names_no_task_and_no_option_of_one() -> None:
-    own = {*tasks.task_names(), *task_options.declared()}
-    own |= {
-        key
-        for owners in task_options.declared().values()
-        for o in owners.values()
-        for key in o.keys
-    }
+def test_the_command_line_names_no_option_of_a_task() -> None:
+    declared = task_options.declared()
+    words = {key for owners in declared.values() for one in owners.values() for key in one.keys}
+    words |= declared.keys()
     for file in ("run", "running", "task_options", "help", "options"):
         tree = ast.parse((PACKAGE / "cli" / f"{file}.py").read_text())
         texts = {n.value.strip("-") for n in ast.walk(tree)
                  if isinstance(n, ast.Constant) and isinstance(n.value, str)}  # fmt: skip
-        assert not texts & own, file
+        assert not texts & words, file
 
 
 def test_options_are_of_fields_that_exist() -> None:
@@ -174,19 +171,25 @@ def test_a_task_of_another_package_is_a_task(tmp_path: Path) -> None:
         [*run, "--data-root", str(shared_mini()), "--first-classes", "7", "--means", "means"],
         ["leaderboard", "--csv", "board.csv"],
         ["report", "--out", "page"],
+        ["score", "--help"],
+        ["score", "class-mean", "--help"],
+        ["score", "class-mean", "answers.txt", "--worth", "3", "--strictly", "--json"],
     ]
+    (tmp_path / "answers.txt").write_text("cat,cat dog,cat dog, dog,dog")
     code = (
         f"import sys; sys.path.insert(0, {str(tmp_path / 'plugin')!r})\n"
         "from sdssl_bench.cli.main import app\n"
         f"for one in {commands!r}:\n"
         "    print('$', *one, flush=True)\n"
         "    app(one, standalone_mode=False)\n"
+        "from sdssl_bench.cli.quickstart import benchmarks\n"
+        "print('$', [(one.name, one.classes, on) for one, on in benchmarks() if one.name == 'class-mean'])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    listed, shown, helped, ran, ranked, _ = done.stdout.split("$ ")[1:]
+    listed, shown, helped, ran, ranked, _, *scored, trials = done.stdout.split("$ ")[1:]
     assert "Nearest class mean of frozen features." in shown
     assert "classes = 10  How many classes count." in shown
     assert "--first-classes  Classes that count." in shown
@@ -198,6 +201,17 @@ def test_a_task_of_another_package_is_a_task(tmp_path: Path) -> None:
     assert "class-mean cifar10" in ranked
     assert "class-mean/plain" in (tmp_path / "board.csv").read_text()
     assert "class-mean cifar10" in (tmp_path / "page" / "index.html").read_text()
+    assert "class-mean  Share of right answers." in scored[0]
+    assert "--answers FILE  A line per image: class, answer. [default: the FILE]" in scored[1]
+    assert json.loads(scored[2].splitlines()[-1]) == {"top1": 3 * 2 / 4}
+    assert "warning: These are made up." in done.stderr
+    assert trials.strip() == "[('class-mean', 9, 'pets')]"
+
+
+def test_one_task_is_run_where_none_is_named() -> None:
+    assert [name for name in tasks.task_names() if tasks.task_class(name).first] == [
+        tasks.first_task()
+    ]
 
 
 @pytest.mark.parametrize("names", [("knn",), ("theirs", "theirs")])

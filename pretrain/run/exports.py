@@ -65,8 +65,7 @@ def knn_records(
     try:
         records = api.evaluate(
             api.load_encoder(str(path)),
-            "knn",
-            config.knn,
+            dataset=config.knn,
             results=out / "results",
             data_root=config.data_root,
             cache_dir=cache,

@@ -214,9 +214,9 @@ def _fill(preset: str, recipe: str, changes: Mapping[str, Any]) -> PretrainConfi
 
 
 def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
-    """ImageNet k-NN and linear top-1 of the last layer in percent: Table 1, and Table 7 for ResNet-50.
+    """ImageNet k-NN and linear top-1 of the last layer in percent; None where the paper has none.
 
-    None where the paper has none. Its numbers are of the preset as it stands, under any recipe, and
+    Its numbers are of the preset as it stands, under any recipe, and
     trained to its end.
     """
     from sdssl_bench.paper import reproduction
@@ -226,13 +226,7 @@ def expected_scores(config: PretrainConfig) -> tuple[float, float] | None:
     usual = resolve(config.preset, config.recipe)
     if config.stop_epoch != usual.stop_epoch or differences(config, usual.to_json()):
         return None
-    found = {
-        cell.task: round(100 * cell.value, 1)
-        for table in (1, 7)
-        for cell, checkpoint in ((one.cell, one.checkpoint) for one in reproduction.wanted(table))
-        if checkpoint.preset == config.preset and cell.layer == "last"
-    }
-    return (found["knn"], found["linear"]) if found else None
+    return reproduction.last_layer_top1(config.preset)
 
 
 def remarks(config: PretrainConfig) -> list[str]:

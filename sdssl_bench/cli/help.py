@@ -132,7 +132,7 @@ def _text(param: Any) -> str:
 def _default(param: Any) -> str:
     if isinstance(param.show_default, str):
         return param.show_default
-    value = param.default
+    value = param.default() if callable(param.default) else param.default
     if value is None or not param.show_default:
         return ""
     if getattr(param, "is_flag", False):

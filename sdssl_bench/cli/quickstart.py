@@ -52,6 +52,7 @@ def quickstart(
     from sdssl_bench.cli.report import report
     from sdssl_bench.datasets import make_mini, miniatures
     from sdssl_bench.system import Progress
+    from sdssl_bench.tasks import first_task
 
     out = out.expanduser()
     data, results = out / "data", out / "results"
@@ -76,7 +77,7 @@ def quickstart(
         "\nNext, with a checkpoint of yours:\n"
         f"{_activation()}"
         "  sdssl-bench doctor CHECKPOINT\n"
-        "  sdssl-bench run --task knn --dataset all --all-layers \\\n"
+        f"  sdssl-bench run --task {first_task()} --dataset all --all-layers \\\n"
         f"      --data-root {data} --ckpt CHECKPOINT"
     )
 
@@ -90,24 +91,17 @@ def _activation() -> str:
 
 
 def benchmarks() -> "list[tuple[Task, str]]":
-    """What is scored: every task that ranks on every miniature it takes, and the analysis of one."""
-    from sdssl_bench import datasets, tasks
+    """What is scored: the trial of every task on its miniatures, what does not rank last."""
+    from sdssl_bench import tasks
     from sdssl_bench.datasets import miniatures
 
-    made = miniatures()
-    # The miniatures' own sizes: 224, 320 and 512 pixels would show the encoders nothing more.
-    views = {"imsize_oxford": "96", "imsize_paris": "96"}
+    kinds = [tasks.task_class(name) for name in tasks.task_names()]
     return [
-        *((tasks.load("knn"), name) for name in made if name in datasets.names("classification")),
-        (tasks.load("linear", "logreg"), "flowers"),
-        (tasks.load("davis", None, {"short_side": "144"}), "davis"),
-        *(
-            (tasks.load("retrieval", None, views), name)
-            for name in made
-            if name in datasets.names("retrieval")
-        ),
-        (tasks.load("copydays", None, {"imsize": "64"}), "copydays"),
-        (tasks.load("analysis"), "cifar10"),
+        (tasks.load(kind.name, trial.protocol, trial.changes), name)
+        for kind in sorted(kinds, key=lambda kind: (not kind.first, not kind.ranked))
+        if (trial := kind.trial)
+        for name in miniatures()
+        if name in (kind.datasets if trial.datasets is None else trial.datasets)
     ]
 
 
@@ -126,12 +120,12 @@ def _score(data: Path, out: Path, *, progress: "Progress", verbose: bool) -> "li
     encoders = [checkpoints.load(str(out / one / "encoder.safetensors")) for one in PRESETS]
     found: list[list[Stored]] = [[] for _ in encoders]
     for task, name in benchmarks():
-        for encoder, own in zip(encoders, found, strict=True):
+        for encoder, records in zip(encoders, found, strict=True):
             layers = range(1, encoder.depth + 1)
             outcome = run(encoder, task, name, layers=layers, ctx=ctx, store=store)
-            own.append((store.path(outcome.record), outcome.record))
+            records.append((store.path(outcome.record), outcome.record))
             if verbose:
-                path, record = own[-1]
+                path, record = records[-1]
                 intervals = record_intervals(record, path)
                 show_result(task, outcome, layers, path, intervals=intervals)
         if not verbose:
@@ -144,7 +138,7 @@ def _compare(sides: "list[list[Stored]]") -> None:
     from sdssl_bench.statistics import compare, pair
     from sdssl_bench.system import show
 
-    ranked = [[one for one in own if one[1].get("ranked", True)] for own in sides]
+    ranked = [[one for one in side if one[1].get("ranked", True)] for side in sides]
     tested, _ = compare(pair(ranked[0], ranked[1])[0])
     show(summary_table(tested, names=("MoCo v3", "SD-MoCo v3")))
     show(overall(tested, names=("MoCo v3", "SD-MoCo v3")))

@@ -10,6 +10,14 @@ import typer
 from sdssl_bench.cli import options as opt
 
 WHAT = "What to score"
+
+
+def _first_task() -> str:
+    from sdssl_bench import tasks
+
+    return tasks.first_task()
+
+
 FINAL = "encoder.safetensors"
 """Written last: when it is there and scored, the run is over."""
 
@@ -18,6 +26,7 @@ def watch(
     run_dir: Annotated[
         Path, typer.Argument(metavar="RUN_DIR", help="Folder of the run (--out of pretraining).")
     ],
+    *,
     dataset: Annotated[
         list[str] | None,
         opt.option(
@@ -29,7 +38,12 @@ def watch(
             default="the run's --knn",
         ),
     ] = None,
-    task: Annotated[str, opt.option(WHAT, "Task to score.", "--task", "-t")] = "knn",
+    task: Annotated[
+        str,
+        opt.option(
+            WHAT, "Task to score.", "--task", "-t", takes="NAME", default_factory=_first_task
+        ),
+    ],
     every: Annotated[
         float,
         opt.option(WHAT, "Time between looks.", takes="SECONDS"),

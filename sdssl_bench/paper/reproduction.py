@@ -136,6 +136,20 @@ def checkpoint_of(cell: PaperCell) -> Checkpoint:
     return Checkpoint(preset, preset)
 
 
+def last_layer_top1(preset: str) -> tuple[float, float] | None:
+    """ImageNet k-NN and linear top-1 of a preset's last layer in percent; None where there is none.
+
+    Table 1, and Table 7 for ResNet-50.
+    """
+    found = {
+        one.cell.task: round(100 * one.cell.value, 1)
+        for table in (1, 7)
+        for one in wanted(table)
+        if one.checkpoint.preset == preset and one.cell.layer == "last"
+    }
+    return (found["knn"], found["linear"]) if found else None
+
+
 def _column(cell: PaperCell) -> Column:
     if int(cell.table) in LAYOUTS:
         layout = LAYOUTS[int(cell.table)]

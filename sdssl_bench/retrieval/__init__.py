@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.retrieval import gallery
-    from sdssl_bench.retrieval.copy_detection import (
-        CopyFeatures,
-        CopyScores,
-        Kept,
-        readable,
-        score_copies,
+    from sdssl_bench.retrieval.copy_detection import CopyFeatures, readable, score_copies
+    from sdssl_bench.retrieval.foreign_features import (
+        precision_table,
+        score_copydays,
+        score_retrieval,
     )
-    from sdssl_bench.retrieval.foreign_features import score_copydays, score_retrieval
     from sdssl_bench.retrieval.revisited import score_layer
     from sdssl_bench.retrieval.whitening import PRESETS
 else:

@@ -17,7 +17,8 @@ from sdssl_bench.metrics import KS, ProtocolScores
 from sdssl_bench.retrieval.copy_detection import CopyFeatures, score_copies
 from sdssl_bench.retrieval.revisited import score_layer
 from sdssl_bench.retrieval.whitening import PRESETS
-from sdssl_bench.system import read_arrays
+from sdssl_bench.rounding import percent
+from sdssl_bench.system import Column, FittedTable, read_arrays
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -204,3 +205,28 @@ def _by_layer(scores: list[dict[str, Any]], *, has_layers: bool) -> dict[str, An
     if not has_layers:
         return scores[0]
     return {"layers": [{"layer": i + 1, **entry} for i, entry in enumerate(scores)]}
+
+
+def precision_table(scores: Mapping[str, Any], title: str, *, first: str) -> FittedTable:
+    """The scores of one of the functions above: a row per layer and block or protocol.
+
+    Args:
+        scores: as returned.
+        title: of the table.
+        first: heading of the blocks or protocols.
+    """
+    rows = [
+        (entry.get("layer"), name, values)
+        for entry in scores.get("layers", [scores])
+        for name, values in entry.items()
+        if isinstance(values, dict)
+    ]
+    metrics = list(rows[0][2])
+    layer = ["layer"] if "layers" in scores else []
+    columns = [*map(Column, layer), Column(first, left=True), *map(Column, metrics)]
+    cells = [
+        [*([number] if layer else []), name,
+         *("-" if values[m] is None else percent(values[m]) for m in metrics)]
+        for number, name, values in rows
+    ]  # fmt: skip
+    return FittedTable(columns, cells, title=title, repeat=1 + len(layer))

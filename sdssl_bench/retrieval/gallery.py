@@ -1,6 +1,6 @@
 """Pictures of a query and the images found for it: right ones framed green, others red, with scores."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw
 from sdssl_bench.datasets import GroundTruth, ImageSet
 from sdssl_bench.features import Box, FeatureBank, crop_box
 from sdssl_bench.neighbors import top_k
+from sdssl_bench.retrieval.copy_detection import CopyScores, Kept
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import replacing
 from sdssl_bench.task import RunContext
@@ -138,5 +139,46 @@ def write_worst_queries(
                 right=[kind in ("easy", "hard") for kind in kinds],
                 remarks=kinds,
                 box=None if boxes is None else tuple(boxes[index].tolist()),
+            ),
+        )
+
+
+def write_worst_copies(
+    folder: Path,
+    scores: CopyScores,
+    kept: Kept,
+    *,
+    images: ImageSet,
+    distractors: ImageSet | None,
+    banks: Mapping[str, FeatureBank],
+) -> None:
+    """Pictures of the ten strong copies whose originals were found last.
+
+    Args:
+        folder: of the layer.
+        scores: of the layer.
+        kept: the rows that were scored.
+        images: copies and originals.
+        distractors: other images of the database.
+        banks: "copies" of `images`, and "distractors" if there are any.
+    """
+    positions, indices = scores.positions["strong"], banks["copies"].indices
+    files = [images.root / images.names[indices[row]] for row in kept.rows["original"]]
+    if distractors is not None:
+        files += [distractors.root / distractors.names[i] for i in banks["distractors"].indices]
+    for place, query in enumerate(np.argsort(-positions, kind="stable")[:10].tolist()):
+        name = images.names[indices[kept.rows["strong"][query]]]
+        found = scores.found["strong"][query, :5].tolist()
+        right = [row == kept.targets["strong"][query] for row in found]
+        write_gallery(
+            folder,
+            Gallery(
+                name=f"{place + 1:02d}-{name.replace('/', '-').rpartition('.')[0]}",
+                title=f"{name}  original at place {positions[query] + 1:,}",
+                query=images.root / name,
+                files=[files[row] for row in found],
+                scores=scores.similarity["strong"][query, :5].tolist(),
+                right=right,
+                remarks=["original" if hit else "" for hit in right],
             ),
         )

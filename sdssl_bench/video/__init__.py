@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from sdssl_bench.video.summary import (
         GLOBAL,
         SequenceScores,
-        csv_files,
         object_statistics,
         per_object,
         summarise,
+        write_csv,
     )
-    from sdssl_bench.video.tables import sequence_table
+    from sdssl_bench.video.tables import object_tables, sequence_table
 else:
     from sdssl_bench.exports import lazily
 

@@ -86,7 +86,7 @@ class VideoScorer:
         if progress:
             if notice := missing_opencv():
                 progress.message(notice, once=True)
-            progress.start("davis", num_frames, "frames")
+            progress.start(self.facts["task"], num_frames, "frames")
         found: dict[str, Results] = {}
         failure: UserError | None = None
         try:
@@ -105,9 +105,9 @@ class VideoScorer:
     def score(self, video: Video) -> Results:
         """J and F of every layer in frames 1..T-2; stored results are used where there are any."""
         key = key_of({**self.facts, "video": video.freshness})
-        finished = StoredScores(self.ctx.cache_dir / "davis" / key)
+        stored = StoredScores(self.ctx.cache_dir / self.facts["task"] / key)
         shape = (2, video.num_objects, len(video.frames) - 2)
-        kept = {layer: finished.read(video.name, layer, shape=shape) for layer in self.layers}
+        kept = {layer: stored.read(video.name, layer, shape=shape) for layer in self.layers}
         done = {layer: result for layer, result in kept.items() if result is not None}
         writer = _Writer(video, self.layers, key=key, folders=self.ctx.artifacts, model=self._model)
         missing = [layer for layer in self.layers if layer not in done]
@@ -118,7 +118,7 @@ class VideoScorer:
         self.segmenter.layers = missing if writer.is_done() else self.layers
         fresh = self._run(video, writer)
         for layer, result in fresh.items():
-            finished.write(video.name, layer, result)
+            stored.write(video.name, layer, result)
         writer.finish({layer: result.values.mean() for layer, result in fresh.items()})
         return {layer: fresh.get(layer) or done[layer] for layer in self.layers}
 

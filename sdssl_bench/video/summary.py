@@ -7,6 +7,7 @@ J-Mean and F-Mean (DAVIS-2017, semi-supervised).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.datasets import count_objects
 from sdssl_bench.metrics import as_array, score_frame
+from sdssl_bench.system import write_atomic
 
 GLOBAL = ("J&F-Mean", "J-Mean", "J-Recall", "J-Decay", "F-Mean", "F-Recall", "F-Decay")
 """The seven global numbers, in the order of the official table."""
@@ -126,3 +128,9 @@ def csv_files(sequences: Sequence[SequenceScores], *, split: str = "val") -> Map
         ),
         f"per-sequence_results-{split}.csv": "\n".join(["Sequence,J-Mean,F-Mean", *rows, ""]),
     }
+
+
+def write_csv(folder: Path, sequences: Sequence[SequenceScores]) -> None:
+    """Write the two official files; those of an earlier run are replaced, never read."""
+    for name, text in csv_files(sequences).items():
+        write_atomic(folder / name, text.encode())

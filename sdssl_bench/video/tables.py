@@ -1,6 +1,6 @@
-"""Tables on the terminal: what each sequence contributes."""
+"""Tables on the terminal: what each sequence and each object contributes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +9,14 @@ import numpy as np
 from sdssl_bench.records import read_items
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import Column, FittedTable
+from sdssl_bench.video.summary import SequenceScores, per_object, summarise
 
 
 def sequence_table(record: Mapping[str, Any], path: Path) -> FittedTable:
     """J, F and J&F of each sequence at the last stored layer, and J&F at the best one.
 
     Args:
-        record: of the task davis.
+        record: of video object segmentation.
         path: of the record; per-object scores lie beside it.
 
     Raises:
@@ -51,3 +52,21 @@ def _by_sequence(path: Path, layer: int) -> dict[str, tuple[int, float, float]]:
         )
         for name in dict.fromkeys(names.tolist())
     }
+
+
+def object_tables(sequences: Sequence[SequenceScores]) -> list[FittedTable]:
+    """J, F and J&F of the objects, and below them the seven numbers of the whole."""
+    columns = [Column("object", shorten=True), *map(Column, ("J", "F", "J&F"))]
+    rows = [
+        [name, *map(percent, (one["J"], one["F"], (one["J"] + one["F"]) / 2))]
+        for name, one in per_object(sequences).items()
+    ]
+    count = sum(len(one.objects) for one in sequences)
+    return [
+        FittedTable(columns, rows, title="DAVIS objects"),
+        FittedTable(
+            [Column("score", left=True), Column("x100")],
+            [[name, percent(value)] for name, value in summarise(sequences).items()],
+            title=f"{len(sequences)} sequences, {count} objects",
+        ),
+    ]
