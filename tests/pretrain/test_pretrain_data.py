@@ -302,6 +302,25 @@ def test_a_buffer_shuffles_and_epochs_differ(tmp_path: Path) -> None:
     assert shuffled != plain
 
 
+def test_no_two_blocks_of_an_epoch_are_shuffled_alike(tmp_path: Path) -> None:
+    """Not those of one worker, not those of two, not those of two processes."""
+    data = make_shards(tmp_path / "s", [96])
+    sizes: dict[str, Any] = {"num_workers": 2, "batch_size": 8, "world": 2}
+    numbers = {
+        buffer: [
+            number
+            for rank in range(2)
+            for number in seen(data, rank=rank, shuffle_buffer=buffer, **sizes)
+        ]
+        for buffer in (12, 1)
+    }
+    assert numbers[1] == list(range(96))
+    blocks = [numbers[12][at : at + 12] for at in range(0, 96, 12)]
+    orders = {tuple(number - min(block) for number in block) for block in blocks}
+    assert all(sorted(order) == list(range(12)) for order in orders)
+    assert len(orders) == 8
+
+
 def test_damaged_missing_and_miscounted_shards_are_errors(tmp_path: Path) -> None:
     data = make_shards(tmp_path / "s", [4, 4])
     (tmp_path / "s" / "sizes.json").write_text(json.dumps({"000.tar": 9, "001.tar": 9}))

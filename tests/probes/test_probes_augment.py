@@ -87,6 +87,11 @@ def test_boxes_stay_inside_and_keep_area_and_aspect() -> None:
             assert 0 <= top < bottom <= size[1]
     # No crop of a permitted aspect has 90 % of so long an image: the central one is taken.
     assert random_box((200, 20), (0.9, 1.0), rng) == (86, 0, 113, 20)
+    assert random_box((20, 200), (0.9, 1.0), rng) == (0, 86, 20, 113)
+    # Nor is any crop larger than its image, which is then whole unless it is too long.
+    for size in ((60, 60), (80, 60), (60, 80), (3, 4)):
+        assert random_box(size, (1.5, 2.0), rng) == (0, 0, *size)
+    assert random_box((90, 60), (1.5, 2.0), rng) == (5, 0, 85, 60)
 
 
 def test_an_epoch_is_the_same_whoever_loads_it(tmp_path: Path) -> None:

@@ -368,3 +368,10 @@ def test_maps_show_the_features_of_their_own_images(tmp_path: Path) -> None:
     rows, features = banks.mapped(2)
     np.testing.assert_array_equal(rows, sample.mapped)
     np.testing.assert_allclose(features, expected_cls(test, 2)[rows], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["analysis", "cka"])
+def test_the_fewest_images_that_mean_something_are_enough(name: str) -> None:
+    assert tasks.load(name, None, {"num_images": "8"})
+    with pytest.raises(UsageError, match="at least 8"):
+        tasks.load(name, None, {"num_images": "7"})

@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mini_data import shared_mini
+from sdssl_bench import tasks
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.mini.photographs import REGIONS, whole
 from sdssl_bench.metrics.average_precision import micro_ap
@@ -15,6 +16,7 @@ from sdssl_bench.records.reading import read_items
 from sdssl_bench.records.store import ResultStore
 from sdssl_bench.reports.leaderboard import tidy, wide
 from sdssl_bench.retrieval.copy_detection import CopyFeatures, score_copies
+from sdssl_bench.task import RunContext
 
 CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 
@@ -112,10 +114,26 @@ def test_the_gallery_and_the_backends(mini, tmp_path) -> None:
     pictures = tmp_path / "pictures"
     done = run(mini, tmp_path / "a", "--backend", "torch", "--gallery", str(pictures))
     assert done.exit_code == 0, done.output
-    assert len(list((pictures / "layer03").glob("*.png"))) == 10
     assert run(mini, tmp_path / "b", "--backend", "faiss").exit_code == 0
-    ((_, a),), ((_, b),) = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
+    ((path, a),), ((_, b),) = ResultStore(tmp_path / "a"), ResultStore(tmp_path / "b")
+    # The worst come first, those of one place in the order of the set.
+    places = read_items(path, 3)["strong/position"][-17:]
+    files = sorted(one.stem for one in (mini / "copydays" / "strong").glob("*.jpg"))
+    worst = sorted(range(17), key=lambda copy: (-places[copy], copy))[:10]
+    assert places[worst[0]] > places[worst[-1]], "a case that cannot fail proves nothing"
+    shown = sorted(one.stem for one in (pictures / "layer03").glob("*.png"))
+    assert shown == [f"{at:02d}-strong-{files[copy]}" for at, copy in enumerate(worst, 1)]
     assert a["layers"]["3"]["metrics"] == b["layers"]["3"]["metrics"]
+
+
+@pytest.mark.parametrize(("limit", "counts"), [(7, (7, 7)), (1, (2, 2)), (60, (40, 50))])
+def test_a_limit_holds_for_further_images_too(mini, others, tmp_path, limit, counts) -> None:
+    """Two images are left: whitening needs them."""
+    task = tasks.load("copydays", None, {"num_distractors": "40", "num_whitening": "50"})
+    inputs = {"distractors": others, "whitening": others}
+    ctx = RunContext(mini, tmp_path / "cache", limit=limit, inputs=inputs)
+    data = task.load_data("copydays", ctx)
+    assert (len(data.distractors), len(data.whitening)) == counts
 
 
 # --- scores of features from anywhere ---
