@@ -1,5 +1,6 @@
 """The solver finds the optimum that scikit-learn finds, for many layers and penalties at once."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,16 @@ def test_a_warm_start_saves_products() -> None:
     for penalty in penalties:
         cold.solve([0], [penalty], start=cold.loss.zeros(1))
     assert warm.loss.products < 0.7 * cold.loss.products
+
+
+def test_a_start_hardly_better_than_zero_is_still_one() -> None:
+    """Under a strong penalty the optimum itself costs almost log C."""
+    x, y = problem(8)
+    solver = Solver([Design(x)], torch.from_numpy(y), num_classes=5)
+    found = solver.solve([0], [10.0], start=solver.loss.zeros(1))
+    assert 0.8 * math.log(5) < float(found.objective[0]) < math.log(5)
+    again = solver.solve([0], [10.0], start=found.weights)
+    assert again.steps[0] < found.steps[0]
 
 
 def test_features_that_are_not_finite_are_an_error() -> None:

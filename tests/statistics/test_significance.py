@@ -19,6 +19,7 @@ from sdssl_bench.statistics.paired_tests import (
     holm,
     holm_factors,
     mcnemar,
+    paired_interval,
     paired_proportions,
     paired_test,
     sign_flip,
@@ -92,6 +93,12 @@ def test_drawn_signs_approach_the_exact_p_value() -> None:
         sums = np.concatenate([sums - step, sums + step])
     truth = float((np.abs(sums) >= abs(steps.sum()) - 1e-12).mean())
     assert p == pytest.approx(truth, abs=4 * math.sqrt(truth / 40_000))
+
+
+@pytest.mark.parametrize("draws", [1, 1_999, 2_000, 2_001, 5_000])
+def test_as_many_signs_are_drawn_as_were_asked_for(draws: int) -> None:
+    """Every pattern is at least as extreme as a sum of 0."""
+    assert sign_flip(np.tile([1.0, -1.0], 15), draws=draws) == (1.0, False)
 
 
 def test_drawn_signs_never_give_p_zero_and_repeat_themselves() -> None:
@@ -399,3 +406,11 @@ def test_an_interval_excludes_0_exactly_if_the_test_rejects(step, width, n, reje
     )
     assert low <= difference <= high
     assert (low > 0 or high < 0) == (rejected and difference != 0)
+
+
+def test_classes_in_which_models_never_disagree_leave_a_symmetric_interval() -> None:
+    """Half an item in each of four cells (Agresti and Min): spread 1 / (n + 2)."""
+    scores, strata = np.arange(60) % 2.0, np.arange(60) % 6
+    one = units(scores, strata=strata, binary=True)
+    half = 1.959963984540054 / (60 + 2)
+    assert paired_interval(one, one, confidence=0.95) == pytest.approx((-half, half))
