@@ -74,7 +74,7 @@ def _command(score: Callable[..., FileScores]) -> Callable[..., None]:
                 show(table, wide=wide)
 
     places = dict(zip(files, PLACES[len(files)], strict=True))
-    made = {"files_in_order": (opt.Files, None)}
+    made: dict[str, tuple[Any, Any]] = {"files_in_order": (opt.Files, None)}
     for name, one in arguments.items():
         kind = get_args(hints[name])[0]
         place = places.get(name, said[name].default)
