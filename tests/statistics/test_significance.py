@@ -414,3 +414,10 @@ def test_classes_in_which_models_never_disagree_leave_a_symmetric_interval() -> 
     one = units(scores, strata=strata, binary=True)
     half = 1.959963984540054 / (60 + 2)
     assert paired_interval(one, one, confidence=0.95) == pytest.approx((-half, half))
+
+
+def test_one_unit_says_nothing_of_the_best_layers() -> None:
+    a, b = layers_of(np.array([[0.2], [0.4]])), layers_of(np.array([[0.3], [0.9]]))
+    found = best_layer_test(a, b, draws=99)
+    assert found.difference == pytest.approx(0.5)
+    assert (found.low, found.high) == (-1.0, 1.0)
