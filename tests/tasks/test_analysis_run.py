@@ -16,10 +16,12 @@ from typer.testing import CliRunner, Result
 import sdssl_bench
 from fakes import FakeEncoder, Pixels, expected_cls, plain_images
 from mini_data import shared_mini
+from sdssl_bench import tasks
 from sdssl_bench.analysis import cka, layer_scores, samples
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.base import ClassificationData
 from sdssl_bench.encoders.encoder import LayerFeatures, everything
+from sdssl_bench.errors import UsageError
 from sdssl_bench.features.extraction import extract
 from sdssl_bench.records.identity import stable_view
 from sdssl_bench.records.reading import read_items
