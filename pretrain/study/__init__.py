@@ -1,0 +1,1 @@
+"""The study: the paper's claim at a size that one machine can do, from training to tables."""
