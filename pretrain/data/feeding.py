@@ -60,13 +60,13 @@ class Feed:
             dataset = self._shard_batches((first, last))
             return checked(shard_loader(dataset, num_workers=config.num_workers, pin_memory=pin))
         sampler = StepSampler(
-            len(self.source),
+            self.layout["images"],
             config.batch_size,
             steps=(first, last),
             seed=config.seed,
             **place,
         )
-        images = TwoViewImages(self.source, self.views, seed=config.seed)
+        images = TwoViewImages(self.source, self.views, seed=config.seed, limit=config.limit)
         return checked(
             image_loader(images, sampler, num_workers=config.num_workers, pin_memory=pin)
         )
@@ -118,11 +118,12 @@ def open_feed(config: PretrainConfig, *, size: int, rank: int, world_size: int) 
         layout = {"num_workers": workers, "images": len(source)}
     else:
         source = open_images(config.data, root)
-        per_epoch = len(source) // config.batch_size
-        layout = {"images": len(source), "fingerprint": source.fingerprint}
+        images = min(len(source), config.limit or len(source))
+        per_epoch = images // config.batch_size
+        layout = {"images": images, "fingerprint": source.fingerprint}
     if per_epoch < 1:
         raise DataError(
-            f"{config.data} has {len(source):,} images, too few for one step of "
+            f"{config.data} has {layout['images']:,} images, too few for one step of "
             f"{config.batch_size:,}. Lower --batch-size (for shards, or --num-workers)."
         )
     return Feed(config, source, views, rank, world_size, per_epoch, layout)

@@ -18,6 +18,7 @@ from sdssl_bench.datasets import ImageError, ImageSet, image_files, list_images
 from sdssl_bench.errors import DataError, UserError
 from sdssl_bench.features import TwoViews, sample_seed
 from sdssl_bench.system import end_with_parent
+from sdssl_bench.task import limited_indices
 
 Key = tuple[int, int]
 """Epoch and index of the image."""
@@ -58,19 +59,25 @@ def open_images(data: str, data_root: Path | None) -> ImageSet:
 
 
 class TwoViewImages(Dataset[Batch | UserError]):
-    """Two views of the image at a key (epoch, index); an error is a value, see `checked`."""
+    """Two views of the image at a key (epoch, index); an error is a value, see `checked`.
 
-    def __init__(self, images: ImageSet, views: TwoViews, *, seed: int) -> None:
+    With a limit, index i of it is one of so many images that are spread evenly over the set.
+    """
+
+    def __init__(
+        self, images: ImageSet, views: TwoViews, *, seed: int, limit: int | None = None
+    ) -> None:
         self.images, self.views, self.seed = images, views, seed
+        self.indices = limited_indices(len(images), limit)
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.indices)
 
     def __getitem__(self, key: Key) -> Batch | UserError:
         """Pixels [2, 3, S, S] and draws [2, NUM_FACTORS]."""
         epoch, index = key
         try:
-            image = self.images.load(index)
+            image = self.images.load(int(self.indices[index]))
         except ImageError as error:
             return DataError(
                 f"An image of the training set cannot be read: {error}. Repair or remove it."

@@ -69,6 +69,14 @@ def check(config: PretrainConfig) -> PretrainConfig:
         (not 0 <= config.ema_start <= 1, "--ema-start is a momentum in [0, 1]"),
         (config.warmup_epochs >= config.epochs, "--warmup-epochs must be below --epochs"),
         (
+            config.limit is not None and config.limit < 1,
+            f"--limit takes numbers from 1, found {config.limit}",
+        ),
+        (
+            config.limit is not None and is_shards(config.data or ""),
+            "--limit is for a folder or a dataset, not for shards",
+        ),
+        (
             config.stop_epoch is not None and not 1 <= config.stop_epoch <= config.epochs,
             "--stop-epoch lies between 1 and --epochs",
         ),

@@ -68,6 +68,7 @@ class PretrainConfig:
         device_views: colour, blur and solarisation on the device, in batch.
         data: folder, dataset name, or shards "x/{000..146}.tar".
         data_root: folder of named datasets.
+        limit: a trial on so many images, spread evenly over the set.
         num_workers: loader processes per training process.
         shuffle_buffer: images that a worker shuffles among when it reads shards.
         seed: of everything random.
@@ -131,6 +132,7 @@ class PretrainConfig:
     device_views: bool = False
     data: str | None = None
     data_root: str | None = None
+    limit: int | None = None
     num_workers: int = 4
     shuffle_buffer: int = 1024
     seed: int = 0

@@ -146,4 +146,4 @@ def _count(config: PretrainConfig) -> tuple[int, int, str]:
     from sdssl_bench.pretrain.data.feeding import open_feed
 
     feed = open_feed(config, size=32, rank=0, world_size=1)
-    return len(feed.source), feed.per_epoch, config.data
+    return feed.layout["images"], feed.per_epoch, config.data

@@ -148,6 +148,8 @@ def test_expected_scores_are_those_of_tables_1_and_7_and_only_where_they_have_th
         ({"batch_size": 0}, "--batch-size"),
         ({"warmup_epochs": 300}, "--warmup-epochs"),
         ({"stop_epoch": 301}, "--stop-epoch"),
+        ({"limit": 0}, "--limit"),
+        ({"limit": 9, "data": "{0..1}.tar"}, "--limit"),
         ({"temperature": 0.0}, "--temperature"),
         ({"base_lr": -1.0}, "--base-lr"),
         ({"base_lr": float("nan")}, "--base-lr"),

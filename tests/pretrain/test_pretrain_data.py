@@ -199,6 +199,20 @@ def test_a_folder_with_a_train_part_gives_that_part_only(tmp_path: Path) -> None
     assert len(feed.source) == 9
 
 
+def test_a_trial_trains_on_some_images_spread_evenly_and_on_no_others(tmp_path: Path) -> None:
+    whole, some = make_images(tmp_path / "whole", 11), make_images(tmp_path / "some", 11)
+    for number in range(11):
+        if number not in (0, 2, 5, 8):
+            (some / f"{number:03d}.png").unlink()
+    feeds = [
+        open_feed(tiny(batch_size=2, **settings), size=32, rank=0, world_size=1)
+        for settings in ({"data": str(whole), "limit": 4}, {"data": str(some)})
+    ]
+    assert [feed.per_epoch for feed in feeds] == [2, 2]
+    for mine, other in zip(*(feed.batches(0, 4) for feed in feeds), strict=True):
+        assert torch.equal(mine[0], other[0])
+
+
 @pytest.mark.parametrize("name", ["cifar10", "flowers", "pets"])
 def test_a_dataset_by_name_gives_its_training_split(name: str, tmp_path: Path) -> None:
     root = tmp_path / "mini"
