@@ -28,7 +28,7 @@ wheel:
 	$(PYTHON) -m build --wheel
 
 leaderboard:
-	$(PYTHON) -m sdssl_bench leaderboard --csv results/leaderboard.csv --markdown results/leaderboard.md
+	$(PYTHON) -m sdssl_bench leaderboard results/study --csv results/leaderboard.csv --markdown results/leaderboard.md
 
 # Proof and speeds on a GPU, from the checkout as it is; on a CPU: make gpu DEVICE=cpu SIZE=toy.
 # DATA_ROOT holds CIFAR-10 for the pair that is trained; the same command goes on with it.

@@ -74,14 +74,9 @@ def epochs(out: Path) -> dict[int, Path]:
 
 def export(source: Path, target: Path) -> int:
     """The same encoder in half precision; bytes."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    from sdssl_bench.pretrain.run.exports import halve
 
-    with safe_open(source, "pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        header = file.metadata()
-    halves = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
-    save_file(halves, target, metadata=header)
+    halve(source, target)
     size = target.stat().st_size
     if size >= MOST_BYTES:
         raise SystemExit(f"{target} has {size:,} bytes; an export must stay below {MOST_BYTES:,}.")

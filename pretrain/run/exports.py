@@ -14,7 +14,7 @@ from sdssl_bench.errors import DataError
 from sdssl_bench.pretrain.objective.sdssl import SDSSL
 from sdssl_bench.pretrain.run.config import PretrainConfig
 from sdssl_bench.rounding import percent
-from sdssl_bench.system import is_main_process, wait_for_everyone
+from sdssl_bench.system import is_main_process, replacing, wait_for_everyone
 
 FINAL = "encoder.safetensors"
 """The finished run's encoder; `sdssl-bench watch` ends when it is there."""
@@ -46,6 +46,19 @@ def export(model: SDSSL, config: PretrainConfig, path: Path, *, epoch: float) ->
             f"The encoder of epoch {epoch:g} cannot be written to {path}: {error}. Make room and go "
             "on with --resume auto."
         ) from None
+
+
+def halve(source: Path, target: Path) -> None:
+    """Writes the same encoder in half precision."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(source, "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        header = file.metadata()
+    halves = {k: v.half() if v.is_floating_point() else v for k, v in tensors.items()}
+    with replacing(target) as temporary:
+        save_file(halves, temporary, metadata=header)
 
 
 def knn_records(

@@ -1,4 +1,4 @@
-"""The runs of the study as data: what is read from `runs.toml`, and how far each has come."""
+"""The study as data: its runs and its sets, read from `study.toml`, and how far each run has come."""
 
 import json
 import tomllib
@@ -12,7 +12,7 @@ from sdssl_bench.pretrain.run import presets, snapshots
 from sdssl_bench.pretrain.run.config import PretrainConfig, differences, flag
 from sdssl_bench.pretrain.run.exports import FINAL
 
-PLAN = Path(__file__).with_name("runs.toml")
+STUDY = Path(__file__).with_name("study.toml")
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,13 @@ class Run:
         name: of its folder and its results.
         preset: of `sdssl-bench pretrain`.
         settings: changes on the preset.
+        against: the run that it is compared with.
     """
 
     name: str
     preset: str
     settings: dict[str, Any]
+    against: str | None
 
     def config(self) -> PretrainConfig:
         """What the run is trained with."""
@@ -44,22 +46,35 @@ class Run:
         return found
 
 
-def runs(scale: str, only: str = "*", plan: Path = PLAN) -> list[Run]:
+def study() -> dict[str, Any]:
+    """The file as it is: scales, runs, sets."""
+    return tomllib.loads(STUDY.read_text("utf-8"))
+
+
+def runs(scale: str, only: str = "*", *, limit: int | None = None) -> list[Run]:
     """The runs of a scale whose names match a pattern, in the order of training.
+
+    Args:
+        scale: cpu, gpu or toy.
+        only: pattern of names.
+        limit: a trial on so many images, in batches of at most as many.
 
     Raises:
         UsageError: for an unknown scale, or a pattern that no name matches.
     """
-    data = tomllib.loads(plan.read_text("utf-8"))
+    data = study()
     scales = data["scales"]
     if scale not in scales:
         raise UsageError(did_you_mean("scale", scale, scales))
     found = []
     for name, values in data["runs"].items():
-        changes = {"on": "vit", **values}
-        base = scales[scale][changes.pop("on")]
+        changes = {"on": "vit", "against": None, **values}
+        base, against = scales[scale][changes.pop("on")], changes.pop("against")
         preset = f"{changes.pop('method')}_{base['preset']}"
-        found.append(Run(name, preset, {**base["settings"], **changes}))
+        run = Run(name, preset, {**base["settings"], **changes}, against)
+        if limit is not None:
+            run.settings.update(limit=limit, batch_size=min(limit, run.config().batch_size))
+        found.append(run)
     chosen = [run for run in found if fnmatch(run.name, only)]
     if not chosen:
         names = ", ".join(run.name for run in found)

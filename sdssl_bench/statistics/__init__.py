@@ -7,11 +7,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.statistics.best_layers import best_layer_test
-    from sdssl_bench.statistics.comparison import Benchmark, Outcome, compare, find_records, pair
+    from sdssl_bench.statistics.comparison import (
+        Benchmark,
+        Outcome,
+        benchmark_name,
+        compare,
+        find_records,
+        pair,
+    )
     from sdssl_bench.statistics.derived import known_interval, record_intervals
     from sdssl_bench.statistics.intervals import Interval
     from sdssl_bench.statistics.items import ItemScores, layer_item_scores
-    from sdssl_bench.statistics.paired_tests import Difference, holm, paired_test
+    from sdssl_bench.statistics.paired_tests import Difference, holm, paired_test, sign_flip
     from sdssl_bench.statistics.ranks import RankInterval, rank_intervals
     from sdssl_bench.statistics.results import read_proven, read_results
 else:

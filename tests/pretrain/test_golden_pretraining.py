@@ -33,6 +33,7 @@ ELSEWHERE = {
     "sdssl_bench.pretrain.data.tar_images:WAITS": "patience with a server",
     "sdssl_bench.pretrain.data.shards:MOST_SHARDS": "what nobody has",
     "sdssl_bench.pretrain.run.run_lock:*": "patience with another host",
+    "sdssl_bench.pretrain.study.*": "what the study waits for, tests and commits; its settings are data",
 }
 """Names that are not in the file -> why."""
 RUNS = list(itertools.product(RECIPES, PRESETS))

@@ -1,0 +1,272 @@
+"""The study: its runs are possible, none is trained twice or lost, and its tables follow from its records."""
+
+import json
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pretrain_fixtures import make_images
+from sdssl_bench import datasets
+from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.pretrain.study import evaluation, runs, tabulation, training
+from sdssl_bench.pretrain.study.differences import seeds_test, what_seeds_show
+from stored_results import knn_layer, scored, store
+
+ROOT = Path(__file__).resolve().parents[2]
+RESULTS = ROOT / "results" / "study"
+SETTINGS = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
+
+
+def study(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "sdssl_bench.pretrain.study", *arguments]
+    return subprocess.run(command, **{**SETTINGS, "cwd": cwd}, capture_output=True, text=True)  # type: ignore[call-overload,no-any-return]
+
+
+def ledger(out: Path) -> list[tuple[str, str]]:
+    lines = (out / training.LEDGER).read_text().splitlines()
+    return [(entry["run"], entry["event"]) for entry in map(json.loads, lines)]
+
+
+@pytest.mark.parametrize("scale", runs.study()["scales"])
+def test_every_run_of_every_scale_is_possible_and_differs_from_all_others(scale: str) -> None:
+    found = runs.runs(scale)
+    configs = [json.dumps(run.config().to_json(), sort_keys=True) for run in found]
+    assert len(set(configs)) == len(found) == 21
+    names = [run.name for run in found]
+    assert names[:4] == ["mocov3-s0", "sd_mocov3-s0", "simclr-s0", "sd_simclr-s0"]
+    for run in found:  # a baseline is trained before what is compared with it
+        assert run.against is None or names.index(run.against) < names.index(run.name)
+
+
+def test_a_pair_differs_in_nothing_but_what_it_is_about() -> None:
+    """Else a difference of scores would be about something else."""
+    found = {run.name: run for run in runs.runs("cpu")}
+    for run in found.values():
+        if run.against is None:
+            continue
+        mine, other = run.config().to_json(), found[run.against].config().to_json()
+        differing = {name for name in mine if mine[name] != other[name]} - {"preset", "sd", "pred"}
+        assert differing <= {"alpha_schedule", "inner_layers", "every_n"}
+        assert len(differing) <= 1
+
+
+def test_the_options_of_a_run_give_its_configuration() -> None:
+    from typer.main import get_command
+
+    from sdssl_bench.cli.main import app
+
+    pretrain = get_command(app).commands["pretrain"]  # type: ignore[attr-defined]
+    for scale in runs.study()["scales"]:
+        for run in runs.runs(scale, limit=8):
+            given = pretrain.make_context("pretrain", run.arguments()).params
+            settings = {name: value for name, value in given.items() if value is not None}
+            settings = {k: v for k, v in settings.items() if k in run.config().to_json()}
+            assert settings == {"preset": run.preset, **run.settings}
+
+
+def test_a_finished_run_is_not_started_again_and_another_run_is_refused(tmp_path: Path) -> None:
+    first, second = runs.runs("toy", "*d_mocov3-s0")[:1] + runs.runs("toy", "byol-s0")
+    folder = tmp_path / first.name
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(first.config().to_json()))
+    (folder / "encoder.safetensors").touch()
+    assert training.train([first], ["--data", "nothing"], tmp_path, jobs=1) == []
+    assert not (tmp_path / training.LEDGER).exists()
+    with pytest.raises(UsageError, match="other settings"):
+        runs.is_finished(second, folder)
+
+
+def test_a_run_that_fails_is_in_the_ledger_and_holds_up_no_other(tmp_path: Path) -> None:
+    two = runs.runs("toy", "*mocov3-s0")[:2]
+    names = [run.name for run in two]
+    assert sorted(training.train(two, ["--data", "nothing"], tmp_path, jobs=2)) == sorted(names)
+    assert sorted(ledger(tmp_path)) == sorted((n, e) for n in names for e in ("started", "stopped"))
+    assert "nothing" in (tmp_path / f"{names[0]}.txt").read_text()
+
+
+def test_an_unknown_set_or_table_is_refused_by_name(tmp_path: Path) -> None:
+    file = tmp_path / "sets.toml"
+    for text, says in (
+        ("[sets]\ncifar11 = 'x'", "cifar10"),
+        ("[weight]", "weights"),
+        ("=", "TOML"),
+    ):
+        file.write_text(text)
+        with pytest.raises(UsageError, match=says):
+            evaluation.at_hand(file)
+
+
+def test_every_set_of_the_study_is_one_that_the_suite_reads() -> None:
+    known = [
+        n
+        for kind in ("classification", "davis", "retrieval", "copydays")
+        for n in datasets.names(kind)
+    ]
+    for name, one in runs.study()["sets"].items():
+        assert one.get("dataset", name) in known or name == "pumavos"
+
+
+def test_seeds_are_tested_by_going_through_all_signs() -> None:
+    values = {"a-s0": 0.02, "a-s1": 0.01, "b-s0": 0.03, "b-s1": -0.005}
+    signs = np.array(np.meshgrid(*[[-1, 1]] * 4)).reshape(4, -1)
+    sums = np.abs(np.array(list(values.values())) @ signs)
+    p, least = seeds_test(values)
+    assert p == (sums >= sum(values.values()) - 1e-12).mean()
+    assert least == 2 / 16
+    assert "p = 0.5 at best" in what_seeds_show({"knn": values})
+
+
+def fabricated(root: Path, *, reverse: bool = False) -> None:
+    """Records of four encoders, as `study evaluate` stores them, and the text."""
+    names = ["control:pixels", "mocov3-s0", "sd_mocov3-s0", "mocov3-s1", "sd_mocov3-s1"]
+    for number, name in sorted(enumerate(names), reverse=reverse):
+        scored(root / "results/study", name, "cifar10", {1: 90 + number, 2: 100 + 3 * number})
+    (root / "docs").mkdir()
+    shutil.copyfile(ROOT / "docs" / "study.md", root / "docs" / "study.md")
+
+
+def build(root: Path) -> dict[str, bytes]:
+    """What `study tables` and `make leaderboard` write."""
+    found = study("tables", "--out", "none", cwd=root)
+    assert found.returncode == 0, found.stderr
+    recipe = (ROOT / "Makefile").read_text().split("\nleaderboard:\n\t")[1].split("\n")[0]
+    command = shlex.split(recipe.replace("$(PYTHON)", sys.executable))
+    done = subprocess.run(command, **{**SETTINGS, "cwd": root}, capture_output=True, text=True)  # type: ignore[call-overload]
+    assert done.returncode == 0, done.stderr
+    return derived(root)
+
+
+def derived(root: Path) -> dict[str, bytes]:
+    """Files that follow from the records."""
+    patterns = ("results/leaderboard.*", "results/study/differences.csv", "results/study/report/*",
+                "results/study/figures/*", "docs/study.md")  # fmt: skip
+    paths = [path for pattern in patterns for path in root.glob(pattern)]
+    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
+
+
+def test_the_same_records_give_the_same_files_wherever_they_are(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        fabricated(tmp_path / name, reverse=name == "b")
+    found = build(tmp_path / "a")
+    assert found == build(tmp_path / "b")
+    assert found == build(tmp_path / "a")
+    assert {name.rpartition(".")[2] for name in found} == {"csv", "md", "html", "svg"}
+    text = found["docs/study.md"].decode()
+    assert "| mocov3-s0 → sd_mocov3-s0 | knn cifar10 | +1.5 |" in text  # 106 and 103 of 200
+    assert "sd_mocov3 +1.5 +1.5 | 0.5 | 0.5 |" in text
+
+
+def test_committed_tables_follow_from_the_committed_records(tmp_path: Path) -> None:
+    """Without records nothing that would follow from them is committed."""
+    committed = derived(ROOT)
+    if not (RESULTS / "runs").exists():
+        assert committed.keys() == {"docs/study.md"}
+        assert "No run is finished yet." in committed["docs/study.md"].decode()
+        return
+    shutil.copytree(RESULTS, tmp_path / "results" / "study", ignore=shutil.ignore_patterns(".*"))
+    (tmp_path / "docs").mkdir()
+    shutil.copyfile(ROOT / "docs" / "study.md", tmp_path / "docs" / "study.md")
+    assert build(tmp_path) == committed
+    for path in RESULTS.rglob("*.json*"):
+        assert not {'"/', "folder:/"} & {
+            part for part in ('"/', "folder:/") if part in path.read_text()
+        }
+
+
+def test_tables_need_records_and_a_place_for_results(tmp_path: Path) -> None:
+    scored(tmp_path / "results", "mocov3-s0", "cifar10", {1: 90})
+    (tmp_path / "text.md").write_text("no marks")
+    arguments: dict[str, Any] = {"docs": tmp_path / "text.md", "trial": False}
+    with pytest.raises(DataError, match="must have the lines"):
+        tabulation.build(runs.runs("toy"), tmp_path, tmp_path / "results", **arguments)
+    with pytest.raises(DataError, match="no records of a trial"):
+        tabulation.build(
+            runs.runs("toy"), tmp_path, tmp_path / "results", **{**arguments, "trial": True}
+        )
+
+
+def test_a_record_that_was_edited_stops_the_tables(tmp_path: Path) -> None:
+    target = np.arange(50) % 5
+    path, _ = store(tmp_path, {1: knn_layer(np.arange(50) < 20, target)}, model__name="mocov3-s0")
+    store(tmp_path, {1: knn_layer(np.arange(50) < 30, target)}, model__name="byol-s0",
+          model__weights_sha256="b")  # fmt: skip
+    path.write_text(path.read_text().replace("0.4", "0.5"))
+    with pytest.raises(DataError):
+        tabulation.build(runs.runs("toy"), tmp_path, tmp_path, docs=tmp_path, trial=False)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    """A folder as the text's commands expect it, with images of two classes."""
+    for split, count in (("train", 20), ("test", 6)):
+        for label in ("a", "b"):
+            make_images(tmp_path / "data" / "cifar10" / split / label, count)
+    (tmp_path / "data" / "sets.toml").write_text("[sets]\ncifar10 = 'folder:data/cifar10'\n")
+    (tmp_path / "docs").mkdir()
+    shutil.copyfile(ROOT / "docs" / "study.md", tmp_path / "docs" / "study.md")
+    return tmp_path
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_text_run_as_they_stand_with_a_limit(place: Path) -> None:
+    """On one run, for the time it takes."""
+    text = (ROOT / "docs" / "study.md").read_text("utf-8")
+    for line in text.split("```bash\n")[1].split("```")[0].splitlines():
+        python, *command = shlex.split(line)
+        assert (python, command[:2]) == ("python", ["-m", "sdssl_bench.pretrain.study"])
+        only = [] if "tables" in command else ["--only", "mocov3-s0"]
+        done = study(*command[2:], "--limit", "16", *only, cwd=place)
+        assert done.returncode == 0, done.stderr + done.stdout
+        if "status" in command:
+            assert done.stdout.split() == ["mocov3-s0", "finished"]
+    results = place / "results" / "study"
+    assert (results / "weights" / "mocov3-s0-fp16.safetensors").exists()
+    records = [json.loads(path.read_text()) for path in results.glob("runs/*/*.json")]
+    assert {(r["task"], r["limited"]) for r in records} == {
+        (t, 16) for t in ("knn", "linear", "analysis")
+    }
+    refused = study("tables", cwd=place)
+    assert (refused.returncode, "no records of the study" in refused.stderr) == (3, True)
+
+
+@pytest.mark.slow
+def test_a_study_that_is_stopped_goes_on_and_comes_to_the_same_encoder(place: Path) -> None:
+    arguments = [
+        "train",
+        "--scale",
+        "toy",
+        "--data",
+        "folder:data/cifar10",
+        "--only",
+        "sd_mocov3-s0",
+    ]
+    assert study(*arguments, "--out", "whole", cwd=place).returncode == 0
+    command = [sys.executable, "-m", "sdssl_bench.pretrain.study", *arguments, "--out", "runs"]
+    running = subprocess.Popen(command, **{**SETTINGS, "cwd": place})  # type: ignore[call-overload]
+    log = place / "runs" / "sd_mocov3-s0" / "log.jsonl"
+    while not log.exists():
+        assert running.poll() is None
+        time.sleep(0.05)
+    running.send_signal(signal.SIGTERM)
+    stopped = running.wait(60)
+    assert study(*arguments, "--out", "runs", cwd=place).returncode == 0
+    events = [event for _, event in ledger(place / "runs")]
+    if stopped:  # it may have come to its end first
+        assert (stopped, events) == (143, ["started", "stopped", "started", "finished"])
+    mine, other = (
+        place / out / "sd_mocov3-s0" / "encoder.safetensors" for out in ("runs", "whole")
+    )
+    assert mine.read_bytes() == other.read_bytes()
+    assert fnmatch(study("status", "--scale", "toy", "--only", "sd_mocov3-s0", "--out", "runs",
+                         cwd=place).stdout, "*finished*")  # fmt: skip
