@@ -71,7 +71,7 @@ class Published:
         setting: what its protocol had of its own.
         value: a fraction.
         source: repository or paper.
-        status: "read" in the source, or "quoted" there from a paper that was not read itself.
+        status: "read": in that source, by whoever wrote the row.
     """
 
     model: str

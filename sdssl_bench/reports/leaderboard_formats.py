@@ -95,7 +95,7 @@ def _reported(
         for one in of_paper
     ] + [
         [f"{one.model} †", one.arch, one.task, one.dataset, one.metric, percent(one.value), "last",
-         one.source, ", ".join(text for text in (one.setting, one.status != "read" and one.status) if text)]
+         one.source, one.setting]
         for one in published
         if (one.task, one.dataset) in shown
     ]  # fmt: skip
@@ -104,7 +104,7 @@ def _reported(
     header = ["model", "arch", "task", "dataset", "metric", "value", "layer", "source", "remark"]
     parts = [
         "## Reported by others, not measured here †",
-        "Of other weights, protocols and code, read in the source named; quoted: its source cites a paper.",
+        "Of other weights, protocols and code; each was read in the source named.",
         _markdown_table(header, rows),
     ]
     if any(one.contradicted for one in of_paper):

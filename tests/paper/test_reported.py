@@ -16,7 +16,7 @@ def test_every_row_has_a_source_and_a_fraction() -> None:
     assert len(rows) > 400
     assert all(one.source and one.task and one.dataset and one.metric for one in rows)
     assert all(0 <= one.value <= 1 for one in rows)
-    assert {one.status for one in published()} == {"read", "quoted"}
+    assert {one.status for one in published()} == {"read"}
 
 
 def test_tasks_are_named_as_here() -> None:
