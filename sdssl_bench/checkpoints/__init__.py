@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from sdssl_bench.checkpoints.hub import check_before_imports
     from sdssl_bench.checkpoints.loading import load
     from sdssl_bench.checkpoints.native import save
+    from sdssl_bench.checkpoints.released_weights import fetch_weights
     from sdssl_bench.checkpoints.renaming import Translated
     from sdssl_bench.checkpoints.styles import Style
     from sdssl_bench.checkpoints.verify import digest_of_module

@@ -59,7 +59,7 @@ def check(
 def download(
     names: Annotated[list[str], typer.Argument(metavar="NAME", help="Datasets.")],
     data_root: opt.DataRoot = None,
-    quiet: Annotated[bool, opt.option(opt.OUTPUT, "No progress.", "--quiet", "-q")] = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Fetch what may be fetched, resume what was interrupted; for the rest, say what to do.
 

@@ -181,6 +181,11 @@ NumWorkers = Annotated[
     option(SPEED, _WORKERS, "--num-workers", "-j", takes="INT", default="auto", min=0),
 ]
 Backend = Annotated[str, option(SPEED, "Neighbour search: auto, torch or faiss.", takes="NAME")]
+_TRIAL = "A trial on so many items per split."
+Limit = Annotated[
+    int | None, option(DATA, _TRIAL, "--limit", "-L", takes="INT", default="none", min=1)
+]
+Quiet = Annotated[bool, option(OUTPUT, "No progress.", "--quiet", "-q")]
 Wide = Annotated[bool, option(OUTPUT, "All columns, however wide the terminal is.", "--wide")]
 Json = Annotated[bool, option(OUTPUT, "Print one JSON value and nothing else.", "--json")]
 

@@ -1,5 +1,6 @@
-"""`sdssl-bench reproduce`: what a table or figure of the paper takes, what is there, how far it is off."""
+"""`sdssl-bench reproduce`: what reported numbers take, what is there, how far it is off."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,37 +14,116 @@ if TYPE_CHECKING:
     from sdssl_bench.records import Stored
 
 
+WHAT, MEASURE = "What to reproduce", "To measure a released checkpoint"
+ONLY_CHECKPOINT = (
+    "ckpt", "task", "data_root", "limit", "device", "batch_size", "num_workers", "out", "cache_dir",
+    "csv", "quiet",
+)  # fmt: skip
+"""Options that are of --checkpoint alone."""
+
+
 def reproduce(
+    ctx: typer.Context,
+    *,
     table: Annotated[
         int | None,
-        typer.Option(metavar="INT", help="Table of the SDSSL paper, 1 to 7.", show_default="none"),
+        opt.option(WHAT, "Table of the SDSSL paper, 1 to 7.", takes="INT", default="none"),
     ] = None,
     figure: Annotated[
         int | None,
-        typer.Option(metavar="INT", help="Figure of the paper, 3 to 9.", show_default="none"),
+        opt.option(WHAT, "Figure of the paper, 3 to 9.", takes="INT", default="none"),
+    ] = None,
+    checkpoint: Annotated[
+        str | None,
+        opt.option(
+            WHAT, "Released one, such as dino_vits16; or all.", takes="NAME", default="none"
+        ),
     ] = None,
     results: opt.ResultFolders = None,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            metavar="RUN=NAME",
-            help="The model that a run of the table has in the results.",
-            show_default="RUN itself",
+        opt.option(
+            opt.READ,
+            "The model that a run or a released checkpoint has in the results.",
+            takes="RUN=NAME",
+            default="RUN itself",
         ),
     ] = None,
+    ckpt: Annotated[
+        str | None,
+        opt.option(
+            MEASURE,
+            "Its weights at hand, as of run --ckpt.",
+            "--ckpt",
+            "-c",
+            takes="CKPT",
+            default="downloaded",
+        ),
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        opt.option(
+            MEASURE,
+            "Only these tasks.",
+            "--task",
+            "-t",
+            takes="LIST",
+            default="all but fine-tuning",
+        ),
+    ] = None,
+    data_root: opt.DataRoot = None,
+    limit: opt.Limit = None,
+    device: opt.Device = "auto",
+    batch_size: opt.BatchSize = "auto",
+    num_workers: opt.NumWorkers = None,
+    out: opt.Out = Path("results"),
+    cache_dir: opt.CacheDir = None,
+    csv: Annotated[
+        Path | None,
+        opt.option(opt.OUTPUT, "One row per layer.", takes="FILE", default="none"),
+    ] = None,
+    quiet: opt.Quiet = False,
     wide: opt.Wide = False,
     json: opt.Json = False,
 ) -> None:
-    """Commands and checkpoints of a table of the paper, and paper | ours | difference.
+    """Numbers that others reported beside ours: of the paper's tables, and of released checkpoints.
 
     sdssl-bench reproduce --table 3
+
+    sdssl-bench reproduce --checkpoint dino_vits16 --data-root /data
     """
     from sdssl_bench.cli import damaged
     from sdssl_bench.errors import UsageError
     from sdssl_bench.statistics import read_results
 
-    if (table is None) == (figure is None):
-        raise UsageError("Give either --table N or --figure N.")
+    if sum(one is not None for one in (table, figure, checkpoint)) != 1:
+        raise UsageError("Give one of --table N, --figure N and --checkpoint NAME.")
+    if checkpoint is not None:
+        from sdssl_bench.cli.released import reproduce_released
+
+        reproduce_released(
+            checkpoint,
+            ckpt=ckpt,
+            only=opt.comma_list("--task", task),
+            names=_names(model or []),
+            data_root=data_root,
+            limit=limit,
+            device=device,
+            batch_size=batch_size,
+            num_workers=num_workers,
+            results=results,
+            out=out,
+            cache_dir=cache_dir,
+            csv=csv,
+            quiet=quiet,
+            wide=wide,
+            json=json,
+        )
+        return
+    for param in ctx.command.params:
+        source = ctx.get_parameter_source(param.name or "")
+        if source and source.name == "COMMANDLINE" and param.name in ONLY_CHECKPOINT:
+            raise UsageError(f"{param.opts[0]} has no effect without --checkpoint. Leave it out.")
     folders = opt.result_folders(results)
     if not results:  # without any result it shows what to run
         folders = [folder for folder in folders if (folder / "runs").is_dir()]

@@ -80,18 +80,7 @@ def run(
         opt.option(WHAT, "Show what would run and stop.", "--dry-run"),
     ] = False,
     data_root: opt.DataRoot = None,
-    limit: Annotated[
-        int | None,
-        opt.option(
-            opt.DATA,
-            "A trial on so many items per split.",
-            "--limit",
-            "-L",
-            takes="INT",
-            default="none",
-            min=1,
-        ),
-    ] = None,
+    limit: opt.Limit = None,
     allow_partial: Annotated[
         bool,
         opt.option(opt.DATA, "Score an incomplete dataset; recorded.", "--allow-partial"),
@@ -143,7 +132,7 @@ def run(
         ),
     ] = "missing",
     wide: opt.Wide = False,
-    quiet: Annotated[bool, opt.option(opt.OUTPUT, "No progress.", "--quiet", "-q")] = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Score layers of a checkpoint, one forward pass for all of them.
 

@@ -104,7 +104,7 @@ def _alone(parts: Path, entry: DatasetSpec) -> Iterator[None]:
 def _one(url: str, parts: Path, *, target: Path, entry: DatasetSpec, progress: Progress) -> Fetched:
     file = file_of(url)
     part = parts / file
-    _fetch(url, part, progress=progress)
+    fetch_file(url, part, progress=progress)
     md5, sha256 = _digests(part)
     published = entry.archives.get(file, "")
     size = part.stat().st_size
@@ -120,8 +120,8 @@ def _one(url: str, parts: Path, *, target: Path, entry: DatasetSpec, progress: P
     return Fetched(file, size, sha256, bool(published), target)
 
 
-def _fetch(url: str, part: Path, *, progress: Progress) -> None:
-    """Bring the whole file, going on after interruptions.
+def fetch_file(url: str, part: Path, *, progress: Progress) -> None:
+    """Bring the whole file, going on after interruptions, of this call and of calls before it.
 
     Raises:
         DataError: if the server refuses, or nothing arrives any more.
@@ -137,7 +137,7 @@ def _fetch(url: str, part: Path, *, progress: Progress) -> None:
             if error.code < 500 and error.code not in (408, 429):
                 raise DataError(
                     f"{url}: expected the file, found status {error.code} ({error.reason}). It may have "
-                    "moved: fetch it by hand, see 'sdssl-bench data layout'."
+                    "moved: fetch it by hand; of a set, 'sdssl-bench data layout' says how."
                 ) from error
             reason = f"status {error.code}"
         except (URLError, http.client.HTTPException, TimeoutError, ConnectionError) as error:
@@ -201,7 +201,7 @@ def _check_room(part: Path, wanted: int) -> None:
         needed, there = (f"{one / _MEGA_BYTES:,.0f} MB" for one in (wanted, free))
         raise DataError(
             f"{part.name} needs {needed} in {part.parent}, where {there} are free (and about as much "
-            "again to extract it). Make room, or give another --data-root."
+            "again to extract it). Make room, or name another folder."
         )
 
 

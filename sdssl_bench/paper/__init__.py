@@ -6,7 +6,7 @@ In: records and reference numbers. Out: the paper's tables filled with ours, and
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sdssl_bench.paper import figures, references, reproduction
+    from sdssl_bench.paper import figures, references, released_numbers, releases, reproduction
     from sdssl_bench.paper.filled_tables import Cell, FilledTable, Row, fill_table
     from sdssl_bench.paper.layouts import LAYOUTS, Column
     from sdssl_bench.paper.pairs import model_pairs
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
         paper_cells,
         published,
     )
+    from sdssl_bench.paper.released_numbers import Benchmark, Compared
+    from sdssl_bench.paper.releases import Release
     from sdssl_bench.paper.reproduction import Checkpoint, Outcome
 else:
     from sdssl_bench.exports import lazily

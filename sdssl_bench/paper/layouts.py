@@ -150,7 +150,14 @@ def paper_arch(arch: str) -> str:
     return f"ViT-{found[1][0].upper()}/{found[2]}" if found else arch
 
 
-def candidates(records: Sequence[Stored], column: Column, model: str, arch: str) -> list[Stored]:
+def candidates(
+    records: Sequence[Stored],
+    column: Column,
+    model: str,
+    arch: str,
+    *,
+    cited: Sequence[str] = (),
+) -> list[Stored]:
     """Records of a model that fit a column, of the first protocol that has any.
 
     Args:
@@ -158,11 +165,12 @@ def candidates(records: Sequence[Stored], column: Column, model: str, arch: str)
         column: which cell.
         model: name of the model.
         arch: the architecture a column without its own asks for; "" takes any.
+        cited: protocols that may fill it, the first that was run does; none = those of the paper.
     """
     wanted = column.arch or arch
     fitting = [one for one in records if _fits(one[1], column, model, wanted)]
-    cited = OWN_PROTOCOLS.get((column.task, column.dataset), PROTOCOLS[column.task])
-    for protocol in cited:
+    own = OWN_PROTOCOLS.get((column.task, column.dataset), PROTOCOLS[column.task])
+    for protocol in cited or own:
         found = [one for one in fitting if one[1]["protocol"]["id"] == protocol]
         if found:
             return found
@@ -185,16 +193,21 @@ def _fits(record: Record, column: Column, model: str, arch: str) -> bool:
 
 
 def cell_record(
-    records: Sequence[Stored], column: Column, model: str, arch: str
+    records: Sequence[Stored],
+    column: Column,
+    model: str,
+    arch: str,
+    *,
+    cited: Sequence[str] = (),
 ) -> tuple[Path, Record, str] | None:
     """The record of a cell and the name of its metric; None where there is none.
 
-    Of several Copydays records the one with most distractors counts.
+    Of several Copydays records the one with most distractors counts. The arguments are those of `candidates`.
 
     Raises:
         UsageError: if several records fit.
     """
-    found = candidates(records, column, model, arch)
+    found = candidates(records, column, model, arch, cited=cited)
     if column.task == "copydays" and found:
         most = max(_distractors(record) for _, record in found)
         found = [one for one in found if _distractors(one[1]) == most]

@@ -102,10 +102,13 @@ class Outcome:
     @property
     def within(self) -> bool | None:
         """Whether the paper's number, rounded as it is, lies in our interval; None if unknown."""
-        if self.interval is None:
-            return None
-        paper = self.wanted.cell.value
-        return self.interval.low - HALF_DIGIT <= paper <= self.interval.high + HALF_DIGIT
+        return None if self.interval is None else within(self.wanted.cell.value, self.interval)
+
+
+def within(reported: float, interval: Interval) -> bool:
+    """Whether a reported number, rounded as it is, lies in the interval of ours."""
+    half = HALF_DIGIT if round(reported, 3) == reported else 0.0
+    return interval.low - half <= reported <= interval.high + half
 
 
 def wanted(table: int) -> list[Wanted]:

@@ -20,7 +20,12 @@ if TYPE_CHECKING:
     from sdssl_bench.reports.leaderboard_formats import latex
     from sdssl_bench.reports.page_data import collect
     from sdssl_bench.reports.pictures import add_pictures
-    from sdssl_bench.reports.reproduction_text import reproduction_table
+    from sdssl_bench.reports.reported_layers import released_layers
+    from sdssl_bench.reports.reproduction_text import (
+        released_notes,
+        released_table,
+        reproduction_table,
+    )
     from sdssl_bench.reports.tables import (
         cache_table,
         frame_table,
