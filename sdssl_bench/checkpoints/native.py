@@ -90,7 +90,8 @@ def _write(path: Path, state: Mapping[str, Tensor], header: str) -> Path:
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()
     }
     with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata={"format": "pt", METADATA_KEY: header})
+        # One entry: safetensors writes several in an order of chance, and equal files have equal digests.
+        save_file(tensors, temporary, metadata={METADATA_KEY: header})
     return path
 
 

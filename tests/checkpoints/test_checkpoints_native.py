@@ -50,6 +50,11 @@ def header_of(path: Path) -> dict[str, Any]:
         return dict(json.loads(stream.metadata()[METADATA_KEY]))
 
 
+def test_the_same_weights_are_written_as_the_same_bytes(tmp_path: Path) -> None:
+    files = {checkpoints.save(encoder(), tmp_path / f"{n}.safetensors") for n in range(12)}
+    assert len({path.read_bytes() for path in files}) == 1
+
+
 @pytest.mark.parametrize(
     "config",
     [
