@@ -265,10 +265,15 @@ def _labels(frame: pd.DataFrame, texts: "pd.Series[str]", columns: list[str]) ->
 
     A column is named only where rows of equal text differ in it.
     """
-    label = texts.map(plain)
+    label = _visible(texts)
     for column in columns:
-        values = frame[column].astype(str).map(plain)
+        values = _visible(frame[column].astype(str))
         differs = values.groupby(texts).transform("nunique") > 1
         short = values.str[:8] if column.endswith(("sha256", "fingerprint", "digest")) else values
         label = label.where(~differs, label + f" {column}=" + short)
     return label
+
+
+def _visible(texts: "pd.Series[str]") -> "pd.Series[str]":
+    """Each text by `plain`; columns repeat few of them."""
+    return texts.map({text: plain(text) for text in texts.unique()})

@@ -46,7 +46,7 @@ def read_files(
     found: list[Stored] = []
     damaged: list[DataError] = []
     collecting = gc.isenabled()
-    gc.disable()  # nothing here is in a circle, and looking for one takes half of the time
+    gc.disable()  # nothing here is in a circle, and looking for one takes half of the time, now and later
     try:
         for path in paths:
             try:
@@ -55,6 +55,7 @@ def read_files(
                 damaged.append(error)
     finally:
         if collecting:
+            gc.freeze()
             gc.enable()
     if damaged and not found:
         more = f" So are {len(damaged) - 1} more." if len(damaged) > 1 else ""
