@@ -31,6 +31,10 @@ TOY = {
     "pretrain_views": ["--images", "2", "--size", "32"],
     "retrieval_layers": ["--images", "4", "--imsize", "32", "--repeats", "1"],
     "retrieval_scoring": [],
+    "scale": [
+        "--rows", "400,800", "--layers", "2", "--width", "16", "--classes", "10", "--queries", "50",
+        "--penalties", "3",
+    ],
     "retrieval_whitening": ["--layers", "1", "--rows", "200", "--width", "16"],
 }  # fmt: skip
 

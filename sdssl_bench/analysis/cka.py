@@ -27,6 +27,8 @@ MIN_IMAGES = 4
 
 ROUNDING = 1e-6
 """Deviations below this share of the largest value are rounding of float32 features."""
+ROWS = 8_192
+"""Rows that `biased_cka` holds in float64 at a time; fewer are taken at once."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +121,40 @@ def biased_cka(
     Returns:
         Values in [0, 1]; NaN where a feature set is constant.
     """
-    sides = [[centred(f) for f in side] for side in (first, second) if side is not None]
-    inner = np.array([[_square_norm(x.T @ y) for y in sides[-1]] for x in sides[0]])
-    squares = [np.array([_square_norm(x.T @ x) for x in side]) for side in sides]
-    values = _ratio(inner, squares[0], squares[-1])
+    sets, size = [*first, *(second or ())], len(first)
+    columns = range(size) if second is None else range(size, len(sets))
+    pairs = {(i, j) for i in range(size) for j in columns if i < j}
+    norms = _square_norms(sets, sorted(pairs | {(i, i) for i in range(len(sets))}))
+    inner = np.array([[norms[min(i, j), max(i, j)] for j in columns] for i in range(size)])
+    left, right = (np.array([norms[i, i] for i in side]) for side in (range(size), columns))
+    values = _ratio(inner, left, right)
     return _symmetric(values, 1.0) if second is None else values
+
+
+def _square_norms(
+    sets: Sequence[NDArray[Any]], pairs: Sequence[tuple[int, int]]
+) -> dict[tuple[int, int], float]:
+    """|x'y|^2 of centred feature sets x and y, by blocks of rows: memory does not grow with these."""
+    blocks = [slice(start, start + ROWS) for start in range(0, len(sets[0]), ROWS)]
+    means = [
+        sum(np.asarray(one[block], np.float64).sum(0) for block in blocks) / len(one)
+        for one in sets
+    ]
+    largest, spread = np.zeros(len(sets)), np.zeros(len(sets))
+    products: dict[tuple[int, int], NDArray[np.float64]] = {}
+    for block in blocks:
+        values = [np.asarray(one[block], np.float64) for one in sets]
+        rows = [value - mean for value, mean in zip(values, means, strict=True)]
+        largest = np.maximum(largest, [np.abs(value).max(initial=0.0) for value in values])
+        spread = np.maximum(spread, [np.abs(row).max(initial=0.0) for row in rows])
+        for i, j in pairs:
+            product = rows[i].T @ rows[j]
+            products[i, j] = products[i, j] + product if (i, j) in products else product
+    constant = spread <= ROUNDING * largest
+    return {
+        (i, j): 0.0 if constant[i] or constant[j] else float(np.vdot(product, product))
+        for (i, j), product in products.items()
+    }
 
 
 def u_centred(features: NDArray[Any]) -> NDArray[np.float64]:
@@ -171,7 +202,3 @@ def _symmetric(values: NDArray[np.float64], diagonal: float) -> NDArray[np.float
     upper = np.triu(values, 1)
     kept = np.where(np.isnan(np.diag(values)), np.nan, diagonal)
     return np.asarray(upper + upper.T + np.diag(kept))
-
-
-def _square_norm(matrix: NDArray[np.float64]) -> float:
-    return float(np.vdot(matrix, matrix))

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from sdssl_bench.analysis import cka as module
 from sdssl_bench.analysis.cka import biased_cka, minibatch_cka, random_batches, u_centred
 from twins import hsic1, literal_cka
 from waves import g
@@ -41,6 +42,32 @@ def test_unbiased_cka_is_the_literal_definition(batches: list[NDArray[np.int64]]
 def test_biased_cka_is_the_literal_definition() -> None:
     expected = hsic0(X, Y) / np.sqrt(hsic0(X, X) * hsic0(Y, Y))
     assert float(biased_cka([X], [Y])[0, 0]) == pytest.approx(expected, rel=1e-12)
+
+
+class OnDisk:
+    """Features of which nobody may hold more than so many rows."""
+
+    def __init__(self, rows: Matrix, most: int) -> None:
+        self.rows, self.most = rows, most
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, where: slice) -> Matrix:
+        assert len(self.rows[where]) <= self.most
+        return self.rows[where]
+
+
+@pytest.mark.parametrize("others", [None, [Y[:, 2:], np.full((64, 3), 0.7)]])
+def test_biased_cka_of_many_rows_holds_few(
+    others: list[Matrix] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = [X, Y, np.ones((64, 2)) + 1e-9 * X[:, :2]]
+    whole = biased_cka(mine, others)
+    monkeypatch.setattr(module, "ROWS", 7)
+    few = [None if side is None else [OnDisk(one, 7) for one in side] for side in (mine, others)]
+    np.testing.assert_allclose(biased_cka(*few), whole, rtol=1e-12)  # type: ignore[arg-type]
+    assert np.isnan(whole[2]).all()
 
 
 def test_the_inner_product_of_u_centred_matrices_is_the_unbiased_hsic() -> None:
