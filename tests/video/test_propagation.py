@@ -218,3 +218,23 @@ def test_min_max_stretches_each_channel_and_leaves_empty_ones_alone() -> None:
     assert stretched[1, 1] == 1
     assert (stretched == 0).sum() == 15
     assert not to_mask(labels, (4, 4), (4, 4), minmax=False).any()
+
+
+@pytest.mark.parametrize("minmax", [True, False])
+@pytest.mark.parametrize("channels", [1, 2, 5, 9])
+def test_masks_are_the_argmax_of_whole_stretched_labels(channels: int, minmax: bool) -> None:
+    """To the bit, ties included: labels of few values tie in most places."""
+    generator = torch.Generator().manual_seed(channels)
+    labels = torch.randint(0, 3, (6, 7, channels), generator=generator) / 2
+    labels[..., -1] = 0.5 * (channels % 2)
+    soft = torch.nn.functional.interpolate(
+        labels.movedim(2, 0)[None], (24, 28), mode="bilinear", align_corners=False
+    )[0]
+    if minmax:
+        low, high = soft.amin((1, 2), keepdim=True), soft.amax((1, 2), keepdim=True)
+        scale = torch.where(high > low, high - low, 1.0)
+        soft = torch.where(high > 0, (soft - low) / scale, soft)
+    before = labels.clone()
+    found = to_mask(labels, (24, 28), (24, 28), minmax=minmax)
+    np.testing.assert_array_equal(found, soft.argmax(0).numpy())
+    assert torch.equal(labels, before)
