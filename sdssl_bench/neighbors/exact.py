@@ -10,6 +10,7 @@ Early layers, whose class tokens differ in the fourth digit, stay as cheap and e
 """
 
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import TaskError, UsageError
 from sdssl_bench.neighbors.search import Search, choose_search, place_of, product_error
+from sdssl_bench.system import ThreadTeam
 
 QUERY_ROWS = 16_384
 """Queries searched together; the bank is streamed once for each such group."""
@@ -25,8 +27,10 @@ DEVICE_QUERY_ROWS = 65_536
 """Likewise on an accelerator, which waits for the stream: the queries of ImageNet are one group."""
 CHUNK_BYTES = 128 * 2**20
 """Size of a float32 piece of the bank."""
-BLOCK_ROWS = 2_048
-"""Rows in float64 at a time: a block stays near the processor's cache."""
+BLOCK_ROWS = 512
+"""Rows in float64 that a thread works on at a time: a block stays near its core's cache."""
+SAMPLE_ROWS = 2_048
+"""Rows whose mean is taken for the bank's."""
 OPEN_SCORES = 4 * 2**20
 """Scores looked at together when the boundary at k is open for some queries."""
 DECIMALS = 13
@@ -75,13 +79,14 @@ def top_k(
             f"has {len(bank)}."
         )
     search = choose_search(backend, device)
-    centred = _CentredBank(bank)
     scores = np.empty((len(queries), k), np.float32)
     ids = np.empty((len(queries), k), np.int64)
     step = QUERY_ROWS if place_of(device).type == "cpu" else DEVICE_QUERY_ROWS
-    for start in range(0, len(queries), step):
-        part = slice(start, start + step)
-        scores[part], ids[part] = _search_group(queries[part], centred, k, search=search)
+    with ThreadTeam("cpu") as crew:
+        centred = _CentredBank(bank, crew)
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            scores[part], ids[part] = _search_group(queries[part], centred, k, search=search)
     return scores, ids
 
 
@@ -110,9 +115,11 @@ class _CentredBank:
     For a unit query q the product of [q - m, 1] with such a row is q b - q m.
     """
 
-    def __init__(self, bank: Features) -> None:
+    def __init__(self, bank: Features, crew: ThreadTeam) -> None:
         self.rows = bank
-        sample = bank[np.unique(np.linspace(0, len(bank) - 1, BLOCK_ROWS).astype(np.int64))]
+        self.crew = crew
+        """Threads that share the work in float64, block by block."""
+        sample = bank[np.unique(np.linspace(0, len(bank) - 1, SAMPLE_ROWS).astype(np.int64))]
         # Any constant vector keeps the order; the mean of a sample is near enough to the centre.
         self.mean = _unit_rows(sample, "bank")[0].mean(0)
         self.lengths = np.zeros(len(bank))
@@ -132,19 +139,23 @@ class _CentredBank:
         size = max(1, CHUNK_BYTES // (4 * width))
         for start in range(0, num_rows, size):
             chunk = np.empty((min(size, num_rows - start), width + 1), np.float32)
-            for at in range(0, len(chunk), BLOCK_ROWS):
-                stop = min(at + BLOCK_ROWS, len(chunk))
-                rows = slice(start + at, start + stop)
-                block, self.lengths[rows] = _unit_rows(self.rows[rows], "bank")
-                block -= self.mean
-                tilts = block @ self.mean
-                self.radius = max(self.radius, float(_lengths(block).max()))
-                self.tilt = max(self.tilt, float(np.abs(tilts).max()))
-                chunk[at:stop, :-1] = block
-                chunk[at:stop, -1] = tilts
+            blocks = range(0, len(chunk), BLOCK_ROWS)
+            for radius, tilt in self.crew.map(partial(self._fill, chunk, start), blocks):
+                self.radius, self.tilt = max(self.radius, radius), max(self.tilt, tilt)
             if len(chunk) == num_rows:
                 self._only_chunk = chunk
             yield start, chunk
+
+    def _fill(self, chunk: NDArray[np.float32], start: int, at: int) -> tuple[float, float]:
+        """Write one block of a piece that begins at row `start`; its radius and tilt."""
+        part = chunk[at : at + BLOCK_ROWS]
+        rows = slice(start + at, start + at + len(part))
+        block, self.lengths[rows] = _unit_rows(self.rows[rows], "bank")
+        block -= self.mean
+        tilts = block @ self.mean
+        part[:, :-1] = block
+        part[:, -1] = tilts
+        return float(_lengths(block).max()), float(np.abs(tilts).max())
 
 
 class _Queries:
@@ -242,7 +253,8 @@ def _exact_scores(
 ) -> NDArray[np.float64]:
     """[M] float64 cosines of query rows[m] with bank row ids[m], 0 where one of them is zero."""
     dots = np.empty(len(rows))
-    for start in range(0, len(rows), BLOCK_ROWS):
+
+    def multiply(start: int) -> None:
         part = slice(start, start + BLOCK_ROWS)
         # Each row is summed by itself in a fixed order: equal rows get equal sums wherever they lie.
         dots[part] = np.einsum(
@@ -250,6 +262,8 @@ def _exact_scores(
             queries.raw[rows[part]].astype(np.float64),
             bank.rows[ids[part]].astype(np.float64),
         )
+
+    bank.crew.map(multiply, range(0, len(rows), BLOCK_ROWS))
     lengths = queries.lengths[rows] * bank.lengths[ids]
     np.divide(dots, lengths, out=dots, where=lengths > 0)
     return np.round(dots, DECIMALS)
