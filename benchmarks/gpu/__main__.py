@@ -64,7 +64,7 @@ class Part:
 
     Attributes:
         name: of the part, and of what `speeds.py` calls it.
-        stage: 1 tests, 2 speeds, 3 a pair trained.
+        stage: 1 tests, 2 speeds, 3 a pair trained, 4 speeds of the CPU.
         needs: modules without which it cannot run.
         minutes: after which it is ended, to be run again by the next call.
     """
@@ -84,6 +84,7 @@ PARTS = (
     Part("logreg", 2, ("numpy", "torch", "scipy", "sklearn", "threadpoolctl"), 1),
     Part("pretrain", 2, VISION, 3),
     Part("views", 2, ("numpy", "torch", "torchvision", "PIL"), 0.5),
+    Part("cpu", 4, (*VISION, "faiss", "scipy", "cv2"), 3),
     Part("pair", 3, PRETRAIN, 60),
 )
 

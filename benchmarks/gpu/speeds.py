@@ -23,6 +23,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 
+from processor import cpu  # noqa: E402
 from timing import Row, autocast, in_turn, ratio, row, seconds_of  # noqa: E402
 
 ARCHITECTURES = {
@@ -267,6 +268,7 @@ PARTS = {
     "logreg": logreg,
     "pretrain": pretrain,
     "views": views,
+    "cpu": cpu,
 }
 
 

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = [
-    "tests", "layers", "extraction", "knn", "davis", "logreg", "pretrain", "views", "pair",
+    "tests", "layers", "extraction", "knn", "davis", "logreg", "pretrain", "views", "cpu", "pair",
 ]  # fmt: skip
 
 
@@ -104,6 +104,8 @@ def test_a_part_that_lacks_a_package_is_skipped_and_names_it(tmp_path: Path) -> 
         "rows": [],
     }
     assert "sklearn" in parts["logreg"]["why"]
+    assert parts["cpu"]["why"].startswith("needs timm, ")
+    assert "faiss" in parts["cpu"]["why"]
     assert "accelerate" in parts["pair"]["why"]
     assert "pytest" in parts["tests"]["why"]
     assert not any("faiss" in row["what"] for row in parts["knn"]["rows"])
