@@ -30,10 +30,11 @@ from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from sdssl_bench.analysis import Panel, Sample
-    from sdssl_bench.datasets import ImageSet
     from sdssl_bench.encoders import Encoder
     from sdssl_bench.features import FeatureBank
 
@@ -169,18 +170,22 @@ class Task(Contract):
         whole = replace(ctx, limit=None)  # the sample is limited already
         steps = preprocess(self.transform, encoder.input_size)
 
-        def features(images: ImageSet, wanted: Sequence[int], steps: Any = steps) -> FeatureBank:
+        def features(wanted: Sequence[int], rows: NDArray[np.int64]) -> FeatureBank:
             return extract(
-                encoder, images, wanted, poolings=(self.pooling,), preprocess=steps, ctx=whole
-            )
+                encoder, data.source.test, wanted, poolings=(self.pooling,), preprocess=steps,
+                ctx=whole, rows=rows,
+            )  # fmt: skip
 
-        plain = features(data.images, range(1, encoder.depth + 1))
-        further = None if data.further is None else features(data.further, layers)
+        plain = features(range(1, encoder.depth + 1), data.rows)
+        further = features(layers, data.further) if len(data.further) else None
         first, second = (
-            features(
+            extract(
+                encoder,
                 pairs.NamedImages.of(data.images, split=f"{data.images.split} view {view.number}"),
                 layers,
-                view,
+                poolings=(self.pooling,),
+                preprocess=view,
+                ctx=whole,
             )
             for view in pairs.views(self.views, size=encoder.input_size, seed=ctx.seed)
         )

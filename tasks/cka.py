@@ -145,11 +145,12 @@ class Task(Contract):
 
         return extract(
             encoder,
-            data.images,
+            data.source.test,
             range(1, encoder.depth + 1),
             poolings=(self.pooling,),
             preprocess=preprocess(self.transform, encoder.input_size),
-            ctx=replace(ctx, limit=None),  # the sample is limited already
+            ctx=ctx,
+            rows=data.rows,
         )
 
     def _score(

@@ -36,12 +36,12 @@ class Banks:
 
     def __post_init__(self) -> None:
         for view in self.views:
-            same_images(self.plain, view)
+            _same_rows(self.plain.indices, self.sample.rows[view.indices])
 
     @property
     def rows(self) -> NDArray[np.int64]:
         """[n] rows of the test split that could be read."""
-        return self.sample.rows[self.plain.indices]
+        return self.plain.indices
 
     def all_layers(self) -> dict[int, NDArray[Any]]:
         """Layer -> features [n, D] of the sample."""
@@ -53,8 +53,7 @@ class Banks:
         wanted = np.flatnonzero(np.isin(rows, self.sample.mapped))
         rows, features = rows[wanted], np.asarray(features[wanted])
         if self.further is not None:
-            apart = np.setdiff1d(self.sample.mapped, self.sample.rows)
-            rows = np.concatenate([rows, apart[self.further.indices]])
+            rows = np.concatenate([rows, self.further.indices])
             further = self.further.features(layer, self.pooling)
             features = np.concatenate([features, further])
         order = np.argsort(rows)
@@ -98,10 +97,14 @@ def same_images(first: FeatureBank, second: FeatureBank) -> None:
     Raises:
         TaskError: if an image could be read for one of them only.
     """
-    if not np.array_equal(first.indices, second.indices):
+    _same_rows(first.indices, second.indices)
+
+
+def _same_rows(first: NDArray[np.int64], second: NDArray[np.int64]) -> None:
+    if not np.array_equal(first, second):
         raise TaskError(
-            f"Features of the same images are needed, found {len(first.indices):,} and "
-            f"{len(second.indices):,} of them that could be read, or not the same ones. Are files "
+            f"Features of the same images are needed, found {len(first):,} and "
+            f"{len(second):,} of them that could be read, or not the same ones. Are files "
             "changing? Run again."
         )
 

@@ -36,10 +36,9 @@ class Sample:
     mapped: NDArray[np.int64]
 
     @property
-    def further(self) -> ImageSet | None:
-        """The images of the maps that are not in the sample; None if all are."""
-        rows = np.setdiff1d(self.mapped, self.rows)
-        return subset(self.source.test, rows) if len(rows) else None
+    def further(self) -> NDArray[np.int64]:
+        """Rows of the test split that the maps show and that are not in the sample, ascending."""
+        return np.setdiff1d(self.mapped, self.rows)
 
 
 def draw(

@@ -62,6 +62,7 @@ def extract(
     poolings: Sequence[str] = ("cls",),
     preprocess: Preprocess,
     ctx: RunContext,
+    rows: NDArray[np.int64] | None = None,
 ) -> FeatureBank:
     """Features of every image for all layers and poolings, from the cache as far as it has them.
 
@@ -75,6 +76,8 @@ def extract(
         poolings: names from `encoders.POOLINGS`.
         preprocess: RGB image -> uint8 tensor, picklable.
         ctx: cache, device, precision, batch size, workers, limit and what to do about bad images.
+        rows: the only images wanted, ascending, in place of those of `ctx.limit`. They share the banks
+            of the whole split, so that no image of it is decoded twice.
 
     Returns:
         The bank; rows in dataset order, those of `ctx.limit` or without skipped images if so asked.
@@ -86,7 +89,7 @@ def extract(
             stored), or a cache that cannot be written.
     """
     source = OneSize(images, preprocess, POOLINGS)
-    return extract_from(source, encoder, layers, poolings=poolings, ctx=ctx)
+    return extract_from(source, encoder, layers, poolings=poolings, ctx=ctx, rows=rows)
 
 
 def extract_from(
@@ -96,6 +99,7 @@ def extract_from(
     *,
     poolings: Sequence[str],
     ctx: RunContext,
+    rows: NDArray[np.int64] | None = None,
 ) -> FeatureBank:
     """`extract` for images of any source; same arguments, result and errors."""
     started = time.perf_counter()
@@ -108,6 +112,7 @@ def extract_from(
     )
     folder = BankFolder(ctx.cache_dir.expanduser() / "features" / key_of(facts), len(images))
     what = f"{images.dataset} {images.split}"
+    wanted = limited_indices(len(images), ctx.limit) if rows is None else rows
     with ExitStack() as stack:
 
         def prepare() -> _Plan:
@@ -121,11 +126,11 @@ def extract_from(
                 # A cache that only others may write is good for what it holds.
                 if not folder.holds(facts, widths, ctx.bank_dtype):
                     raise
-                plan = _make_plan(folder, widths, ctx=ctx)
+                plan = _make_plan(folder, widths, wanted)
                 if plan.missing:
                     raise
                 return plan
-            return _make_plan(folder, widths, ctx=ctx)
+            return _make_plan(folder, widths, wanted)
 
         plan = agreed(prepare)
         seconds: dict[str, float] = {}
@@ -199,9 +204,8 @@ def _prepare(
     (folder.path / STOP).unlink(missing_ok=True)
 
 
-def _make_plan(folder: BankFolder, widths: dict[str, int], *, ctx: RunContext) -> _Plan:
+def _make_plan(folder: BankFolder, widths: dict[str, int], wanted: NDArray[np.int64]) -> _Plan:
     files = folder.files(list(widths))
-    wanted = limited_indices(folder.num_rows, ctx.limit)
     missing = {}
     for name, state in folder.state(files).items():
         lacking = np.zeros(folder.num_rows, dtype=bool)
