@@ -14,8 +14,9 @@ from sdssl_bench._version import __version__
 
 if TYPE_CHECKING:
     from sdssl_bench.api import evaluate, load_encoder
+    from sdssl_bench.system import include
 
-__all__ = ["__version__", "evaluate", "load_encoder"]
+__all__ = ["__version__", "evaluate", "include", "load_encoder"]
 
 # In a bare checkout tasks/ and pretrain/ lie beside this package, in a wheel inside it. Appending the
 # parent makes sdssl_bench.tasks the same module in both, whatever is installed elsewhere.
@@ -29,4 +30,8 @@ def __getattr__(name: str) -> object:
         from sdssl_bench import api
 
         return getattr(api, name)
+    if name == "include":
+        from sdssl_bench.system import include
+
+        return include
     raise AttributeError(f"module 'sdssl_bench' has no attribute {name!r}")

@@ -1,10 +1,12 @@
 """One protocol per file; the file name is the task's name on the command line.
 
 Another package adds a task of its own by an entry point of the group `sdssl_bench.tasks` that names the
-module of such a file. Built-in tasks come first; two of one name are an error.
+module of such a file; --include adds a single file. Built-in tasks come first; two of one name are an
+error.
 """
 
 import importlib
+import re
 from collections.abc import Mapping
 from dataclasses import fields, replace
 from functools import cache
@@ -15,10 +17,12 @@ from typing import Any, cast, get_type_hints
 
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.parameters import parse_value
-from sdssl_bench.system import plugins
+from sdssl_bench.system import package_of, plugins
 from sdssl_bench.task import Task
 
 GROUP = "sdssl_bench.tasks"
+NAME = "[a-z0-9_-]+"
+"""As the schema of records has it."""
 
 
 def task_names() -> list[str]:
@@ -105,4 +109,10 @@ def _built_in() -> tuple[str, ...]:
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    return plugins(GROUP, _built_in(), "task")
+    found = plugins(GROUP, _built_in(), "task")
+    for name, point in found.items():
+        if not re.fullmatch(NAME, name):
+            raise UsageError(
+                f"A task's name has small letters, digits, - and _; {package_of(point)} has '{name}'."
+            )
+    return found

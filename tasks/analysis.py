@@ -47,7 +47,7 @@ class Task(Contract):
     title: ClassVar[str] = "alignment, uniformity, CKA, rank and t-SNE of layers"
     version: ClassVar[int] = 1
     ranked: ClassVar[bool] = False
-    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
+    datasets: ClassVar[tuple[str, ...]] = classification.sets_of("classification")
     folder_has: ClassVar[str] = "train"
     options: ClassVar[tuple[Option, ...]] = (
         Option("panels", "artifact", "t-SNE maps of the layers."),

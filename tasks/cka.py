@@ -36,7 +36,7 @@ class Task(Contract):
     title: ClassVar[str] = "CKA of the layers of two encoders"
     version: ClassVar[int] = 1
     ranked: ClassVar[bool] = False
-    datasets: ClassVar[tuple[str, ...]] = classification.names("classification")
+    datasets: ClassVar[tuple[str, ...]] = classification.sets_of("classification")
     folder_has: ClassVar[str] = "train"
     options: ClassVar[tuple[Option, ...]] = (
         Option("against", "encoder", "Second checkpoint, as --ckpt.", required=True),

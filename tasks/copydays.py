@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sdssl_bench.datasets import names
+from sdssl_bench.datasets import sets_of
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
 from sdssl_bench.parameters import check_side
 from sdssl_bench.task import (
@@ -81,7 +81,7 @@ class Task(Contract):
     name: ClassVar[str] = "copydays"
     title: ClassVar[str] = "copy detection"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = names("copies")
+    datasets: ClassVar[tuple[str, ...]] = sets_of("copies")
     default_datasets: ClassVar[tuple[str, ...]] = ("copydays",)
     options: ClassVar[tuple[Option, ...]] = (
         Option("imsize", "parameter", "Size of the images in pixels."),

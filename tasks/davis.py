@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sdssl_bench.datasets import names
+from sdssl_bench.datasets import sets_of
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.task import (
     WHEN_SET,
@@ -105,7 +105,7 @@ class Task(Contract):
     name: ClassVar[str] = "davis"
     title: ClassVar[str] = "video object segmentation by label propagation"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = names("video")
+    datasets: ClassVar[tuple[str, ...]] = sets_of("video")
     default_datasets: ClassVar[tuple[str, ...]] = ("davis",)
     folder_has: ClassVar[str] = "JPEGImages"
     options: ClassVar[tuple[Option, ...]] = (

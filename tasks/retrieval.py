@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sdssl_bench.datasets import names
+from sdssl_bench.datasets import sets_of
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
 from sdssl_bench.task import (
     Argument,
@@ -73,7 +73,7 @@ class Task(Contract):
     name: ClassVar[str] = "retrieval"
     title: ClassVar[str] = "instance retrieval"
     version: ClassVar[int] = 1
-    datasets: ClassVar[tuple[str, ...]] = names("retrieval")
+    datasets: ClassVar[tuple[str, ...]] = sets_of("retrieval")
     default_datasets: ClassVar[tuple[str, ...]] = ("roxford5k", "rparis6k")
     options: ClassVar[tuple[Option, ...]] = (
         Option(

@@ -78,11 +78,11 @@ def test_an_option_that_two_tasks_mean_differently_is_an_error(
     monkeypatch.setattr(
         tasks.task_class("knn"), "options", (Option("strips", "input", "Images."),), raising=True
     )
-    task_options.declared.cache_clear()
+    task_options._declared.cache_clear()
     with pytest.raises(UsageError, match=f"{owner} and knn mean different things by --strips"):
         task_options.declared()
     monkeypatch.undo()
-    task_options.declared.cache_clear()
+    task_options._declared.cache_clear()
 
 
 def loaded(*names: str) -> list[Task]:

@@ -12,6 +12,7 @@ from torch import nn
 from sdssl_bench.checkpoints.hub import check_reachable, endpoint
 from sdssl_bench.encoders import Encoder, Parts
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
+from sdssl_bench.system import place_of
 
 HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 """Names of timm's weights in a repository of the hub, in the order in which it takes them."""
@@ -152,10 +153,6 @@ def _call(path: Path, function: str) -> Any:
     except UsageError:
         raise
     except Exception as error:
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f"{trace.tb_frame.f_code.co_filename}:{trace.tb_lineno}" if trace else str(path)
         raise DataError(
-            f"custom:{path}:{function} failed at {place}: {type(error).__name__}: {error}"
+            f"custom:{path}:{function} failed at {place_of(error, path)}: {type(error).__name__}: {error}"
         ) from error

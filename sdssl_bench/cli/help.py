@@ -55,7 +55,8 @@ class Group(TyperGroup):
         found = super().get_params(ctx)
         for param in found:
             # A flag left out is False. For None typer imports pydantic: 70 ms of every --help.
-            param.default = param.default or False
+            if param.is_flag:
+                param.default = param.default or False
         return found
 
     def format_help(self, ctx: Any, formatter: Any) -> None:

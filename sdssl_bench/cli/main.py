@@ -3,6 +3,7 @@
 Only typer is imported here; every command imports what it needs when it runs, so `--help` is fast.
 """
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -26,9 +27,11 @@ from sdssl_bench.cli import (
 )
 from sdssl_bench.cli.help import App, Group
 from sdssl_bench.errors import UserError
+from sdssl_bench.system import include as add_file
 from sdssl_bench.system import launching, lifetime, streams
 
 INTERRUPTED = 130
+INCLUDE = "--include"
 
 
 class Commands(Group):
@@ -38,6 +41,10 @@ class Commands(Group):
         """Run a command line; SIGTERM stops it, and no character or closed pipe of its output."""
         with lifetime.stopping(), streams.kind_streams():
             return super().main(*args, **settings)
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the options before a command, and --include wherever it stands."""
+        return super().parse_args(ctx, _include_first(args))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the chosen command."""
@@ -89,6 +96,24 @@ app = App(
 )
 
 
+def _include_first(args: list[str]) -> list[str]:
+    """What a file adds is there before the options of `run` are made, so it is read before the command."""
+    first: list[str] = []
+    rest: list[str] = []
+    words = iter(args)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word == INCLUDE:
+            value = next(words, "")
+            if not value:
+                raise typer.BadParameter(f"{INCLUDE} takes a Python file, found an empty text.")
+            first += [word, value]
+        else:
+            (first if word.startswith(f"{INCLUDE}=") else rest).append(word)
+    return first + rest
+
+
 def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"sdssl-bench {__version__}")
@@ -100,7 +125,19 @@ def _main(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
     ] = False,
+    include: Annotated[
+        list[Path],
+        typer.Option(
+            INCLUDE,
+            metavar="PATH",
+            help="A file of yours with a Task, a DatasetSpec or a Style; also after a command. May be "
+            "repeated.",
+            show_default=False,
+        ),
+    ] = [],  # noqa: B006
 ) -> None:
+    for path in include:
+        add_file(path)
     lifetime.end_with_launcher()
     launching.join()
 

@@ -27,15 +27,19 @@ SET = "-set"
 """Ending of the option that sets options of a second checkpoint."""
 
 
-@cache
 def declared() -> dict[str, Owners]:
     """Name of an option -> the tasks that declare it; options of one task before shared ones.
 
     Raises:
         UsageError: if tasks mean different things by one name.
     """
+    return _declared(tuple(tasks.task_names()))
+
+
+@cache
+def _declared(names: tuple[str, ...]) -> dict[str, Owners]:
     found: dict[str, dict[str, Option]] = {}
-    for name in tasks.task_names():
+    for name in names:
         for option in tasks.task_class(name).options:
             found.setdefault(option.name, {})[name] = option
     for option_name, owners in found.items():

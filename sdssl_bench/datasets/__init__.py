@@ -15,7 +15,7 @@ if TYPE_CHECKING:
         truncated_is_an_error,
         values_within,
     )
-    from sdssl_bench.datasets.catalogue import kind_of, layout, names, spec
+    from sdssl_bench.datasets.catalogue import kind_of, layout, names, sets_of, spec
     from sdssl_bench.datasets.checking import check, render
     from sdssl_bench.datasets.classification import ClassificationTask, load_for
     from sdssl_bench.datasets.downloading import download, fetch_file

@@ -6,10 +6,11 @@ and whose object is a `DatasetSpec`:
     [project.entry-points."sdssl_bench.datasets"]
     mushrooms = "mushrooms.benchmark:SPEC"
 
+or by a file that holds a `DatasetSpec` and is given to --include.
 Like this package's specs the module should import nothing heavy: listings and help load it.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.datasets.specs.fine_grained import FINE_GRAINED
 from sdssl_bench.datasets.specs.general import CIFAR, IMAGENET
@@ -37,6 +38,19 @@ def names(kind: str | None = None) -> tuple[str, ...]:
     """
     known = (*_BUILT_IN, *_plugins())
     return known if kind is None else tuple(name for name in known if spec(name).kind == kind)
+
+
+class _SetsOf:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+    def __get__(self, task: object, owner: object = None) -> tuple[str, ...]:
+        return names(self.kind)
+
+
+def sets_of(kind: str) -> Any:
+    """For `Task.datasets`: all sets of a kind, those too that are added after the task's file was read."""
+    return _SetsOf(kind)
 
 
 def spec(name: str, *, kind: str | None = None) -> DatasetSpec:

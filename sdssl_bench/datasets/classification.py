@@ -23,7 +23,7 @@ def load_for(name: str, ctx: RunContext) -> "ClassificationData":
 class ClassificationTask(Task):
     """A task that is scored on train and test images with labels; the user chooses the set."""
 
-    datasets: ClassVar[tuple[str, ...]] = sets.names("classification")
+    datasets: ClassVar[tuple[str, ...]] = sets.sets_of("classification")
     folder_has: ClassVar[str] = "train"
 
     def load_data(self, name: str, ctx: RunContext) -> "ClassificationData":

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sdssl_bench._version import __version__
-from sdssl_bench.system import opencv_version
+from sdssl_bench.system import included, opencv_version
 
 PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow", "scikit-learn", "accelerate")
 
@@ -30,6 +30,8 @@ def environment(*, device: str, processes: int) -> dict[str, Any]:
         "platform": f"{platform.system()}-{platform.machine()}",
         "device": _device_name(device),
         "processes": processes,
+        # Only where there are some: an addition to records of the first version.
+        **({"included": files} if (files := included()) else {}),
     }
 
 

@@ -34,7 +34,14 @@ if TYPE_CHECKING:
     from sdssl_bench.system.paths import default_cache, default_data_root
     from sdssl_bench.system.pickles.machine import OPCODE_BYTES, PickleError, StandIn, allowance
     from sdssl_bench.system.pickles.reading import Unpickled, unpickle
-    from sdssl_bench.system.plugin_points import load_plugin, plugins
+    from sdssl_bench.system.plugin_points import (
+        include,
+        included,
+        load_plugin,
+        package_of,
+        place_of,
+        plugins,
+    )
     from sdssl_bench.system.progress import Progress
     from sdssl_bench.system.resizing import missing_opencv, opencv_version, resize
     from sdssl_bench.system.streams import is_heard
