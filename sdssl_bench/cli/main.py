@@ -132,7 +132,7 @@ def _main(
             metavar="PATH",
             help="A file of yours with a Task, a DatasetSpec or a Style; also after a command. May be "
             "repeated.",
-            show_default=False,
+            show_default="none",
         ),
     ] = [],  # noqa: B006
 ) -> None:
