@@ -245,6 +245,10 @@ class Task(Protocol):
     score_files: ClassVar[Callable[..., FileScores] | None] = None
     """Its metrics on features or masks that were made elsewhere: `sdssl-bench score`, which is made of
     the function's signature, with an `Argument` in each annotation, and of its docstring."""
+    pitfalls: ClassVar[tuple[str, ...]] = ()
+    """What makes two numbers of it differ without notice, a sentence or two each."""
+    elsewhere: ClassVar[tuple[str, ...]] = ()
+    """How other tools and papers do it, where that gives other numbers."""
 
     @property
     def protocol(self) -> str:

@@ -58,10 +58,23 @@ class Task(Contract):
         # align_uniform's authors normalise; the SDSSL scripts do both and the paper does not say.
         "raw": {"normalise": False},
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "Without unit length, alignment and uniformity follow the norm of the features and "
+        "not their directions (align_uniform#2, #10).",
+        "With few images biased CKA is far too high, and the unbiased may fall below 0.",
+        "Alignment near 0 in the first layers is a nearly constant [CLS], not a good one.",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "The SDSSL authors take the first 1,000 validation images in folder order, 20 "
+        "classes, and one crop for a whole batch.",
+        "torch_cka can give nan (PyTorch-Model-Compare#2, #4, #6, #10): estimated from a batch, a "
+        "denominator may be negative. Here it is an undefined value with its reason.",
+        "A t-SNE map is no measurement: read purity and silhouette beside it.",
+    )
 
     protocol: str = "house"
     num_images: int = 5000
-    """Test images, drawn with --seed; protocols 8.1 and 8.2."""
+    """Test images, drawn with --seed; as many as the estimators need, this suite."""
     transform: str = "A"
     """Preprocessing A to E of the images for CKA, rank and t-SNE."""
     pooling: str = "cls"
@@ -77,7 +90,7 @@ class Task(Contract):
     cka: str = "unbiased"
     """Estimator: unbiased (batches), or biased (all images at once; Kornblith et al. 2019)."""
     cka_batch: int = 256
-    """Images per batch of the unbiased estimator, at most; protocols 8.2."""
+    """Images per batch of the unbiased estimator, at most; this suite."""
     tsne_classes: int = 10
     """Classes of the t-SNE maps, drawn with --seed; the paper. 0 makes no maps."""
     tsne_images: int = 500

@@ -45,10 +45,19 @@ class Task(Contract):
         "house": {},
         "biased": {"estimator": "biased"},
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "Layers are compared under one --norm; another norm moves every value.",
+        "With few images biased CKA is far too high, and the unbiased may fall below 0.",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "torch_cka can give nan (PyTorch-Model-Compare#2, #4, #6, #10): estimated from a batch, a "
+        "denominator may be negative. Here numerators and denominators are averaged apart.",
+        "The SDSSL paper states neither estimator nor images.",
+    )
 
     protocol: str = "house"
     num_images: int = 5000
-    """Test images, drawn with --seed; protocols 8.2."""
+    """Test images, drawn with --seed; this suite."""
     transform: str = "A"
     """Preprocessing A to E."""
     pooling: str = "cls"
@@ -56,7 +65,7 @@ class Task(Contract):
     estimator: str = "unbiased"
     """unbiased (batches), or biased (all images at once; Kornblith et al. 2019)."""
     batch: int = 256
-    """Images per batch of the unbiased estimator, at most; protocols 8.2."""
+    """Images per batch of the unbiased estimator, at most; this suite."""
 
     def __post_init__(self) -> None:
         from sdssl_bench.analysis import layer_similarity, samples

@@ -97,6 +97,22 @@ class Task(Contract):
         "centred": {"whitening": "centred"},
         "sdssl-code": {"imsize": 224},
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "The 10,000 distractors and 20,000 whitening images of DINO were never named "
+        "(dino#106): digests of yours are recorded, and only rows with the same ones "
+        "compare.",
+        "A copy found second counts 1/4, third 1/6 (trapezoids): below the usual 1/2 and 1/3.",
+        "Whitening need not help: SSCD has strong mAP 88.4 without and 86.6 with it.",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "DINO's script counts files by position, so one that is missing shifts every later "
+        "block, and skips a missing distractor folder silently.",
+        "DINO centres the features and not their second moment; MultiGrain and scikit-learn "
+        "centre both (protocol centred).",
+        "The SDSSL authors' n runs over the last n blocks: their layer is 13 - n. They "
+        "squash to 224 pixels.",
+        "SSCD keeps the aspect (short side 288), takes 100 neighbours and reports micro-AP.",
+    )
 
     protocol: str = "dino"
     imsize: int = 320

@@ -133,6 +133,24 @@ class Task(Contract):
             "minmax": False,
         },
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "Positions are interpolated to 480 pixels, and how matters: MAE ViT-B has 37.9 or "
+        "57.5 (LatentMIM#4).",
+        "Patches of 14 do not divide 480: sides are floored, the window stays 12 patches. "
+        "With patches of 32 it covers almost the whole frame.",
+        "Means are over objects, not over videos; the first and the last frame do not count.",
+        "30 videos: a difference of 0.1 J&F is none before it is tested (compare).",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "DINO's numbers come out with torch 1.7.1 and were reported lower with later ones; nobody "
+        "found why (dino#94, #174).",
+        "DINO forgets objects that vanish at patch resolution (protocol dino-parity) and "
+        "runs out of memory on long frames at patches of 8 (dino#98).",
+        "The official evaluator scores again from CSV files it finds in the folder, "
+        "whatever the masks, and its default task is another one.",
+        "Scores of exactly 1 elsewhere: the predictions' folder was the annotations' "
+        "(davis2017-evaluation#7).",
+    )
 
     protocol: str = "dino"
     context: int = 7

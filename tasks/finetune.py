@@ -91,6 +91,24 @@ class Task(ClassificationTask):
             "cutmix": 1.0,
         },
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "Rates follow the batch over all processes: --set batch=128 alone makes the rate "
+        "eight times smaller.",
+        "Layers share no pass: each is a training of its own. --dry-run says how many.",
+        "Nobody released recipes for CUB, Aircraft, Cars, Dogs and NABirds: their constants "
+        "are this suite's.",
+        "paper, code and imagenet choose the epoch on test, as their sources do, and are "
+        "labelled so.",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "MoCo v3's transfer code accepts RandAugment and random erasing without effect: its "
+        "data file replaces DeiT's.",
+        "The SDSSL authors' script computes its rate for one process, 7.5e-5; its "
+        "stochastic depth has no effect.",
+        "ViT's own recipe (SGD, 384 pixels), DeiT's for CIFAR (SGD, 1,000 epochs) and "
+        "DINO's (rate 7.5e-6, 1,000 epochs; dino#81, #144) are other protocols: their "
+        "numbers are higher.",
+    )
 
     protocol: str = "mocov3"
     select: str = "val"

@@ -73,9 +73,36 @@ class Task(ClassificationTask):
     score_files = score_files
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
-        # The SDSSL authors' transfer script for CIFAR, Flowers and Pets: protocols 1.2.
+        # The SDSSL authors' transfer script for CIFAR, Flowers and Pets.
         "paper": {"temperature": 0.03, "k": (20,), "transform": "B", "metric": "top1"},
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "k and T are part of the number. MoCo's and SimSiam's monitors use k = 200 with T = "
+        "0.2; compare digests of protocols before scores.",
+        "The images that vote are those a linear probe trains on: train and validation "
+        "together on Flowers, Pets and Aircraft. Without the validation images scores fall "
+        "by points.",
+        "Papers write accuracy for top-1 and for the mean per class. Both are stored; the "
+        "headline is what the field reports for the set.",
+        "Stanford Dogs are training images of ImageNet: no transfer for an encoder that was "
+        "trained there.",
+        "An untrained encoder and plain colours are far above chance on coarse classes. Run "
+        "control:pixels too.",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "DINO's eval_knn.py prints all k and its tables show the best, usually 20. It cuts "
+        "the test set into 100 pieces, so fewer than 100 images fail, and leaves ties to "
+        "the backend.",
+        "DINOv2 writes the vote as a softmax over the largest k: one factor per image, the "
+        "same predictions.",
+        "The SDSSL authors squash ImageNet to 256 x 256 before the crop, vote with T = 0.03 "
+        "elsewhere, and drop the last partial batch of the training images: 1,536 of "
+        "Flowers' 2,040 vote.",
+        "lightly changed its default T from 0.1 to 0.07 (lightly#1824): numbers of its "
+        "versions differ.",
+        "MoCo v3 published no k-NN code. DINO's script takes its ViT-S for one of 6 heads, "
+        "it has 12, and scores about half (moco-v3#5, #7).",
+    )
 
     protocol: str = "dino"
     k: tuple[int, ...] = (10, 20, 100, 200)

@@ -79,6 +79,29 @@ class Task(ClassificationTask):
         },
         "logreg": {"solver": "newton", "transform": "E"},
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "The scale of features grows with depth, so one rate does not suit all layers. Give "
+        "several (--set lr=0.3,3,30; chosen on validation), --set batch_norm=true, or take "
+        "logreg.",
+        "Rates are per 256 images: another batch with the same base rate is another recipe.",
+        "A best epoch on test is stored beside the last and never the headline; several "
+        "papers report it.",
+        "logreg is not what Table 4 of the SDSSL paper shows: there SimCLR's CIFAR-10 probe "
+        "is below its own k-NN, as an SGD probe without a sweep is.",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "MoCo v3 and DINO report the best epoch on the images they report; mocov3 and dino "
+        "here the last.",
+        "DINO's rates were swept, and the values never published (dino#249); its ResNet-50 "
+        "needs another rate (dino#84, #131).",
+        "DINOv2 picks the best of its heads on the images it reports unless told otherwise, "
+        "and needs a batch of 1,024 over all processes (dinov2#106, #232). Here validation "
+        "images choose.",
+        "CLIP and DINOv2 search C of scikit-learn, which multiplies the sum of the losses: "
+        "C of n images is a penalty of 1 / (C n) on their mean, as here.",
+        "The SDSSL authors average accuracies of batches, which counts a short last batch "
+        "too much; here every image counts once.",
+    )
 
     protocol: str = "mocov3"
     solver: str = "sgd"

@@ -107,6 +107,21 @@ class Task(Contract):
             "fit": "resize",
         },
     }
+    pitfalls: ClassVar[tuple[str, ...]] = (
+        "Pixels, scales and query crop move mAP by points, in either direction: OpenCLIP-G "
+        "has 39.4 with cropped queries and 53 without (dinov2#44).",
+        "The archives named -v1 have blurred faces; numbers before June 2022 are of the originals.",
+        "AP by trapezoids is below the step-wise AP of scikit-learn and torchmetrics.",
+        "70 queries: half a point is no difference before it is tested (compare).",
+    )
+    elsewhere: ClassVar[tuple[str, ...]] = (
+        "DINO's Oxford is 224 pixels at one scale, its Paris 512 at three; that alone gives "
+        "its table (dino#87, #90, #219).",
+        "revisitop and VISSL crop the queries to their landmark, DINO and the SDSSL authors "
+        "do not.",
+        "mteb has the same images and reports map@5, another metric.",
+        "DINO's script takes weights of its own where yours are missing, and says so in one line.",
+    )
 
     protocol: str = "dino"
     imsize_oxford: int = 224

@@ -3,6 +3,7 @@
 import ast
 import inspect
 from dataclasses import fields
+from textwrap import wrap
 from typing import Any, cast
 
 from sdssl_bench import datasets, tasks
@@ -83,13 +84,24 @@ def _describe_task(task: type[Task], preset: str) -> str:
     changes = task.presets.get(preset, {})
     heading = f"{task.name}{'/' + preset if preset else ''}@{task.version}"
     lines = [heading, "", _doc(task.name), "", "Parameters:"]
-    docs, width = _parameter_docs(task), columns()
+    docs, width = parameter_docs(task), columns()
     values = {f.name: changes.get(f.name, f.default) for f in fields(cast(Any, task))}
     rows = [(f"{k} = {v!r}", docs.get(k, "")) for k, v in values.items() if k != "protocol"]
     lines += definitions(rows, width)
     if task.options:
         lines += ["", "Options of 'sdssl-bench run':"]
         lines += definitions([(f"--{one.name}", one.help) for one in task.options], width)
+    for heading, texts in (("Pitfalls", task.pitfalls), ("Other tools", task.elsewhere)):
+        if texts:
+            lines += ["", f"{heading}:"]
+            for text in texts:
+                lines += wrap(
+                    text,
+                    width,
+                    initial_indent="- ",
+                    subsequent_indent="  ",
+                    break_on_hyphens=False,
+                )
     if not preset:
         lines += ["", "Protocols:", *(f"  {task.name}/{p}" for p in task.presets)]
     return "\n".join(lines)
@@ -99,7 +111,7 @@ def _doc(name: str) -> str:
     return inspect.getdoc(tasks.task_module(name)) or tasks.task_class(name).title
 
 
-def _parameter_docs(task: type[Task]) -> dict[str, str]:
+def parameter_docs(task: type[Task]) -> dict[str, str]:
     """Parameter -> the text below its field, which Python itself does not keep."""
     (node,) = ast.parse(inspect.cleandoc(inspect.getsource(task))).body
     assert isinstance(node, ast.ClassDef)
