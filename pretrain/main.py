@@ -11,7 +11,7 @@ from pathlib import Path
 if __package__ in (None, ""):  # accelerate launch puts pretrain/, not the checkout, on the path
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from sdssl_bench.__main__ import main
+from sdssl_bench.cli import start
 
 if __name__ == "__main__":
-    main("pretrain")
+    start("pretrain")

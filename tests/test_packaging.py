@@ -61,7 +61,7 @@ def test_the_unpacked_wheel_runs_away_from_the_checkout(
     wheel.extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = (
-        "from sdssl_bench.__main__ import app; app(['ls', 'tasks'], standalone_mode=False)\n"
+        "from sdssl_bench.cli.main import app; app(['ls', 'tasks'], standalone_mode=False)\n"
         "import sdssl_bench.tasks.knn as m; print(m.__file__)\n"
         "from sdssl_bench.paper import references as r; assert r.paper_cells(); print(r.reference_folder())"
     )

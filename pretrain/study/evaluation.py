@@ -111,15 +111,15 @@ def evaluate(
     for name, load in encoders:
         encoder = load()
         for dataset, where in sets.items():
-            own = datasets.own_source(where)
+            given = datasets.own_source(where)
             for options in known[dataset]["tasks"]:
                 what = f"{name}: {options['task']} on {dataset}"
                 try:
                     (record,) = api.evaluate(
                         encoder,
-                        dataset=where if own else known[dataset].get("dataset", dataset),
+                        dataset=where if given else known[dataset].get("dataset", dataset),
                         results=results,
-                        data_root=None if own else Path(where),
+                        data_root=None if given else Path(where),
                         cache_dir=cache,
                         limit=limit,
                         allow_partial=True,

@@ -1,4 +1,4 @@
-"""What can be typed: one file a command; `app` puts them together.
+"""What can be typed: one file a command; `start` runs what was typed.
 
 In: arguments. Out: text on the terminal, files where asked, an exit code. Nothing heavy is imported
 before a command runs.
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from sdssl_bench.cli import running, task_options
-    from sdssl_bench.cli.main import app
+    from sdssl_bench.cli.main import start
 else:
     from sdssl_bench.exports import lazily
 

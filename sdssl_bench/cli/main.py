@@ -4,6 +4,7 @@ Only typer is imported here; every command imports what it needs when it runs, s
 """
 
 from pathlib import Path
+import sys
 from typing import Annotated, Any
 
 import typer
@@ -174,3 +175,9 @@ app.add_typer(
     help="The feature cache: list, measure, remove.",
     rich_help_panel=RESULTS,
 )
+
+
+def start(*before: str) -> None:
+    """Run the command line of this process; `before` stands before what was typed."""
+    with lifetime.without_finalisation():
+        app([*before, *sys.argv[1:]], prog_name="sdssl-bench")

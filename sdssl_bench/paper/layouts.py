@@ -169,8 +169,8 @@ def candidates(
     """
     wanted = column.arch or arch
     fitting = [one for one in records if _fits(one[1], column, model, wanted)]
-    own = OWN_PROTOCOLS.get((column.task, column.dataset), PROTOCOLS[column.task])
-    for protocol in cited or own:
+    papers = OWN_PROTOCOLS.get((column.task, column.dataset), PROTOCOLS[column.task])
+    for protocol in cited or papers:
         found = [one for one in fitting if one[1]["protocol"]["id"] == protocol]
         if found:
             return found

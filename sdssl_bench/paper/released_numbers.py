@@ -95,9 +95,9 @@ def benchmarks(one: Release, tasks: Sequence[str] = ()) -> list[tuple[Benchmark,
 
 def _benchmark(one: Release, row: Published) -> Benchmark:
     protocol, differs = MATCHES[one.method][row.task]
-    own = OWN_PROTOCOLS.get((row.task, row.dataset))
+    cited = OWN_PROTOCOLS.get((row.task, row.dataset))
     metrics = NEIGHBOURS if row.task == "knn" else METRICS.get(row.task, (row.metric,))
-    name = own[0].rpartition("/")[2] if own else protocol
+    name = cited[0].rpartition("/")[2] if cited else protocol
     return Benchmark(row.task, name, row.dataset, metrics, differs)
 
 
