@@ -361,12 +361,12 @@ def test_maps_show_the_features_of_their_own_images(tmp_path: Path) -> None:
     sample = samples.draw(source, num_images=20, seed=0, map_classes=3, map_images=24)
     ctx = RunContext(data_root=None, cache_dir=tmp_path, device="cpu", num_workers=0)
     encoder = FakeEncoder()
-    assert sample.further is not None
     plain, further = (
-        extract(encoder, images, [2], preprocess=Pixels(), ctx=ctx)
-        for images in (sample.images, sample.further)
+        extract(encoder, test, [2], preprocess=Pixels(), ctx=ctx, rows=rows)
+        for rows in (sample.rows, sample.further)
     )
-    banks = layer_scores.Banks(sample, plain, further, (plain, plain), "cls")
+    view = extract(encoder, sample.images, [2], preprocess=Pixels(), ctx=ctx)
+    banks = layer_scores.Banks(sample, plain, further, (view, view), "cls")
     rows, features = banks.mapped(2)
     np.testing.assert_array_equal(rows, sample.mapped)
     np.testing.assert_allclose(features, expected_cls(test, 2)[rows], rtol=1e-6)
