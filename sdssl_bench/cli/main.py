@@ -3,8 +3,8 @@
 Only typer is imported here; every command imports what it needs when it runs, so `--help` is fast.
 """
 
-from pathlib import Path
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
