@@ -106,7 +106,7 @@ def kill_and_resume(tmp_path: Path, quiet: dict[str, bytes], times: int) -> None
 def test_killed_and_resumed_with_other_batches_gives_the_same_bytes(
     tmp_path: Path, quiet: dict[str, bytes]
 ) -> None:
-    kill_and_resume(tmp_path, quiet, 2)
+    kill_and_resume(tmp_path, quiet, 3)
 
 
 @pytest.mark.slow
