@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from sdssl_bench.encoders.building import build, build_vit, wrap
 from sdssl_bench.encoders.encoder import Encoder, cls
-from sdssl_bench.encoders.position_embeddings import interpolate_learned
+from sdssl_bench.encoders.position_embeddings import interpolate_learned, sincos_2d
 from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 from sdssl_bench.errors import UsageError
 
@@ -178,3 +178,13 @@ def test_dinov3_of_one_size_sees_any_grid_like_its_dynamic_twin(size: tuple[int,
             ours = found[layer].patches.permute(0, 3, 1, 2)
             torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(found[3].cls, dynamic.forward_features(x)[:, 0])
+
+
+@pytest.mark.parametrize("grid", [(2, 5), (5, 2), (3, 3), None])
+def test_fixed_positions_are_those_of_the_grid(grid: tuple[int, int] | None) -> None:
+    config = ViTConfig(16, 1, 2, 8, 32, pos="sincos-row", grid=grid)
+    table = build_vit(config, input_size=32).model.pos_embed[0]
+    rows, columns = grid or (4, 4)
+    assert table.shape == (1 + rows * columns, 16)
+    assert not table[0].any()
+    torch.testing.assert_close(table[1:], sincos_2d((rows, columns), 16), rtol=0, atol=0)

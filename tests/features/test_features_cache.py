@@ -13,7 +13,7 @@ from fakes import FakeEncoder, Pixels, expected_cls, plain_images
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.errors import UsageError
 from sdssl_bench.features import cache
-from sdssl_bench.features.bank import FeatureBank
+from sdssl_bench.features.bank import FeatureBank, skipped_images
 from sdssl_bench.features.extraction import extract
 from sdssl_bench.features.store import lock_of, shard_rows
 from sdssl_bench.system import locked
@@ -221,3 +221,18 @@ def test_a_folder_without_a_manifest_is_listed_and_can_be_removed(ctx: RunContex
     (entry,) = cache.ls(ctx.cache_dir)
     assert (entry.model, entry.layers, entry.complete) == ("?", (), False)
     assert cache.rm(ctx.cache_dir, keys=["abc"]) == [entry]
+
+
+def test_a_record_counts_all_skipped_images_and_names_the_first_twenty() -> None:
+    def bank(count: int) -> FeatureBank:
+        names = [f"{number}.jpg: broken" for number in range(count)]
+        rows = np.arange(3)
+        return FeatureBank(
+            {}, 3, indices=rows, targets=rows, bad_images=names, seconds={}, cached=True
+        )
+
+    found = skipped_images({"train": bank(25), "test": bank(0)})["skipped_images"]
+    assert found["test"] == {"count": 0, "first": []}
+    assert found["train"]["count"] == 25
+    assert found["train"]["first"] == [f"{number}.jpg: broken" for number in range(20)]
+    assert skipped_images({"test": bank(0)}) == {}
