@@ -111,6 +111,11 @@ def resnet() -> nn.Module:
     return torchvision.models.resnet18(weights=None).eval()
 
 
+def test_layers_are_named_in_the_order_in_which_they_run() -> None:
+    with pytest.raises(UsageError, match=r"in the order layer1, layer2, layer3\."):
+        wrap(Parts(resnet(), ["layer3", "layer1", "layer2"]), img_size=64)
+
+
 def test_the_parts_of_a_resnet_are_its_stages() -> None:
     model, x = resnet(), torch.randn(2, 3, 64, 96)
     ours = wrap(Parts(model, STAGES), img_size=64)

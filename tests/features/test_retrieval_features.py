@@ -224,3 +224,18 @@ def test_another_geometry_crop_pool_or_image_never_reuses_a_bank(photos, tmp_pat
         for job in jobs
     }
     assert len(digests) == len(cache.ls(ctx.cache_dir)) == len(jobs)
+
+
+def test_the_largest_scale_decides_what_is_too_large() -> None:
+    """Images are decoded at their own size first: a small scale alone makes none smaller."""
+    for longest, scales in ((4096, (1.0, 0.5)), (4096, (0.5,)), (2048, (2.0, 0.5))):
+        assert Geometry(longest, scales, "crop", 16)
+    for longest, scales in ((4097, (1.0, 0.5)), (4097, (0.5,)), (2049, (2.0, 0.5))):
+        with pytest.raises(UsageError, match="at most 4,096 work"):
+            Geometry(longest, scales, "crop", 16)
+
+
+def test_the_tokens_of_an_image_are_counted_at_its_largest_scale_and_never_too_low() -> None:
+    geometry = Geometry(96, (1.0, 1.5), "pad", 16)
+    assert geometry.tokens((64, 96)) == 2.25 * 4 * 6
+    assert geometry.tokens((65, 96)) == 55
