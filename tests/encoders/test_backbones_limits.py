@@ -9,7 +9,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from sdssl_bench.encoders.building import build, build_vit, wrap
-from sdssl_bench.encoders.encoder import Encoder, cls
+from sdssl_bench.encoders.encoder import Encoder, cls, parse_layers
 from sdssl_bench.encoders.position_embeddings import interpolate_learned, sincos_2d
 from sdssl_bench.encoders.vit import ViTConfig, ViTEncoder
 from sdssl_bench.errors import UsageError
@@ -188,3 +188,11 @@ def test_fixed_positions_are_those_of_the_grid(grid: tuple[int, int] | None) -> 
     assert table.shape == (1 + rows * columns, 16)
     assert not table[0].any()
     torch.testing.assert_close(table[1:], sincos_2d((rows, columns), 16), rtol=0, atol=0)
+
+
+def test_layers_run_from_the_first_to_the_last_and_no_further() -> None:
+    assert parse_layers("1,12", 12) == [1, 12]
+    assert parse_layers("11-12", 12) == [11, 12]
+    for text in ("0", "13", "0-3", "11-13", "1000000000-1000000001"):
+        with pytest.raises(UsageError, match=r"numbered 1\.\.12"):
+            parse_layers(text, 12)
