@@ -114,6 +114,8 @@ def test_distributions_and_structure_decide_for_matrices() -> None:
     rows = 0.02 * torch.randn(128, 128) * torch.linspace(0.7, 1.3, 128)[:, None]
     assert not looks_fresh(rows, fresh)
     assert dispersion(torch.ones(1, 4, 6)) == pytest.approx([0, 0])
+    assert dispersion(torch.tensor([[1.0, 1.0], [3.0, 3.0]])) == pytest.approx([0.5, 0])
+    assert dispersion(torch.tensor([[1.0, 3.0], [1.0, 3.0]])) == pytest.approx([0, 0.5])
     assert dispersion(torch.ones(5)) == []
 
 
