@@ -67,34 +67,16 @@ def score_files(
 
     sdssl-bench score davis masks DAVIS/Annotations/480p --json
     """
-    from sdssl_bench.datasets import read_sequences
-    from sdssl_bench.system import available_cpus, check_folder
-    from sdssl_bench.video import (
-        object_tables,
-        per_object,
-        score_folders,
-        summarise,
-        write_csv,
-    )
+    from sdssl_bench.video import object_tables, score_listed
 
-    if sequences:
-        listed = read_sequences(sequences)
-    else:
-        listed = sorted(one.name for one in annotations.glob("[!.]*") if one.is_dir())
-    if csv_dir:
-        check_folder(csv_dir)
-    scores = score_folders(
+    values, scores = score_listed(
         predictions,
         annotations,
-        listed,
-        num_workers=available_cpus() if num_workers is None else num_workers,
+        sequences,
+        num_workers=num_workers,
         single_object=single_object,
+        csv_dir=csv_dir,
     )
-    if csv_dir:
-        write_csv(csv_dir, scores.sequences)
-    values = {**summarise(scores.sequences), "per_object": per_object(scores.sequences)}
-    if single_object:
-        values["single_object"] = True
     return FileScores(values, object_tables(scores.sequences), scores.warnings)
 
 

@@ -50,6 +50,9 @@ class Inputs:
     distractors: ImageSet | None
 
 
+SIZES = ("imsize_oxford", "imsize_paris")
+
+
 def score_files(
     features: Annotated[
         Path, Argument("npz with queries [Q, D] and database [N, D], or [L, ., D].", "FILE")
@@ -62,8 +65,8 @@ def score_files(
     """
     from sdssl_bench.retrieval import precision_table, score_retrieval
 
-    scores = score_retrieval(features, gnd)
-    return FileScores(scores, [precision_table(scores, "Revisited retrieval", first="protocol")])
+    found = score_retrieval(features, gnd)
+    return FileScores(found, [precision_table(found, "Revisited retrieval", first="protocol")])
 
 
 @dataclass(frozen=True)
@@ -76,12 +79,7 @@ class Task(Contract):
     datasets: ClassVar[tuple[str, ...]] = sets_of("retrieval")
     default_datasets: ClassVar[tuple[str, ...]] = ("roxford5k", "rparis6k")
     options: ClassVar[tuple[Option, ...]] = (
-        Option(
-            "imsize",
-            "parameter",
-            "Size of the images in pixels.",
-            ("imsize_oxford", "imsize_paris"),
-        ),
+        Option("imsize", "parameter", "Size of the images in pixels.", SIZES),
         Option("scales", "parameter", "Scales to average.", ("scales_oxford", "scales_paris")),
         Option("pool", "parameter", "Feature of an image, such as cls or gem."),
         Option("query-crop", "parameter", "Crop queries to their landmark."),
@@ -243,11 +241,9 @@ class Task(Contract):
         if not is_main_process():
             return
         truth = base.truth.restricted(queries=queries.indices, database=database.indices)
-        names = ("queries", "database", "distractors")
+        named = dict(zip(("queries", "database", "distractors"), banks, strict=False))
         seconds = {
-            f"{name}/{phase}": value
-            for name, bank in zip(names, banks, strict=False)
-            for phase, value in bank.seconds.items()
+            f"{name}/{k}": v for name, bank in named.items() for k, v in bank.seconds.items()
         }
         for layer in layers:
             started = time.perf_counter()
@@ -279,7 +275,7 @@ class Task(Contract):
                 n=counted,
                 items={"index": queries.indices, **scores.items()},
                 seconds=seconds,
-                notes=skipped_images(dict(zip(names, banks, strict=False))),
+                notes=skipped_images(named),
             )
             seconds = {}
 

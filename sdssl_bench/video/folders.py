@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,12 +21,13 @@ from sdssl_bench.datasets import (
     gap_warning,
     read_annotation,
     read_mask,
+    read_sequences,
     size_text,
 )
 from sdssl_bench.errors import DataError
 from sdssl_bench.metrics import score_frame
-from sdssl_bench.system import end_with_parent
-from sdssl_bench.video.summary import SequenceScores
+from sdssl_bench.system import available_cpus, check_folder, end_with_parent
+from sdssl_bench.video.summary import SequenceScores, per_object, summarise, write_csv
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +174,45 @@ def score_folders(
                 f"{predictions} a copy of the annotations?"
             )
     return FolderScores([one.scores for one in results], warnings)
+
+
+def score_listed(
+    predictions: Path,
+    annotations: Path,
+    listed: Path | None,
+    *,
+    num_workers: int | None,
+    single_object: bool,
+    csv_dir: Path | None,
+) -> tuple[dict[str, Any], FolderScores]:
+    """The numbers of many sequences as JSON has them, and their scores.
+
+    Args:
+        predictions: folder of sequence folders of masks.
+        annotations: likewise.
+        listed: file that names the sequences; None = all that are annotated.
+        num_workers: processes; None = one per core.
+        single_object: everything but 0 is object 1, as in DAVIS-2016.
+        csv_dir: where to write the two official files too.
+
+    Raises:
+        DataError: as `score_folders`, or if the list cannot be read.
+        UsageError: if nothing can be written to `csv_dir`.
+    """
+    if listed:
+        names = read_sequences(listed)
+    else:
+        names = sorted(one.name for one in annotations.glob("[!.]*") if one.is_dir())
+    if csv_dir:
+        check_folder(csv_dir)
+    workers = available_cpus() if num_workers is None else num_workers
+    scores = score_folders(
+        predictions, annotations, names, num_workers=workers, single_object=single_object
+    )
+    if csv_dir:
+        write_csv(csv_dir, scores.sequences)
+    values = {**summarise(scores.sequences), "per_object": per_object(scores.sequences)}
+    return values | ({"single_object": True} if single_object else {}), scores
 
 
 def _scored(
