@@ -25,7 +25,7 @@ Out = Annotated[Path, typer.Option(help="Folder of the trained runs.")]
 Only = Annotated[str, typer.Option(help="Those whose names match, such as '*mocov3-s0'.")]
 Results = Annotated[Path, typer.Option(help="Folder of records and tables.")]
 Limit = Annotated[
-    int | None, typer.Option(min=2, help="A trial on so many images, the same in every command.")
+    int | None, typer.Option(min=20, help="A trial on so many images, the same in every command.")
 ]
 RUNS, RESULTS = Path("runs/study"), Path("results/study")
 
