@@ -191,17 +191,16 @@ class Task(Contract):
 
         plain = features(range(1, encoder.depth + 1), data.rows)
         further = features(layers, data.further) if len(data.further) else None
-        first, second = (
-            extract(
-                encoder,
-                pairs.NamedImages.of(data.images, split=f"{data.images.split} view {view.number}"),
-                layers,
-                poolings=(self.pooling,),
-                preprocess=view,
-                ctx=whole,
+
+        def seen(view: Any) -> FeatureBank:
+            named = pairs.NamedImages.of(
+                data.images, split=f"{data.images.split} view {view.number}"
             )
-            for view in pairs.views(self.views, size=encoder.input_size, seed=ctx.seed)
-        )
+            return extract(
+                encoder, named, layers, poolings=(self.pooling,), preprocess=view, ctx=whole
+            )
+
+        first, second = map(seen, pairs.views(self.views, size=encoder.input_size, seed=ctx.seed))
         if not is_main_process():
             return
         banks = layer_scores.Banks(data, plain, further, (first, second), self.pooling)

@@ -55,7 +55,7 @@ class Group(TyperGroup):
         found = super().get_params(ctx)
         for param in found:
             # A flag left out is False. For None typer imports pydantic: 70 ms of every --help.
-            if param.is_flag:
+            if getattr(param, "is_flag", False):
                 param.default = param.default or False
         return found
 
