@@ -2,7 +2,7 @@
 PYTHON ?= python
 TYPECHECK := build/typecheck
 
-.PHONY: install lint types test test-all wheel leaderboard gpu
+.PHONY: install lint types test test-all wheel docs check-results leaderboard gpu
 
 install:
 	$(PYTHON) -m pip install -e ".[dev]"
@@ -27,8 +27,16 @@ test-all:
 wheel:
 	$(PYTHON) -m build --wheel
 
+docs:
+	NO_MKDOCS_2_WARNING=1 $(PYTHON) -m mkdocs build --strict
+
+check-results:
+	$(PYTHON) results/check.py
+
+# The study's records, and the submissions that somebody has verified.
 leaderboard:
-	$(PYTHON) -m sdssl_bench leaderboard results/study --csv results/leaderboard.csv --markdown results/leaderboard.md
+	$(PYTHON) -m sdssl_bench leaderboard results/study $$($(PYTHON) results/check.py --verified) \
+		--csv results/leaderboard.csv --markdown results/leaderboard.md
 
 # Proof and speeds on a GPU, from the checkout as it is; on a CPU: make gpu DEVICE=cpu SIZE=toy.
 # DATA_ROOT holds CIFAR-10 for the pair that is trained; the same command goes on with it.

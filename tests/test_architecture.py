@@ -44,9 +44,10 @@ DISTRIBUTIONS = {
     "PIL": "pillow", "cv2": "opencv-python", "markdown_it": "markdown-it-py", "sklearn": "scikit-learn",
 }  # fmt: skip
 """Modules that are named otherwise than what is installed."""
-PUBLIC = {("sdssl_bench.datasets", name) for name in ("DatasetSpec", "Miniature")} | {
-    ("sdssl_bench.checkpoints", name) for name in ("Style", "Translated")
-}
+PUBLIC = {
+    ("sdssl_bench.datasets", name)
+    for name in ("DatasetSpec", "Listing", "Miniature", "SplitListing")
+} | {("sdssl_bench.checkpoints", name) for name in ("Style", "Translated")}
 """What plugins of other packages are made of."""
 ROOMS = sorted(p.parent.name for p in (ROOT / "sdssl_bench").glob("*/__init__.py"))
 

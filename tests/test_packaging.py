@@ -25,7 +25,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
     (work / "source").mkdir()
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, work / "source" / name)
-    for name in (*FOLDERS, "results/reference"):
+    for name in (*FOLDERS, "results/reference", "docs"):
         unbuilt = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, work / "source" / name, ignore=unbuilt)
     done = subprocess.run(
@@ -48,11 +48,14 @@ def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> N
         for path in (ROOT / folder).rglob("*.py")
     } | {"sdssl_bench/py.typed", "sdssl_bench/records/record.schema.json"}
     expected |= {f"sdssl_bench/reference/{name}.csv" for name in ("paper", "published")}
+    expected |= {f"sdssl_bench/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
     templates = (ROOT / "sdssl_bench" / "reports" / "templates").iterdir()
     expected |= {f"sdssl_bench/reports/templates/{path.name}" for path in templates}
     photos = (ROOT / "sdssl_bench" / "datasets" / "mini" / "photos").iterdir()
     expected |= {f"sdssl_bench/datasets/mini/photos/{path.name}" for path in photos}
-    assert expected <= set(wheel.namelist())
+    names = set(wheel.namelist())
+    assert expected <= names
+    assert {Path(name).suffix for name in names if name.startswith("sdssl_bench/docs/")} == {".md"}
 
 
 def test_the_unpacked_wheel_runs_away_from_the_checkout(
@@ -62,6 +65,7 @@ def test_the_unpacked_wheel_runs_away_from_the_checkout(
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     code = (
         "from sdssl_bench.cli.main import app; app(['ls', 'tasks'], standalone_mode=False)\n"
+        "app(['show', 'first-curve'], standalone_mode=False)\n"
         "import sdssl_bench.tasks.knn as m; print(m.__file__)\n"
         "from sdssl_bench.paper import references as r; assert r.paper_cells(); print(r.reference_folder())"
     )

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-KINDS = ("tasks", "datasets", "protocols", "models")
+KINDS = ("tasks", "datasets", "protocols", "models", "pages")
 MODELS = {
     "FILE": "a whole backbone under any prefix, in the names of timm, torchvision, Hugging Face, mmpretrain, "
     "CLIP, Meta, JAX or our own; what torch.save wrote, .safetensors or .npz (nothing in it is run)",
@@ -22,11 +22,16 @@ MODELS = {
 
 def ls(
     kind: Annotated[
-        str, typer.Argument(metavar="KIND", help="tasks, datasets, protocols or models.")
+        str, typer.Argument(metavar="KIND", help="tasks, datasets, protocols, models or pages.")
     ] = "tasks",
 ) -> None:
-    """List tasks, datasets, protocols, or the ways to name a model."""
-    from sdssl_bench.cli.listing_text import dataset_lines, protocol_lines, task_lines
+    """List tasks, datasets, protocols, the ways to name a model, or the pages to read."""
+    from sdssl_bench.cli.listing_text import (
+        dataset_lines,
+        page_lines,
+        protocol_lines,
+        task_lines,
+    )
     from sdssl_bench.cli.options import choice
 
     choice("ls", kind, KINDS)
@@ -39,15 +44,18 @@ def ls(
     elif kind == "datasets":
         lines = dataset_lines()
     else:
-        lines = task_lines() if kind == "tasks" else protocol_lines()
+        made = {"tasks": task_lines, "protocols": protocol_lines, "pages": page_lines}
+        lines = made[kind]()
     for line in lines:
         typer.echo(line)
 
 
 def show(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A task, dataset, or protocol id.")],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="A task, dataset, protocol id or page.")
+    ],
 ) -> None:
-    """Everything about one task, dataset or protocol (such as knn/dino)."""
+    """Everything about one task, dataset or protocol (such as knn/dino), or a page to read."""
     from sdssl_bench.cli.listing_text import describe
 
     typer.echo(describe(name))

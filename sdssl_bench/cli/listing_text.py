@@ -3,6 +3,7 @@
 import ast
 import inspect
 from dataclasses import fields
+from pathlib import Path
 from textwrap import wrap
 from typing import Any, cast
 
@@ -10,6 +11,11 @@ from sdssl_bench import datasets, tasks
 from sdssl_bench.cli.help import columns, definitions
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.task import Task
+
+PAGES = (
+    "Why a number differs from a paper's: sdssl-bench show not-the-papers-number. "
+    "All pages: sdssl-bench ls pages."
+)
 
 
 def task_lines() -> list[str]:
@@ -43,6 +49,21 @@ def dataset_lines() -> list[str]:
     ]
 
 
+def pages() -> dict[str, Path]:
+    """Name of a page to read -> its Markdown: in the package when installed, in docs/ of a checkout."""
+    here = Path(__file__).resolve().parents[1]
+    found = next((one for one in (here / "docs", here.parent / "docs") if one.is_dir()), here)
+    return {path.stem: path for path in sorted(found.glob("*.md"))}
+
+
+def page_lines() -> list[str]:
+    """One line per page: name and title."""
+    titles = {
+        name: path.read_text("utf-8").splitlines()[0].lstrip("# ") for name, path in pages().items()
+    }
+    return [f"{name:<24} {title}" for name, title in titles.items()]
+
+
 def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
     """Two panels of help: what each task measures, and what it runs on."""
     named, takers = [], dict[tuple[str, ...], list[str]]()
@@ -54,7 +75,7 @@ def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
         forms = [f"{form.partition(':')[0]}:" for form in datasets.own_forms(task.folder_has)]
         takers.setdefault((*task.datasets, *forms), []).append(name)
     return {
-        "Tasks ('sdssl-bench show TASK' explains one)": named,
+        "Tasks ('sdssl-bench show TASK' explains one; --include FILE.py adds yours)": named,
         "Datasets ('sdssl-bench ls datasets')": [
             (", ".join(names), ", ".join(sets)) for sets, names in takers.items()
         ],
@@ -62,7 +83,7 @@ def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
 
 
 def describe(name: str) -> str:
-    """The full text for a task, protocol id or dataset.
+    """The full text for a task, protocol id, dataset or page.
 
     Raises:
         UsageError: if there is none of that name.
@@ -73,9 +94,11 @@ def describe(name: str) -> str:
         return _describe_task(tasks.task_class(task), preset)
     if name in datasets.names() or name in datasets.OWN or datasets.own_source(name):
         return datasets.layout(name)
+    if name in pages():
+        return pages()[name].read_text("utf-8").rstrip()
     protocols = (f"{one}/{p}" for one in known for p in tasks.task_class(one).presets)
-    everything = [*known, *datasets.names(), *protocols]
-    raise UsageError(did_you_mean("task, dataset or protocol", name, everything))
+    everything = [*known, *datasets.names(), *protocols, *pages()]
+    raise UsageError(did_you_mean("task, dataset, protocol or page", name, everything))
 
 
 def _describe_task(task: type[Task], preset: str) -> str:
@@ -104,6 +127,7 @@ def _describe_task(task: type[Task], preset: str) -> str:
                 )
     if not preset:
         lines += ["", "Protocols:", *(f"  {task.name}/{p}" for p in task.presets)]
+    lines += ["", *wrap(PAGES, width, break_on_hyphens=False)]
     return "\n".join(lines)
 
 

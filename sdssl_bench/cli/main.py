@@ -91,7 +91,8 @@ app = App(
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": lambda token: token.replace("_", "-"),
     },
-    epilog="Exit codes: 0 ok, 1 a task failed (others saved), 2 usage, "
+    epilog="Pages to read, from the first curve to your own task: sdssl-bench ls pages. "
+    "Exit codes: 0 ok, 1 a task failed (others saved), 2 usage, "
     "3 data or weights missing or unverified, 4 worse (compare --fail-if-worse), 130 interrupted, "
     "143 terminated.",
 )

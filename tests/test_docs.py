@@ -1,0 +1,179 @@
+"""The pages below docs/: their code runs, what they name exists, and the site builds without a network."""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from typer.testing import CliRunner
+
+from sdssl_bench import tasks
+from sdssl_bench.cli import app
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.glob("*.md"))
+BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+SHELL = """
+set -euo pipefail
+sdssl-bench() { "$PYTHON" -m sdssl_bench "$@"; }
+python() { "$PYTHON" "$@"; }
+"""
+
+
+def blocks(page: Path) -> list[tuple[str, str, str]]:
+    """Language, title and text of each block of code."""
+    return [(a, b, c) for a, b, c in BLOCK.findall(page.read_text("utf-8"))]
+
+
+def made() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("pages_of_docs", DOCS / "site" / "pages.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def generated() -> dict[str, str]:
+    pages: dict[str, str] = made().generated()
+    return pages
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["add-task", "add-dataset", "add-encoder", pytest.param("first-curve", marks=pytest.mark.slow)],
+)
+def test_the_code_of_a_page_runs_as_it_stands(name: str, tmp_path: Path) -> None:
+    """In an empty folder, from top to bottom: titled blocks are files, `bash` is run, `sh` is only shown."""
+    environment = {
+        **os.environ,
+        "PYTHON": sys.executable, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "COLUMNS": "100",
+    }  # fmt: skip
+    del environment["SDSSL_BENCH_RESULTS"]
+    for language, title, text in blocks(DOCS / f"{name}.md"):
+        if title:
+            (tmp_path / title).write_text(text)
+        elif language == "bash":
+            done = subprocess.run(
+                ["bash", "-c", SHELL + text],
+                cwd=tmp_path, env=environment, capture_output=True, text=True,
+            )  # fmt: skip
+            assert done.returncode == 0, text + done.stdout + done.stderr
+    records = [json.loads(path.read_text()) for path in (tmp_path / "results").rglob("*.json")]
+    assert len(records) == 1
+
+
+def test_every_command_and_option_that_a_page_shows_exists() -> None:
+    found = 0
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        for language, _, text in blocks(page):
+            if language not in ("bash", "sh"):
+                continue
+            lines = text.replace("\\\n", " ").splitlines()
+            for line in lines:
+                asked = re.search(r"(?:sdssl-bench|-m sdssl_bench) +(\S+)(.*)", line)
+                if not asked:
+                    continue
+                command, rest = asked.groups()
+                group = [rest.split()[0]] if command in ("data", "score", "cache") else []
+                done = CliRunner().invoke(app, [command, *group, "--help"], env={"COLUMNS": "200"})
+                assert done.exit_code == 0, (page.name, line)
+                options = {*re.findall(r" (--[a-z][a-z-]*)", rest)} - {"--include"}
+                assert options <= {*re.findall(r"--[a-z][a-z-]*", done.output)}, (page.name, line)
+                found += 1
+    assert found > 20
+
+
+def test_every_task_has_a_page_made_of_its_declarations(generated: dict[str, str]) -> None:
+    for name in made().built_in():
+        page, task = generated[f"protocols/{name}.md"], tasks.task_class(name)
+        assert task.pitfalls
+        assert task.elsewhere
+        for preset in task.presets:
+            assert f"### {name}/{preset}@{task.version}" in page
+        for option in task.options:
+            assert f"`--{option.name}`" in page
+        assert page.count("\n- ") >= len(task.pitfalls) + len(task.elsewhere)
+        shown = CliRunner().invoke(app, ["show", name], env={"COLUMNS": "100"}).output
+        words = " ".join(shown.split())
+        assert all(f"- {text}" in words for text in (*task.pitfalls, *task.elsewhere))
+
+
+def test_every_value_of_a_protocol_stands_beside_its_source(generated: dict[str, str]) -> None:
+    rows = re.findall(
+        r"^\| `(\w+)` \| `(\S+)` \| (.+) \|$", generated["protocols/knn.md"], re.MULTILINE
+    )
+    assert ("temperature", "0.07", "DINO, eval\\_knn.py") in rows
+    assert ("k", "10,20,100,200", "DINO, eval\\_knn.py") in rows
+    assert all(source.strip() for *_, source in rows)
+
+
+def test_the_page_of_records_has_every_field_of_the_schema(generated: dict[str, str]) -> None:
+    schema = json.loads((ROOT / "sdssl_bench/records/record.schema.json").read_text())
+
+    def names(part: dict[str, object]) -> set[str]:
+        inner = part.get("properties", {})
+        assert isinstance(inner, dict)
+        deeper = [one for one in (*inner.values(), part.get("additionalProperties"), part.get("items"))
+                  if isinstance(one, dict)]  # fmt: skip
+        return {*inner}.union(*(names(one) for one in deeper))
+
+    page = generated["records.md"]
+    stated = {
+        re.split(r"[.\[\]*]+", field.rstrip("[].*"))[-1]
+        for field in re.findall(r"^\| `([^`]+)`", page, re.M)
+    }
+    assert names(schema) <= stated
+
+
+def test_links_lead_to_pages_and_the_navigation_to_files(generated: dict[str, str]) -> None:
+    texts = {page.name: page.read_text("utf-8") for page in PAGES} | generated
+    for name, text in texts.items():
+        for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text):
+            if not target.startswith(("http:", "https:")):
+                assert os.path.normpath(Path(name).parent / target) in texts, (name, target)
+    config = (ROOT / "mkdocs.yml").read_text("utf-8")
+    listed = re.findall(r"- ([\w-]+\.md)$", config, re.MULTILINE)
+    assert len(listed) > 8
+    assert {*listed} <= texts.keys()
+
+
+class Fetched(HTMLParser):
+    """Addresses that a browser fetches for a page without being asked."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        name = {"link": "href", "script": "src", "img": "src", "iframe": "src"}.get(tag)
+        if name and values.get("rel") != "canonical" and values.get(name):
+            self.found.append(str(values[name]))
+
+
+@pytest.mark.slow
+def test_the_site_builds_strictly_and_fetches_nothing(tmp_path: Path) -> None:
+    if importlib.util.find_spec("material") is None:
+        pytest.skip("mkdocs-material is not installed: pip install -e '.[docs]'")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", tmp_path / "site"],
+        cwd=ROOT, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    pages = sorted((tmp_path / "site").rglob("*.html"))
+    assert {f"protocols/{name}.html" for name in made().built_in()} <= {
+        str(path.relative_to(tmp_path / "site")) for path in pages
+    }
+    for path in pages:
+        for address in Fetched(path.read_text("utf-8")).found:
+            assert not address.startswith(("http:", "https:", "//")), (path.name, address)
