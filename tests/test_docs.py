@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -49,7 +50,12 @@ def generated() -> dict[str, str]:
 
 @pytest.mark.parametrize(
     "name",
-    ["add-task", "add-dataset", "add-encoder", pytest.param("first-curve", marks=pytest.mark.slow)],
+    [
+        "add-task",
+        "add-dataset",
+        pytest.param("add-encoder", marks=pytest.mark.slow),
+        pytest.param("first-curve", marks=pytest.mark.slow),
+    ],
 )
 def test_the_code_of_a_page_runs_as_it_stands(name: str, tmp_path: Path) -> None:
     """In an empty folder, from top to bottom: titled blocks are files, `bash` is run, `sh` is only shown."""
@@ -71,9 +77,61 @@ def test_the_code_of_a_page_runs_as_it_stands(name: str, tmp_path: Path) -> None
     assert len(records) == 1
 
 
+def code(page: str, title: str) -> str:
+    """The block of this title on a page."""
+    (found,) = (text for _, name, text in blocks(DOCS / page) if name == title)
+    return found
+
+
+def test_the_template_is_what_the_pages_show() -> None:
+    package = DOCS / "template" / "my_benchmark"
+    assert (package / "class_mean.py").read_text() == code("add-task.md", "class_mean.py")
+    shown = code("add-dataset.md", "mushrooms.py").replace(
+        "mushrooms:read", "my_benchmark.mushrooms:read"
+    )
+    assert (package / "mushrooms.py").read_text() == shown
+
+
+@pytest.mark.slow
+def test_the_template_is_built_installed_and_runs_to_the_leaderboard(tmp_path: Path) -> None:
+    """From an empty folder, on a set and a task that only the package has."""
+    shutil.copytree(DOCS / "template", tmp_path / "source")
+    (tmp_path / "empty").mkdir()
+    install = [
+        "install",
+        "--quiet",
+        "--no-build-isolation",
+        "--no-deps",
+        "--target",
+        "site",
+        "./source",
+    ]
+
+    def python(*words: str, cwd: str = "empty") -> str:
+        path = os.pathsep.join((str(tmp_path / "site"), str(ROOT)))
+        done = subprocess.run(
+            [sys.executable, *words], cwd=tmp_path / cwd, capture_output=True, text=True,
+            env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "100"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    python("-m", "pip", *install, cwd=".")
+    python("-c", code("add-dataset.md", "make_mushrooms.py"))
+    assert "class-mean" in python("-m", "sdssl_bench", "ls", "tasks")
+    assert "mushrooms: ok" in python(
+        "-m", "sdssl_bench", "data", "check", "mushrooms", "--data-root", "data"
+    )
+    python("-m", "sdssl_bench", "run", "--task", "class-mean,knn", "--dataset", "mushrooms",
+           "--data-root", "data", "--ckpt", "control:statistics", "--out", "results")  # fmt: skip
+    board = python("-m", "sdssl_bench", "leaderboard", "results")
+    assert "class-mean mushrooms" in board
+    assert "knn mushrooms" in board
+
+
 def test_every_command_and_option_that_a_page_shows_exists() -> None:
     found = 0
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md", DOCS / "template" / "README.md"]:
         for language, _, text in blocks(page):
             if language not in ("bash", "sh"):
                 continue

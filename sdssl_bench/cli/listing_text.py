@@ -75,7 +75,7 @@ def tasks_and_datasets() -> dict[str, list[tuple[str, str]]]:
         forms = [f"{form.partition(':')[0]}:" for form in datasets.own_forms(task.folder_has)]
         takers.setdefault((*task.datasets, *forms), []).append(name)
     return {
-        "Tasks ('sdssl-bench show TASK' explains one; --include FILE.py adds yours)": named,
+        "Tasks ('show TASK' explains one; --include FILE adds one)": named,
         "Datasets ('sdssl-bench ls datasets')": [
             (", ".join(names), ", ".join(sets)) for sets, names in takers.items()
         ],
