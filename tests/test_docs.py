@@ -150,6 +150,30 @@ def test_every_command_and_option_that_a_page_shows_exists() -> None:
     assert found > 20
 
 
+def test_every_option_protocol_and_parameter_that_a_sentence_names_exists() -> None:
+    names = ("run", "doctor", "compare", "leaderboard", "report", "reproduce", "explain")
+    helps = [
+        CliRunner().invoke(app, [one, "--help"], env={"COLUMNS": "200"}).output for one in names
+    ]
+    options = {*re.findall(r"--[a-z][a-z-]*", " ".join(helps))}
+    classes = [tasks.task_class(one) for one in tasks.task_names()]
+    parameters = {name for one in classes for name in tasks.parameter_types(one)}
+    protocols = {name for one in classes for name in one.presets}
+    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+        text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for words in re.findall(r"`([^`]+)`", text):
+            outside = re.match(
+                r"pip|pytest|python|make|srun|accelerate|torchrun|Slurm|--nodes", words
+            )
+            if not outside:
+                assert {*re.findall(r"(?<!\S)--[a-z][a-z-]*", words)} <= options, (page.name, words)
+            assert {*re.findall(r"--set (\w+)=[^N]", words)} <= parameters, (page.name, words)
+            assert {*re.findall(r"--protocol ([a-z][\w-]*)", words)} <= protocols, (
+                page.name,
+                words,
+            )
+
+
 def test_every_task_has_a_page_made_of_its_declarations(generated: dict[str, str]) -> None:
     for name in made().built_in():
         page, task = generated[f"protocols/{name}.md"], tasks.task_class(name)
