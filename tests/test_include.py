@@ -62,7 +62,7 @@ STUFFED = Style("stuffed", ("stuffpatch_embed.proj.weight",), "stuff.*", transla
 CALLS = """
 import json, sys
 from typer.testing import CliRunner
-from sdssl_bench.cli import app
+from sdssl_bench.cli.main import app
 done = [CliRunner().invoke(app, arguments) for arguments in json.loads(sys.argv[1])]
 print(json.dumps([[one.exit_code, one.output] for one in done]))
 """

@@ -19,6 +19,7 @@ from sdssl_bench.datasets import own_forms
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 PROTOCOLS, PROOFS = "Protocols", "Proofs"
+PAGE_OF = {"results/README.md": "records.md", "CONTRIBUTING.md": "contributing.md"}
 
 
 def generated() -> dict[str, str]:
@@ -192,6 +193,16 @@ def _text(text: str) -> str:
         else re.sub(r"([*_\[\]\\])", r"\\\1", html.escape(part, quote=False))
         for part in parts
     )
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
+    """Links to files of the checkout lead to the pages made of them, or are the files' names."""
+
+    def led(link: re.Match[str]) -> str:
+        text, target, rest = link.groups()
+        return f"[{text}]({PAGE_OF[target]}{rest})" if target in PAGE_OF else f"{text} (`{target}`)"
+
+    return re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)([^)]*)\)", led, markdown)
 
 
 def on_config(config: Any) -> Any:
