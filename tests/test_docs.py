@@ -20,6 +20,8 @@ from sdssl_bench.cli.main import app
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 PAGES = sorted(DOCS.glob("*.md"))
+NAMED = re.findall(r"[ :-] ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE)
+"""In the navigation by name."""
 BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 SHELL = """
 set -euo pipefail
@@ -155,13 +157,15 @@ def test_every_option_protocol_and_parameter_that_a_sentence_names_exists() -> N
     helps = [
         CliRunner().invoke(app, [one, "--help"], env={"COLUMNS": "200"}).output for one in names
     ]
-    programs = [p for one in ("pretrain", "benchmarks") for p in (ROOT / one).rglob("*.py")]
-    said = " ".join([*helps, *(path.read_text("utf-8") for path in programs)])
-    options = {*re.findall(r"--[a-z][a-z-]*", said)}
+    options = {*re.findall(r"--[a-z][a-z-]*", " ".join(helps))}
     classes = [tasks.task_class(one) for one in tasks.task_names()]
     parameters = {name for one in classes for name in tasks.parameter_types(one)}
     protocols = {name for one in classes for name in one.presets}
-    for page in [*PAGES, ROOT / "CONTRIBUTING.md"]:
+    # Other pages, below Proofs, speak of programs of their own.
+    for page in [
+        *(DOCS / name for name in NAMED if (DOCS / name).exists()),
+        ROOT / "CONTRIBUTING.md",
+    ]:
         text = re.sub(r"^```.*?^```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
         for words in re.findall(r"`([^`]+)`", text):
             outside = re.match(
@@ -225,10 +229,8 @@ def test_links_lead_to_pages_and_the_navigation_to_files(generated: dict[str, st
             if not target.startswith(("http:", "https:")):
                 page = os.path.normpath(Path(name).parent / target) in texts
                 assert page or (name not in generated and (DOCS / target).exists()), (name, target)
-    config = (ROOT / "mkdocs.yml").read_text("utf-8")
-    listed = re.findall(r"- ([\w-]+\.md)$", config, re.MULTILINE)
-    assert len(listed) > 8
-    assert {*listed} <= texts.keys()
+    assert len(NAMED) > 8
+    assert {*NAMED} <= texts.keys()
 
 
 class Fetched(HTMLParser):
