@@ -39,10 +39,10 @@ TRANSFER: Mapping[str, Mapping[str, float]] = {
     "flowers": {"weight_decay": 0.3, "drop_path": 0.1, "mixup": 0.0, "cutmix": 0.0},
     "pets": {"weight_decay": 0.1, "drop_path": 0.0, "mixup": 0.8, "cutmix": 0.0},
 }
-"""MoCo v3's transfer scripts; protocols 3.3."""
+"""MoCo v3's transfer scripts."""
 AUTHORS = {name: {**row, "drop_path": 0.0} for name, row in TRANSFER.items()}
 AUTHORS["cifar100"]["weight_decay"] = 0.3
-"""The SDSSL authors' scripts, of SD- models (for CIFAR-100's baseline: 0.1); protocols 3.3."""
+"""The SDSSL authors' scripts, of SD- models (for CIFAR-100's baseline: 0.1)."""
 OTHERS = {"weight_decay": 0.1, "drop_path": 0.1, "mixup": 0.8, "cutmix": 1.0}
 """For datasets without a released recipe: CIFAR-100's with mixup .8. Ours, never the paper's."""
 TABLES = {"mocov3": TRANSFER, "code": AUTHORS}

@@ -35,7 +35,7 @@ def randomise(model: nn.Module, seed: int) -> nn.Module:
 
 
 def sincos(dim: int, grid: int, order: str) -> Tensor:
-    """[1, 1 + grid^2, D] table by the formula of protocols 0.4, in float64 loops."""
+    """[1, 1 + grid^2, D] table by MoCo v3's formula, in float64 loops."""
     quarter = dim // 4
     table = torch.zeros(1, 1 + grid * grid, dim, dtype=torch.float64)
     for row in range(grid):

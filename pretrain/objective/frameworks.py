@@ -33,7 +33,7 @@ FRAMEWORKS = {
 
 @dataclass(frozen=True)
 class Heads:
-    """Sizes of projectors and predictors (protocols 7.2).
+    """Sizes of projectors and predictors.
 
     Attributes:
         hidden: of the last projector and all predictors.

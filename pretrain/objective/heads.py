@@ -3,7 +3,7 @@
 A group of G multilayer perceptrons runs as one batched matrix product per linear layer and one
 batch-norm over the G x H stacked channels; outputs, gradients and running statistics are those of G
 separate perceptrons. Hidden layers are linear (no bias), batch-norm, ReLU; the output batch-norm has
-no affine parameters and is absent for BYOL (protocols 7.2).
+no affine parameters and is absent for BYOL.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Fresh weights as MoCo v3 draws them (protocols 7.2), for the ViTs and ResNets that are pretrained.
+"""Fresh weights as MoCo v3 draws them, for the ViTs and ResNets that are pretrained.
 
 Source: Chen, Xie, He, "An Empirical Study of Training Self-Supervised Vision Transformers", ICCV 2021,
 and its released code's behaviour.

@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """All settings; names are those of the flags. Sources: protocols 7.1 to 7.6.
+    """All settings; names are those of the flags. `presets` says whom each follows.
 
     None leaves a setting to the architecture, the method or the recipe. `CHOICES` has the words that a
     setting takes. The command line shows these descriptions.

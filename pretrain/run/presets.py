@@ -1,7 +1,7 @@
 """Presets and recipes: whose choices fill the settings that paper, code and references disagree about.
 
-`RULES` says whom each recipe follows; `REGISTER` names the setting of every pretraining entry of the
-discrepancy register (protocols 9).
+`RULES` says whom each recipe follows; `REGISTER` numbers the points on which they
+differ.
 """
 
 from collections.abc import Mapping
@@ -251,7 +251,7 @@ def remarks(config: PretrainConfig) -> list[str]:
 
 
 def _of_method(recipe: str, method: str, architecture: str) -> dict[str, Any]:
-    """Choices that also depend on method and architecture (protocols 7.1, 7.5)."""
+    """Choices that also depend on method and architecture."""
     if architecture in ("r50", "resnet18"):
         return _of_resnet(recipe, method, architecture)
     if architecture in ("vit_tiny_p4", "vit_tiny_p8", "vit_mini_p8"):

@@ -1,7 +1,7 @@
 """Positive pairs: MoCo v3's two views of an image, each a function of image name and seed alone.
 
 So the pairs of an image are the same for every model, sample size, batch and process. Images up to 64 px
-are not blurred, as in pretraining: nothing would be left of them (protocols 7.3, 8.1).
+are not blurred, as in pretraining: nothing would be left of them.
 """
 
 from dataclasses import dataclass, fields

@@ -1,7 +1,7 @@
 """Which images representations are compared on: a seeded sample of the test split, the same for every model.
 
 The official scripts take the first 1,000 images of ImageNet's validation folder, 20 of its classes; here
-every image has the same chance (protocols 8.1). The maps show all images of few classes, up to a number,
+every image has the same chance. The maps show all images of few classes, up to a number,
 so they are drawn apart; those of them that are in the sample already are not computed again.
 """
 

@@ -14,7 +14,7 @@ TIMM_HEADS = {1280: 16, 1408: 16, 1536: 24, 1664: 16}
 """Widths above 1024 in timm, MAE (H: 1280) and DINOv2 (g: 1536); up to 1024 a head is 64 wide."""
 
 MOCO_HEADS = {384: 12, 768: 12}
-"""chenxinlei's vit_small and vit_base (protocols 7.2)."""
+"""chenxinlei's vit_small and vit_base, in his moco-v3."""
 
 SDSSL_HEADS = {768: 12}
 """ViT-B has 12 in every version of the authors' repository; ViT-S 6 or 12, ViT-Ti 3 or 6."""

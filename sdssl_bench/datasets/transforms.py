@@ -1,4 +1,4 @@
-"""Evaluation preprocessing: the five variants in the wild, by id (protocols 0.3).
+"""Evaluation preprocessing: the five variants in the wild, by id.
 
     id  resize                     crop     interpolation  used by
     A   short side 256/224 x size  centre   bicubic        DINO k-NN and linear, DINOv2

@@ -1,4 +1,4 @@
-"""MoCo v3's two asymmetric views of an image (protocols 7.3), each a function of image and seed alone.
+"""MoCo v3's two asymmetric views of an image, each a function of image and seed alone.
 
 What a view does is drawn first, from the seed of the sample; then it is done to the Pillow image here,
 or in batch on the device (`device_views`). A sample's seed depends on the run's seed, the epoch and the

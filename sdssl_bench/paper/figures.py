@@ -13,7 +13,7 @@ from sdssl_bench.paper.reproduction import ABLATION, Checkpoint, command
 from sdssl_bench.records import Stored
 
 SWEEP = ("0", "0.2", "0.4", "0.6", "0.8", "1", "1.2", "1.4")
-"""Weights of L_pred in the authors' configurations; protocols 7.6. 1 is the preset, of L_isd too."""
+"""Weights of L_pred in the authors' configurations. 1 is the preset, of L_isd too."""
 
 
 @dataclass(frozen=True)

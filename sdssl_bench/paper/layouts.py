@@ -3,7 +3,7 @@
 Table 1: ImageNet k-NN and linear by architecture. 2: retrieval. 3: copy detection and video, best layer.
 4: ten datasets by k-NN, linear probe, fine-tuning. Cells take complete official datasets, this suite's
 default settings (the encoder's own norm, float32, seed 0) and the protocols that the paper cites, never a
-swept probe, which lands far higher than the paper's (protocols 2.3).
+swept probe, which lands far higher than the paper's.
 """
 
 import re

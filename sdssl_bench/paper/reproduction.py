@@ -1,8 +1,8 @@
 """The way to the paper's numbers: checkpoints and commands of a table, what is there, how far it is off.
 
 No checkpoint of the paper was released, so every model is pretrained with a preset of this suite. Tables 5
-and 6 do not state their architecture; the authors' scripts train ViT-S/16 and stop at epoch 100 of 300
-(protocols 7.6), and so do these commands.
+and 6 do not state their architecture; the authors' scripts train ViT-S/16 and stop at epoch 100 of 300,
+and so do these commands.
 """
 
 from collections.abc import Mapping, Sequence
@@ -40,7 +40,7 @@ ABLATIONS: Mapping[tuple[str, str], tuple[bool, tuple[str, ...]]] = {
     ("6", "SD_MLP/2"): (True, ("--every-n", "2")),
     ("6", "SD_MLP/1"): (True, ()),
 }
-"""(table, variant) -> whether it is an SD- model, further flags of pretraining; protocols 7.6."""
+"""(table, variant) -> whether it is an SD- model, further flags of pretraining."""
 HALF_DIGIT = 0.0005
 """The paper prints one decimal of a percentage."""
 

@@ -1,7 +1,7 @@
 """CIFAR-10, CIFAR-100 and ImageNet-1k as a table.
 
-Counts, headline metrics and checksums of classification sets: protocols 3.1 and 3.2 (splits as in
-Kornblith et al. 2019 and the code that follows them).
+Splits and headline metrics as in Kornblith et al. (2019) and the code that follows them; counts and
+checksums as their authors publish them.
 """
 
 from sdssl_bench.datasets.specs.specification import DatasetSpec, Miniature

@@ -40,7 +40,7 @@ class DivergedError(TaskError):
 
 @dataclass(frozen=True)
 class TuneRecipe:
-    """How an encoder is fine-tuned; protocols 3.3.
+    """How an encoder is fine-tuned, after the scripts of MoCo v3, DeiT and the SDSSL authors.
 
     Attributes:
         lr: rate at the end of the warm-up.

@@ -15,7 +15,7 @@ def cosine(step: float, total: float) -> float:
 def deit_lr(
     epoch: int, *, lr: float, epochs: int, warmup: int = 3, start: float = 1e-6, end: float = 1e-5
 ) -> float:
-    """Learning rate of an epoch as DeiT's trainer runs timm's cosine (protocols 3.3).
+    """Learning rate of an epoch as DeiT's trainer runs timm's cosine.
 
     The schedule is advanced after an epoch with that epoch's number, so epoch e runs at the value of
     e - 1 and epochs 0 and 1 both at `start`. The cosine counts from epoch 0, not from the warm-up's end.
