@@ -1,15 +1,14 @@
 """ImageNet's true size within 8 GB: time, memory and bytes of each stage, and how they grow.
 
-    python benchmarks/scale.py --stages extract,knn,cka --rows 160000,320000,640000,1281167 --cache-dir DIR
+    python benchmarks/scale.py --stages write,knn,cka --rows 160000,320000,640000,1281167 --cache-dir DIR
     python benchmarks/scale.py --stages logreg --layers 1 --rows 10000,20000,40000,80000
     python benchmarks/scale.py --stages logreg --layers 1 --rows 1281167 --penalties 1
 
-Banks are a ViT-S's: 12 layers of 384 in float16, of synthetic images whose number is their colour. Layer l
-of image i is the centre of its class, further from others in later layers, and noise of its own. The suite's
-own code does the rest, each stage and size in a process that may hold 8 GiB of private memory, a limit
-that the kernel enforces:
+Banks are a ViT-S's, 12 layers of 384 in float16, of random features: a centre for each class, further from
+others in later layers, and noise. The suite's own code does the rest, each stage and size in a process that
+may hold 8 GiB of private memory, a limit that the kernel enforces:
 
-extract      images through the encoder into the banks, all layers at once; 12 layers of 1,281,167 take 12 GB
+write        features into the banks of all layers, and the journal; no images, no encoder
 knn          top-200 and the vote of --queries test images, last layer; time grows with the queries too
 logreg       the whole task: validation split, 45 penalties (or --penalties of them, evenly), refit, test
 cka          unbiased, batches of 256, all pairs of the layers
@@ -29,21 +28,19 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
 from sdssl_bench.analysis.layer_similarity import similarity
 from sdssl_bench.datasets.base import ClassificationData, ImageSet
-from sdssl_bench.encoders.encoder import Encoder, LayerFeatures, ModelInfo, everything
 from sdssl_bench.features.bank import FeatureBank
-from sdssl_bench.features.extraction import extract
+from sdssl_bench.features.passes import FLUSH_SECONDS
+from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name
 from sdssl_bench.neighbors.exact import top_k
 from sdssl_bench.neighbors.vote import weighted_knn_vote
 from sdssl_bench.probes.linear import sweep
@@ -51,76 +48,24 @@ from sdssl_bench.probes.logistic import choice
 from sdssl_bench.probes.logistic.probe import score_logreg_layers
 from sdssl_bench.task import RunContext
 
-IMAGENET, TEST, DEPTH = 1_281_167, 50_000, 12
+IMAGENET, DEPTH = 1_281_167, 12
 LIMIT_GIB = 8
-BITS = 24
-FIRST_TEST = 8_000_000
-"""Number of the first test image: a multiple of every number of classes here, beyond all of train."""
+BLOCK = 8_192
+"""Rows written together."""
+Measured = tuple[float, float, str]
+"""Seconds on the wall, of processors, and what came out."""
+Rows = NDArray[np.int64]
 
 
-class Numbered(ImageSet):
-    """Images of one colour each, which spells their number."""
-
-    def load(self, index: int) -> Image.Image:
-        """A 2 x 2 image."""
-        number = index + (FIRST_TEST if self.split == "test" else 0)
-        return Image.new("RGB", (2, 2), (number >> 16, number >> 8 & 255, number & 255))
-
-
-class Synthetic(Encoder):
-    """Layer l: the centre of the image's class, and cosines of random projections of its number's bits."""
-
-    def __init__(self, width: int, classes: int) -> None:
-        super().__init__()
-        self.depth, self.dims, self.stride, self.input_size = DEPTH, (width,) * DEPTH, 1, 2
-        self.norm, self.classes = "none", classes
-        generator = torch.Generator().manual_seed(0)
-        self.centres = nn.Parameter(0.12 * torch.randn(classes, width, generator=generator))
-        self.weight = nn.Parameter(0.5 * torch.randn(DEPTH, BITS, width, generator=generator))
-        self.info = ModelInfo(
-            "synthetic", "", "module", "model", "synthetic", weights_sha256=f"{width} {classes}"
-        )
-
-    def forward_layers(
-        self,
-        images: Tensor,
-        layers: Sequence[int],
-        reduce: Callable[[LayerFeatures], Any] = everything,
-    ) -> dict[int, Any]:
-        """As for every encoder; there are no patches worth the name."""
-        mean, std = (torch.tensor(one)[:, None, None] for one in (self.mean, self.std))
-        colour = ((images * std + mean) * 255).round().long()[:, :, 0, 0]
-        number = (colour * torch.tensor([65536, 256, 1])).sum(1)
-        bits = ((number[:, None] >> torch.arange(BITS)) & 1).float() * 2 - 1
-        centres = self.centres[number % self.classes]
-        found = {}
-        for n in sorted(layers):
-            x = (0.3 + 0.7 * n / DEPTH) * centres + torch.cos(bits @ self.weight[n - 1])
-            found[n] = reduce(LayerFeatures(x, x[:, None, None], lambda t: t))
-        return found
-
-
-class AsIs:
-    """The pixels."""
-
-    def describe(self) -> dict[str, Any]:
-        """Its identity."""
-        return {"id": "as is"}
-
-    def __call__(self, image: Image.Image) -> Tensor:
-        """Uint8 [3, 2, 2]."""
-        return torch.from_numpy(np.asarray(image).transpose(2, 0, 1).copy())
-
-
-def images(rows: int, split: str, classes: int) -> Numbered:
-    return Numbered(
-        dataset="synthetic-imagenet",
+def images(rows: int, split: str, classes: int) -> ImageSet:
+    return ImageSet(
+        dataset="synthetic",
         split=split,
         class_names=tuple(map(str, range(classes))),
         targets=np.arange(rows, dtype=np.int64) % classes,
         names=[f"{split}/n{i % classes:08d}/n{i % classes:08d}_{i}.JPEG" for i in range(rows)],
         root=Path(),
-        fingerprint=str(rows),
+        fingerprint="",
         freshness="",
     )
 
@@ -141,91 +86,115 @@ class Job:
     def run(self) -> dict[str, Any]:
         """Its own seconds, on the wall and of processors, what it found, and memory."""
         resource.setrlimit(resource.RLIMIT_DATA, (LIMIT_GIB * 2**30,) * 2)
-        # The last of the twelve.
-        layers = range(DEPTH + 1 - self.layers, DEPTH + 1)
-        ctx = RunContext(
-            None,
-            Path(self.cache),
-            device="cpu",
-            bank_dtype="float16",
-            batch_size=512,
-            num_workers=1,
-        )
         peak = PrivatePeak()
-        if self.stage == "names":
-            sets = {"train": images(0, "train", self.classes)}
-        else:
-            sets = {"train": images(self.rows, "train", self.classes)}
-            sets["test"] = images(self.queries, "test", self.classes)
-        banks: dict[str, FeatureBank] = {}
-
-        def extracted() -> str:
-            encoder = Synthetic(self.width, self.classes)
-            for split, one in sets.items():
-                banks[split] = extract(encoder, one, layers, preprocess=AsIs(), ctx=ctx)
-            spent = banks["train"].seconds
-            return (
-                f"{'cached' if banks['train'].cached else ''} write {spent.get('write', 0):.1f} s"
-            )
-
-        work: dict[str, Callable[[], str]] = {
-            "extract": extracted,
-            "knn": lambda: self._knn(banks),
-            "logreg": lambda: self._logreg(sets, banks, layers, ctx),
-            "cka": lambda: self._cka(banks, "unbiased"),
-            "cka-biased": lambda: self._cka(banks, "biased"),
-            "names": lambda: f"{len(images(self.rows, 'train', self.classes).names):,} paths",
-        }
-        if self.stage not in ("extract", "names"):
-            extracted()  # from the cache
-        wall, cpu = time.perf_counter(), clock()
-        note = work[self.stage]()
+        wall, cpu, note = getattr(self, "_" + self.stage.replace("-", "_"))()
         return {
-            "seconds": time.perf_counter() - wall, "cpu": clock() - cpu, "note": note,
-            "private": peak.stop(), "bytes": stored(Path(self.cache), self.rows),
+            "seconds": wall, "cpu": cpu, "note": note, "private": peak.stop(),
+            "bytes": self.layers * self.rows * self.width * 2,
         }  # fmt: skip
 
-    def _knn(self, banks: dict[str, FeatureBank]) -> str:
-        train, test = banks["train"], banks["test"]
-        k = min(200, self.rows)
+    def _folder(self, split: str) -> tuple[BankFolder, dict[tuple[int, str], BankFile]]:
+        rows = self.rows if split == "train" else self.queries
+        folder = BankFolder(
+            Path(self.cache) / f"{split}-{rows}-{self.layers}-{self.width}-{self.classes}", rows
+        )
+        # The last of the twelve.
+        names = {n: bank_name(n, "cls") for n in range(DEPTH + 1 - self.layers, DEPTH + 1)}
+        if not folder.manifest():
+            folder.prepare({}, dict.fromkeys(names.values(), self.width), "float16", about={})
+        files = folder.files(list(names.values()))
+        return folder, {(n, "cls"): files[name] for n, name in names.items()}
+
+    def _write(self) -> Measured:
+        spent = np.zeros(2)
+        for split in ("train", "test"):
+            folder, files = self._folder(split)
+            own = {bank_name(*pair): file for pair, file in files.items()}
+            if all(one.done.all() for one in folder.state(own).values()):
+                continue
+            writer, flushed = BankWriter(folder, own), time.perf_counter()
+            for start in range(0, folder.num_rows, BLOCK):
+                rows = np.arange(start, min(start + BLOCK, folder.num_rows))
+                for (layer, _), name in zip(files, own, strict=True):
+                    values = self._features(rows, layer, split)
+                    began = clocks()
+                    writer.write(name, rows, values)
+                    spent += clocks() - began
+                began = clocks()
+                writer.prove(rows, {})
+                if time.perf_counter() - flushed > FLUSH_SECONDS:
+                    writer.flush()
+                    flushed = time.perf_counter()
+                spent += clocks() - began
+            began = clocks()
+            writer.flush()
+            writer.close()
+            folder.seal(folder.state(own), own)
+            spent += clocks() - began
+        return float(spent[0]), float(spent[1]), ""
+
+    def _features(self, rows: Rows, layer: int, split: str) -> NDArray[np.float16]:
+        centres = np.random.default_rng(0).standard_normal((self.classes, self.width), np.float32)
+        random = np.random.default_rng([layer, int(rows[0]), split == "test"])
+        noise = random.standard_normal((len(rows), self.width), np.float32)
+        apart = 0.2 * (0.3 + 0.7 * layer / DEPTH)
+        return (apart * centres[rows % self.classes] + noise).astype(np.float16)
+
+    def _banks(self) -> dict[str, FeatureBank]:
+        banks = {}
+        for split in ("train", "test"):
+            folder, files = self._folder(split)
+            rows = np.arange(folder.num_rows)
+            banks[split] = FeatureBank(
+                files, len(rows), indices=rows, targets=rows % self.classes, bad_images=[],
+                seconds={}, cached=True,
+            )  # fmt: skip
+        return banks
+
+    def _names(self) -> Measured:
+        began = clocks()
+        kept = images(self.rows, "train", self.classes)
+        return *(clocks() - began).tolist(), f"{len(kept.names):,} paths"
+
+    def _knn(self) -> Measured:
+        train, test = (self._banks()[split] for split in ("train", "test"))
+        k, began = min(200, self.rows), clocks()
         scores, ids = top_k(test.features(DEPTH), train.features(DEPTH), k=k)
         ranks = weighted_knn_vote(
-            scores, train.targets[ids], test.targets, ks=(min(20, k), k), temperature=0.07,
+            scores, train.targets[ids], test.targets, ks=(min(20, k),), temperature=0.07,
             num_classes=self.classes,
         )  # fmt: skip
-        correct = ranks[min(20, k)] == 0
-        return f"{self.queries:,} queries, {correct.mean():.3f} right"
+        right = (ranks[min(20, k)] == 0).mean()
+        return *(clocks() - began).tolist(), f"{self.queries:,} queries, {right:.3f} right"
 
-    def _logreg(
-        self,
-        sets: dict[str, Numbered],
-        banks: dict[str, FeatureBank],
-        layers: range,
-        ctx: RunContext,
-    ) -> str:
-        data = ClassificationData("synthetic", "folder", "top1", sets["train"], sets["test"])
+    def _logreg(self) -> Measured:
+        banks = self._banks()
+        sets = (
+            images(self.rows, "train", self.classes),
+            images(self.queries, "test", self.classes),
+        )
         spread = np.linspace(0, len(sweep.GRID) - 1, self.penalties).round().astype(int)
         choice.GRID = tuple(sweep.GRID[i] for i in spread)  # type: ignore[attr-defined]
+        began = clocks()
         found = list(
             score_logreg_layers(
-                data,
-                banks,
-                layers,
-                kind="cls",
-                sweep="grid",
-                tolerance=1e-5,
-                val_fraction=0.2,
-                ctx=ctx,
+                ClassificationData("synthetic", "folder", "top1", *sets), banks,
+                banks["train"].layers, kind="cls", sweep="grid", tolerance=1e-5, val_fraction=0.2,
+                ctx=RunContext(None, Path(self.cache), device="cpu"),
             )
-        )
-        spent = found[0].seconds
-        shares = f"select {spent['select']:.0f} s, refit {spent['refit']:.0f} s"
-        return f"{self.penalties} penalties, {shares}, {found[-1].metrics['top1']:.3f} right"
+        )  # fmt: skip
+        note = f"{self.penalties} penalties, {found[-1].metrics['top1']:.3f} right"
+        return *(clocks() - began).tolist(), note
 
-    def _cka(self, banks: dict[str, FeatureBank], estimator: str) -> str:
-        features = {n: banks["train"].features(n) for n in banks["train"].layers}
+    def _cka(self, estimator: str = "unbiased") -> Measured:
+        bank, began = self._banks()["train"], clocks()
+        features = {n: bank.features(n) for n in bank.layers}
         found = similarity(features, None, estimator=estimator, batch=256, seed=0)
-        return f"first with last {found.found.values[0, -1]:.3f}"
+        note = f"first with last {found.found.values[0, -1]:.3f}"
+        return *(clocks() - began).tolist(), note
+
+    def _cka_biased(self) -> Measured:
+        return self._cka("biased")
 
 
 class PrivatePeak:
@@ -250,19 +219,9 @@ class PrivatePeak:
         return self._peak
 
 
-def clock() -> float:
-    """Processor seconds of this process and the workers that ended."""
-    own, workers = (
-        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
-    return own.ru_utime + own.ru_stime + workers.ru_utime + workers.ru_stime
-
-
-def stored(cache: Path, rows: int) -> int:
-    """Bytes on disk of the banks of so many images."""
-    manifests = [one for one in cache.glob("features/*/manifest.json")
-                 if json.loads(one.read_text())["rows"] == rows]  # fmt: skip
-    return sum(p.stat().st_size for one in manifests for p in one.parent.glob("*.npy"))
+def clocks() -> NDArray[np.float64]:
+    """Seconds on the wall and of all processors."""
+    return np.array([time.perf_counter(), time.process_time()])
 
 
 def measured(job: Job) -> dict[str, Any]:
@@ -299,7 +258,7 @@ def numbers(text: str) -> list[int]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--stages", default="extract,knn,logreg,cka,cka-biased,names")
+    parser.add_argument("--stages", default="write,knn,logreg,cka,cka-biased,names")
     parser.add_argument("--rows", type=numbers, default=numbers("5000,10000,20000,40000"))
     parser.add_argument("--layers", type=int, default=DEPTH)
     parser.add_argument("--width", type=int, default=384)
@@ -321,8 +280,8 @@ def main() -> None:
                     stage, rows, options.layers, options.width, options.classes, options.queries,
                     options.penalties, str(options.cache_dir or own),
                 )  # fmt: skip
-                if stage not in ("extract", "names"):
-                    measured(Job(**{**vars(job), "stage": "extract"}))
+                if stage not in ("write", "names"):
+                    measured(Job(**{**vars(job), "stage": "write"}))
                 one = measured(job)
                 found.append(one)
                 print(
