@@ -14,6 +14,7 @@ logreg       the whole task: validation split, 45 penalties (or --penalties of t
 cka          unbiased, batches of 256, all pairs of the layers
 cka-biased   all images at once
 names        what the list of images itself takes
+plan         no measurement: forward passes for the paper's Tables 1 to 4, and days at --speed images/s a GPU
 
 "growth" is the slope of log seconds over log rows. Seconds of a processor are those of a quiet machine even
 on a busy one. Where the largest size is smaller than ImageNet, the last line extrapolates, and says so.
@@ -36,6 +37,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench import datasets, tasks
 from sdssl_bench.analysis.layer_similarity import similarity
 from sdssl_bench.datasets.base import ClassificationData, ImageSet
 from sdssl_bench.features.bank import FeatureBank
@@ -43,6 +45,7 @@ from sdssl_bench.features.passes import FLUSH_SECONDS
 from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name
 from sdssl_bench.neighbors.exact import top_k
 from sdssl_bench.neighbors.vote import weighted_knn_vote
+from sdssl_bench.paper.layouts import DATASETS, FRAMEWORKS
 from sdssl_bench.probes.linear import sweep
 from sdssl_bench.probes.logistic import choice
 from sdssl_bench.probes.logistic.probe import score_logreg_layers
@@ -52,6 +55,10 @@ IMAGENET, DEPTH = 1_281_167, 12
 LIMIT_GIB = 8
 BLOCK = 8_192
 """Rows written together."""
+COST = {"ViT-S/32": 0.25, "ViT-S/16": 1.0, "ViT-B/16": 3.8}
+"""Multiply-adds of a pass, in those of a ViT-S/16: 1.15, 4.6 and 17.6 billion."""
+BACKWARD = 3
+"""Passes that a step of training stands for."""
 Measured = tuple[float, float, str]
 """Seconds on the wall, of processors, and what came out."""
 Rows = NDArray[np.int64]
@@ -90,7 +97,7 @@ class Job:
         wall, cpu, note = getattr(self, "_" + self.stage.replace("-", "_"))()
         return {
             "seconds": wall, "cpu": cpu, "note": note, "private": peak.stop(),
-            "bytes": self.layers * self.rows * self.width * 2,
+            "bytes": 0 if self.stage == "names" else self.layers * self.rows * self.width * 2,
         }  # fmt: skip
 
     def _folder(self, split: str) -> tuple[BankFolder, dict[tuple[int, str], BankFile]]:
@@ -252,6 +259,32 @@ def report(stage: str, rows: Sequence[int], found: Sequence[dict[str, Any]]) -> 
         print(line)
 
 
+def plan(speed: float) -> None:
+    """Forward passes for the paper's tables in those of a ViT-S/16 at 224 px, and days at a speed."""
+
+    def count(names: Sequence[str], split: str) -> int:
+        return sum(datasets.spec(name).sizes[split] for name in names)
+
+    own, transfer = ["imagenet"], [name for name in DATASETS if name != "imagenet"]
+    epochs = {preset: tasks.load(preset.split("/")[0], preset.split("/")[1]).epochs
+              for preset in ("linear/mocov3", "finetune/paper", "finetune/imagenet")}  # fmt: skip
+    encoders, every = len(FRAMEWORKS) * 2, sum(COST.values())
+    passes = {
+        "k-NN, ImageNet, three sizes": every * (count(own, "train") + count(own, "test")),
+        "linear, ImageNet, three sizes": every * epochs["linear/mocov3"] * count(own, "train"),
+        "k-NN, nine sets": count(transfer, "train") + count(transfer, "test"),
+        "linear, nine sets": epochs["linear/mocov3"] * count(transfer, "train"),
+        "fine-tuning, nine sets": BACKWARD * epochs["finetune/paper"] * count(transfer, "train"),
+        "fine-tuning, ImageNet": BACKWARD * epochs["finetune/imagenet"] * count(own, "train"),
+    }
+    print(f"{encoders} encoders of each size         M passes   days on 1        8       64 GPUs")
+    for name, one in [*passes.items(), ("together", sum(passes.values()))]:
+        days = encoders * one / speed / 86_400
+        print(
+            f"{name:<32} {encoders * one / 1e6:>9,.1f} {days:>11.2f} {days / 8:>8.2f} {days / 64:>8.2f}"
+        )
+
+
 def numbers(text: str) -> list[int]:
     return [int(part.replace("_", "")) for part in text.split(",")]
 
@@ -266,10 +299,14 @@ def main() -> None:
     parser.add_argument("--queries", type=int, default=2000)
     parser.add_argument("--penalties", type=int, default=len(sweep.GRID))
     parser.add_argument("--cache-dir", type=Path, help="where banks are kept for the next call")
+    parser.add_argument("--speed", type=float, default=1000, help="images/s of a GPU, for the plan")
     parser.add_argument("--alone", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.alone:
         print(json.dumps(Job(**json.loads(options.alone)).run()))
+        return
+    if options.stages == "plan":
+        plan(options.speed)
         return
     print("stage            rows layers   seconds  processor  private  resident      disk")
     with tempfile.TemporaryDirectory() as own:
