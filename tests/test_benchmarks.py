@@ -19,6 +19,7 @@ TOY = {
     "extraction": [
         "--dataset", "cifar10", "--data-root", "{data}", "--encoder", "vit_tiny_p8_32", "--limit", "32",
     ],
+    "knn": ["--train", "500", "--test", "100", "--width", "16", "--repeats", "1"],
     "layers": ["--batch", "1", "--repeats", "1"],
     "linear_heads": ["--images", "4", "--batch", "2", "--classes", "3", "--repeats", "1"],
     "logreg": [
