@@ -63,22 +63,17 @@ def run(
     Returns:
         The record and which of its layers are new.
     """
-    if overwrite not in OVERWRITE:
-        raise UsageError(f"--overwrite takes {', '.join(OVERWRITE)}; found '{overwrite}'.")
     wanted = check_layers(layers, encoder.depth)
     data = task.load_data(dataset, ctx)
     head = record_head(encoder, task, data, ctx=ctx)
 
     def decide() -> tuple[Record | None, list[int]]:
         stored = store.find(head) if store else None
-        todo = _todo(wanted, stored, again)
+        todo = layers_to_score(wanted, stored, task=task, ctx=ctx, overwrite=overwrite)
         if store and todo:
             check_folder(store.path(head).parent)  # before the work, not after it
         return stored, todo
 
-    # Masks and pictures come from the run itself, so what is stored does not stand in for it.
-    writes = any(one.kind == "artifact" and one.key in ctx.artifacts for one in task.options)
-    again = "always" if writes else overwrite
     # The first process decides for all: the others may look at the store a moment later.
     record, todo = agreed(decide)
     reused = [layer for layer in wanted if layer not in todo]
@@ -161,8 +156,31 @@ def layer_entry(scores: LayerScores) -> dict[str, Any]:
     }
 
 
-def _todo(wanted: list[int], stored: Mapping[str, Any] | None, overwrite: str) -> list[int]:
-    if stored is None or overwrite == "always":
+def layers_to_score(
+    wanted: list[int],
+    stored: Mapping[str, Any] | None,
+    *,
+    task: Task,
+    ctx: RunContext,
+    overwrite: str = "missing",
+) -> list[int]:
+    """Those of the wanted layers that a run scores.
+
+    Args:
+        wanted: layers.
+        stored: the record there is, None if there is none.
+        task: what is run.
+        ctx: folders it writes to.
+        overwrite: as of `run`.
+
+    Raises:
+        UsageError: if `overwrite` is none of OVERWRITE.
+    """
+    if overwrite not in OVERWRITE:
+        raise UsageError(f"--overwrite takes {', '.join(OVERWRITE)}; found '{overwrite}'.")
+    # Masks and pictures come from the run itself, so what is stored does not stand in for it.
+    writes = any(one.kind == "artifact" and one.key in ctx.artifacts for one in task.options)
+    if stored is None or overwrite == "always" or writes:
         return wanted
     if overwrite == "never":
         return []

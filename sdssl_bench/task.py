@@ -214,6 +214,32 @@ class LayerScores:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A part of what a run will do, as `run --dry-run` shows it.
+
+    Attributes:
+        what: e.g. "features of cifar10 train".
+        items: how much of it is to be done.
+        unit: of the items.
+        stored: how much is stored already, which costs nothing.
+        measure: does a slice of it here and now, in a few seconds or less; returns the seconds that all
+            of it will take in this process, by the growth that is known of it. None if it cannot be told.
+        writes: bytes by what they hold. Works that write the same are done once, by the first.
+        memory: bytes held at once that the slice does not hold.
+        rough: why its seconds may be far off, in a few words.
+    """
+
+    what: str
+    items: int
+    unit: str
+    measure: Callable[[], float] | None
+    stored: int = 0
+    writes: Mapping[str, int] = field(default_factory=dict)
+    memory: int = 0
+    rough: str = ""
+
+
 class Task(Protocol):
     """A benchmark protocol: one file in tasks/, class `Task`, a frozen dataclass derived from this.
 
@@ -270,6 +296,12 @@ class Task(Protocol):
         self, encoder: "Encoder", data: Any, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer, yielded as soon as it is known."""
+
+    def work(
+        self, encoder: "Encoder", data: Any, layers: Sequence[int], ctx: RunContext
+    ) -> Iterable[Work]:
+        """What `run` would do with the same arguments, in its order; nothing where it cannot be told."""
+        return ()
 
     def tables(self, record: Mapping[str, Any], path: Path) -> "Iterable[RenderableType]":
         """What `run` prints below the layers of a record of this task, stored at `path`."""

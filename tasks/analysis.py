@@ -19,24 +19,21 @@ norm of intermediate layers moves everything here: run --norm none beside the de
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial, Work
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
     from rich.console import RenderableType
 
     from sdssl_bench.analysis import Panel, Sample
     from sdssl_bench.encoders import Encoder
-    from sdssl_bench.features import FeatureBank
 
 
 @dataclass(frozen=True)
@@ -175,32 +172,12 @@ class Task(Contract):
     def _layers(
         self, encoder: Encoder, data: Sample, layers: Sequence[int], *, ctx: RunContext
     ) -> Iterator[LayerScores]:
-        from sdssl_bench.analysis import layer_scores, layer_similarity, pairs
-        from sdssl_bench.datasets import preprocess
+        from sdssl_bench.analysis import layer_scores, layer_similarity
         from sdssl_bench.features import extract
         from sdssl_bench.system import is_main_process
 
-        whole = replace(ctx, limit=None)  # the sample is limited already
-        steps = preprocess(self.transform, encoder.input_size)
-
-        def features(wanted: Sequence[int], rows: NDArray[np.int64]) -> FeatureBank:
-            return extract(
-                encoder, data.source.test, wanted, poolings=(self.pooling,), preprocess=steps,
-                ctx=whole, rows=rows,
-            )  # fmt: skip
-
-        plain = features(range(1, encoder.depth + 1), data.rows)
-        further = features(layers, data.further) if len(data.further) else None
-
-        def seen(view: Any) -> FeatureBank:
-            named = pairs.NamedImages.of(
-                data.images, split=f"{data.images.split} view {view.number}"
-            )
-            return extract(
-                encoder, named, layers, poolings=(self.pooling,), preprocess=view, ctx=whole
-            )
-
-        first, second = map(seen, pairs.views(self.views, size=encoder.input_size, seed=ctx.seed))
+        plain, first, second, *rest = self._sets(extract, encoder, data, layers, ctx)
+        further = rest[0] if rest else None
         if not is_main_process():
             return
         banks = layer_scores.Banks(data, plain, further, (first, second), self.pooling)
@@ -237,6 +214,45 @@ class Task(Contract):
             seconds = {}
         if progress is not None:
             progress.finish()
+
+    def work(
+        self, encoder: Encoder, data: Sample, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """All passes; what is computed of the features is not estimated."""
+        from sdssl_bench.features import extract_work
+
+        yield from self._sets(extract_work, encoder, data, layers, ctx)
+        yield Work("similarities and maps", len(layers), "layers", None)
+
+    def _sets(self, do: Callable[..., Any], *run: Any) -> list[Any]:
+        """`do` with the images, their two views, and the images of the maps: as `features.extract`."""
+        encoder, data, layers, ctx = run
+        from sdssl_bench.analysis import pairs
+        from sdssl_bench.datasets import preprocess
+
+        steps = preprocess(self.transform, encoder.input_size)
+        test, split = data.source.test, data.images.split
+        passes: list[tuple[Any, Sequence[int], Any, Any]] = [
+            (test, range(1, encoder.depth + 1), steps, data.rows)
+        ]
+        for view in pairs.views(self.views, size=encoder.input_size, seed=ctx.seed):
+            named = pairs.NamedImages.of(data.images, split=f"{split} view {view.number}")
+            passes.append((named, layers, view, None))
+        if len(data.further):
+            passes.append((test, layers, steps, data.further))
+        whole = replace(ctx, limit=None)  # the sample is limited already
+        return [
+            do(
+                encoder,
+                images,
+                wanted,
+                poolings=(self.pooling,),
+                preprocess=one,
+                ctx=whole,
+                rows=rows,
+            )
+            for images, wanted, one, rows in passes
+        ]
 
     def _write(
         self,

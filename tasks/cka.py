@@ -10,14 +10,14 @@ These numbers describe and do not rank; no leaderboard view shows them.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Work
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
@@ -123,11 +123,12 @@ class Task(Contract):
     ) -> Iterator[LayerScores]:
         """Each layer from one pass of each encoder over the images."""
         from sdssl_bench.analysis import layer_scores, layer_similarity
+        from sdssl_bench.features import extract
         from sdssl_bench.system import is_main_process
 
         other = _other(ctx)
         assert other.info is not None
-        banks = [self._extract(one, data, ctx) for one in (encoder, other)]
+        banks: list[FeatureBank] = self._both(extract, encoder, data, ctx)
         if not is_main_process():
             return
         layer_scores.same_images(*banks)
@@ -148,19 +149,33 @@ class Task(Contract):
             yield replace(self._score(layer, found, banks, other.info.name), seconds=seconds)
             seconds = {}
 
-    def _extract(self, encoder: Encoder, data: Sample, ctx: RunContext) -> FeatureBank:
-        from sdssl_bench.datasets import preprocess
-        from sdssl_bench.features import extract
+    def work(
+        self, encoder: Encoder, data: Sample, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """A pass of each encoder; the similarities are not estimated."""
+        from sdssl_bench.features import extract_work
 
-        return extract(
-            encoder,
-            data.source.test,
-            range(1, encoder.depth + 1),
-            poolings=(self.pooling,),
-            preprocess=preprocess(self.transform, encoder.input_size),
-            ctx=ctx,
-            rows=data.rows,
-        )
+        yield from self._both(extract_work, encoder, data, ctx)
+        yield Work("similarities", len(layers), "layers", None)
+
+    def _both(
+        self, do: Callable[..., Any], encoder: Encoder, data: Sample, ctx: RunContext
+    ) -> list[Any]:
+        """`do` with each encoder: as `features.extract`."""
+        from sdssl_bench.datasets import preprocess
+
+        return [
+            do(
+                one,
+                data.source.test,
+                range(1, one.depth + 1),
+                poolings=(self.pooling,),
+                preprocess=preprocess(self.transform, one.input_size),
+                ctx=ctx,
+                rows=data.rows,
+            )
+            for one in (encoder, _other(ctx))
+        ]
 
     def _score(
         self,

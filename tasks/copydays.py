@@ -14,7 +14,7 @@ which images; a row without distractors or whitening says so in its dataset's na
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -31,6 +31,7 @@ from sdssl_bench.task import (
     Option,
     RunContext,
     Trial,
+    Work,
 )
 from sdssl_bench.task import Task as Contract
 
@@ -216,22 +217,7 @@ class Task(Contract):
         from sdssl_bench.retrieval import CopyFeatures, gallery, readable, score_copies
         from sdssl_bench.system import is_main_process, resolve_device
 
-        banks: dict[str, FeatureBank] = {}
-        for name, images in (
-            ("copies", data.data.images),
-            ("distractors", data.distractors),
-            ("whitening", data.whitening),
-        ):
-            if images is not None:
-                # The limit is applied to the set already: copies and originals have to agree.
-                banks[name] = extract(
-                    encoder,
-                    images,
-                    layers,
-                    poolings=FEATURES[self.pool],
-                    preprocess=self._steps(encoder),
-                    ctx=replace(ctx, limit=None),
-                )
+        banks: dict[str, FeatureBank] = self._sets(extract, encoder, data, layers, ctx)
         if not is_main_process():
             return
         seconds = {
@@ -285,6 +271,26 @@ class Task(Contract):
                 },
             )
             seconds = {}
+
+    def work(
+        self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """A pass over each set; ranking is not estimated."""
+        from sdssl_bench.features import extract_work
+
+        yield from self._sets(extract_work, encoder, data, layers, ctx).values()
+        yield Work("whitening and ranking", len(layers), "layers", None)
+
+    def _sets(self, do: Callable[..., Any], *run: Any) -> dict[str, Any]:
+        """`do` with each set of images: as `features.extract`."""
+        encoder, data, layers, ctx = run
+        names = ("copies", "distractors", "whitening")
+        sets = zip(names, (data.data.images, data.distractors, data.whitening), strict=True)
+        # The limit is applied to the set already: copies and originals have to agree.
+        common = {"poolings": FEATURES[self.pool], "ctx": replace(ctx, limit=None)}
+        common["preprocess"] = self._steps(encoder)
+        found = [(name, images) for name, images in sets if images is not None]
+        return {name: do(encoder, images, layers, **common) for name, images in found}
 
     def _vectors(self, bank: FeatureBank, layer: int) -> NDArray[np.float32]:
         """[N, D or 2 D] of one layer."""

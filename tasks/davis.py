@@ -28,6 +28,7 @@ from sdssl_bench.task import (
     Option,
     RunContext,
     Trial,
+    Work,
     limited_indices,
     recorded_parameters,
 )
@@ -36,9 +37,9 @@ from sdssl_bench.task import Task as Contract
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from sdssl_bench.datasets import DavisData
+    from sdssl_bench.datasets import DavisData, Video
     from sdssl_bench.encoders import Encoder
-    from sdssl_bench.video import Settings
+    from sdssl_bench.video import Settings, VideoScorer
 
 
 def score_files(
@@ -104,17 +105,11 @@ class Task(Contract):
         "dino-parity": {"vanished": "drop"},
         # videowalk's README command (Jabri et al. 2020).
         "crw": {
-            "context": 20,
-            "shape": "circle",
-            "window_on_first": False,
-            "topk": 10,
-            "keep_ties": False,
-            "temperature": 0.05,
-            "short_side": 0,
-            "first_mask": "bilinear",
+            "context": 20, "shape": "circle", "window_on_first": False, "topk": 10,
+            "keep_ties": False, "temperature": 0.05, "short_side": 0, "first_mask": "bilinear",
             "minmax": False,
         },
-    }
+    }  # fmt: skip
     pitfalls: ClassVar[tuple[str, ...]] = (
         "Positions are interpolated to 480 pixels, and how matters: MAE ViT-B has 37.9 or "
         "57.5 (LatentMIM#4).",
@@ -250,21 +245,10 @@ class Task(Contract):
         """Scores of each layer once all sequences are done; a sequence is stored when it is done."""
         import numpy as np
 
+        from sdssl_bench import video as masks
         from sdssl_bench.system import distributed
-        from sdssl_bench.video import (
-            GLOBAL,
-            SequenceScores,
-            VideoScorer,
-            object_statistics,
-            per_object,
-            summarise,
-            write_csv,
-        )
 
-        videos = [data.videos[i] for i in limited_indices(len(data.videos), ctx.limit)]
-        parameters = recorded_parameters(self)
-        identity = {"task": self.name, "version": self.version, "parameters": parameters}
-        scorer = VideoScorer(encoder, layers, settings=self.settings, identity=identity, ctx=ctx)
+        scorer, videos = self._scorer(encoder, data, layers, ctx)
         mine = videos[distributed.process_index() :: distributed.num_processes()]
         started = time.perf_counter()
         found = scorer.score_all(mine, num_frames=sum(len(video.frames) for video in videos))
@@ -273,25 +257,41 @@ class Task(Contract):
             return
         for layer in layers:
             results = {video.name: found[video.name][layer] for video in videos}
-            scores = [SequenceScores(name, one.values) for name, one in results.items()]
+            scores = [masks.SequenceScores(name, one.values) for name, one in results.items()]
             if "csv" in ctx.artifacts:
-                write_csv(ctx.artifacts["csv"] / f"layer{layer:02d}", scores)
-            objects, single = per_object(scores), object_statistics(scores)
+                masks.write_csv(ctx.artifacts["csv"] / f"layer{layer:02d}", scores)
+            objects, single = masks.per_object(scores), masks.object_statistics(scores)
             lost = [f"{name}_{k}" for name, one in results.items() for k in one.vanished]
             yield LayerScores(
                 layer=layer,
-                metrics=summarise(scores),
+                metrics=masks.summarise(scores),
                 n=len(objects),
                 items={
                     "object": np.array(list(objects)),
-                    "J": np.array([one["J"] for one in objects.values()]),
-                    "F": np.array([one["F"] for one in objects.values()]),
-                    **{name: single[name] for name in GLOBAL if name.endswith(("Recall", "Decay"))},
+                    **{key: np.array([one[key] for one in objects.values()]) for key in "JF"},
+                    **{n: v for n, v in single.items() if n.endswith(("Recall", "Decay"))},
                 },
                 seconds=seconds,
                 notes={"vanished_at_patch_resolution": lost} if lost else {},
             )
             seconds = {}
+
+    def work(
+        self, encoder: Encoder, data: DavisData, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """The sequences that are not stored yet."""
+        from sdssl_bench.video import videos_work
+
+        yield videos_work(*self._scorer(encoder, data, layers, ctx))
+
+    def _scorer(self, *run: Any) -> tuple[VideoScorer, list[Video]]:
+        from sdssl_bench.video import VideoScorer
+
+        encoder, data, layers, ctx = run
+        parameters = recorded_parameters(self)
+        identity = {"task": self.name, "version": self.version, "parameters": parameters}
+        made = VideoScorer(encoder, layers, settings=self.settings, identity=identity, ctx=ctx)
+        return made, [data.videos[i] for i in limited_indices(len(data.videos), ctx.limit)]
 
     def tables(self, record: Mapping[str, Any], path: Path) -> Iterator[RenderableType]:
         """Sequences of the last and of the best layer."""

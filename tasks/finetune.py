@@ -26,12 +26,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import LayerScores, RunContext
+from sdssl_bench.task import LayerScores, RunContext, Work
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData
     from sdssl_bench.encoders import Encoder
-    from sdssl_bench.probes import TuneRecipe
+    from sdssl_bench.probes import Job, TuneRecipe
 
 TRANSFER: Mapping[str, Mapping[str, float]] = {
     "cifar10": {"weight_decay": 0.1, "drop_path": 0.1, "mixup": 0.8, "cutmix": 1.0},
@@ -280,15 +280,21 @@ class Task(ClassificationTask):
         self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer, one training after another."""
-        from sdssl_bench.probes import make_job, score_tuned_layers
+        from sdssl_bench.probes import score_tuned_layers
 
-        job = make_job(
-            data,
-            self.recipe(encoder, data),
-            select=self.select,
-            metric=self.judged_by(data),
-            watch_every=self.watch_every,
-            val_fraction=self.val_fraction,
-            ctx=ctx,
-        )
-        yield from score_tuned_layers(encoder, layers, job)
+        yield from score_tuned_layers(encoder, layers, self._job(encoder, data, ctx))
+
+    def work(
+        self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """Images that train, in all epochs of all layers; the time is not estimated."""
+        count = len(layers) * self.epochs * len(self._job(encoder, data, ctx).fit)
+        yield Work("training", count, "images", None)
+
+    def _job(self, encoder: Encoder, data: ClassificationData, ctx: RunContext) -> Job:
+        from sdssl_bench.probes import make_job
+
+        return make_job(
+            data, self.recipe(encoder, data), select=self.select, metric=self.judged_by(data),
+            watch_every=self.watch_every, val_fraction=self.val_fraction, ctx=ctx,
+        )  # fmt: skip

@@ -12,14 +12,23 @@ DINO ViT-S/16 on ImageNet: 74.5 top-1 at layer 12; SD-MoCo v3 ViT-S/16: 68.0 (SD
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import Argument, Backend, FileScores, LayerScores, RunContext, Trial
+from sdssl_bench.task import (
+    Argument,
+    Backend,
+    FileScores,
+    LayerScores,
+    RunContext,
+    Trial,
+    Work,
+    limited_indices,
+)
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData
@@ -160,15 +169,10 @@ class Task(ClassificationTask):
         self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer from one pass over both splits."""
-        from sdssl_bench.datasets import preprocess
         from sdssl_bench.features import extract
         from sdssl_bench.system import is_main_process
 
-        steps = preprocess(self.transform, encoder.input_size)
-        train, test = (
-            extract(encoder, split, layers, poolings=(self.pooling,), preprocess=steps, ctx=ctx)
-            for split in (data.train, data.test)
-        )
+        train, test = self._splits(extract, encoder, data, layers, ctx)
         if not is_main_process():
             return
         extraction = {
@@ -180,6 +184,47 @@ class Task(ClassificationTask):
             scores = self.score(layer, train, test, data=data, ctx=ctx)
             yield replace(scores, seconds={**extraction, **scores.seconds})
             extraction = {}
+
+    def _splits(self, do: Callable[..., Any], *run: Any) -> list[Any]:
+        """`do` with train, then test: as `features.extract`."""
+        from sdssl_bench.datasets import preprocess
+
+        encoder, data, layers, ctx = run
+        steps = preprocess(self.transform, encoder.input_size)
+        return [
+            do(encoder, split, layers, poolings=(self.pooling,), preprocess=steps, ctx=ctx)
+            for split in (data.train, data.test)
+        ]
+
+    def work(
+        self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """Both passes, then a search in each layer."""
+        from sdssl_bench.features import extract_work
+        from sdssl_bench.neighbors import top_k_bytes, top_k_cost
+
+        yield from self._splits(extract_work, encoder, data, layers, ctx)
+        rows, queries = (len(limited_indices(len(s), ctx.limit)) for s in (data.train, data.test))
+        k = max(k for k in self.k if k <= rows)
+        widths = [encoder.dims[layer - 1] for layer in layers]
+
+        def search() -> float:
+            seconds = {
+                width: top_k_cost(queries, rows, width, k=k, backend=ctx.backend, device=ctx.device)
+                for width in set(widths)
+            }
+            return sum(seconds[width] for width in widths)
+
+        yield Work(
+            what="nearest neighbours",
+            items=len(layers),
+            unit="layers",
+            measure=search,
+            memory=max(
+                4 * (rows + queries) * width + top_k_bytes(queries, rows, width, k=k)
+                for width in widths
+            ),
+        )
 
     def score(
         self,

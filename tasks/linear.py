@@ -19,13 +19,13 @@ SD-MoCo v3 ViT-S/16 with mocov3 on ImageNet: see the paper's Table 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import LayerScores, Option, RunContext, Trial
+from sdssl_bench.task import LayerScores, Option, RunContext, Trial, Work
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData
@@ -243,35 +243,19 @@ class Task(ClassificationTask):
         if self.solver == "sgd":
             from sdssl_bench.probes import score_sgd_layers
 
-            yield from score_sgd_layers(
-                encoder,
-                data,
-                layers,
-                kinds=self.kinds(encoder),
-                rates=self.rates(encoder),
-                recipe=self.recipe(encoder),
-                transform=self.transform,
-                val_fraction=self.val_fraction,
-                ctx=ctx,
-            )
+            yield from score_sgd_layers(encoder, data, layers, **self._sgd(encoder), ctx=ctx)
             return
-        from sdssl_bench.datasets import preprocess
         from sdssl_bench.features import extract
-        from sdssl_bench.probes import needed, score_logreg_layers
+        from sdssl_bench.probes import score_logreg_layers
         from sdssl_bench.system import is_main_process
 
         (kind,) = self.kinds(encoder)
-        used, poolings = needed([kind], layers)
-        steps = preprocess(self.transform, encoder.input_size)
-        banks = {
-            split: extract(encoder, images, used, poolings=poolings, preprocess=steps, ctx=ctx)
-            for split, images in (("train", data.train), ("test", data.test))
-        }
+        found = self._splits(extract, encoder, data, layers, ctx)
         if not is_main_process():
             return
         yield from score_logreg_layers(
             data,
-            banks,
+            dict(zip(("train", "test"), found, strict=True)),
             layers,
             kind=kind,
             sweep=self.sweep,
@@ -279,3 +263,38 @@ class Task(ClassificationTask):
             val_fraction=self.val_fraction,
             ctx=ctx,
         )
+
+    def work(
+        self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """The passes and the training; or the passes and the problems that are solved."""
+        if self.solver == "sgd":
+            from sdssl_bench.probes import sgd_work
+
+            yield from sgd_work(encoder, data, layers, **self._sgd(encoder), ctx=ctx)
+            return
+        from sdssl_bench.features import extract_work
+        from sdssl_bench.probes import logreg_work
+
+        yield from self._splits(extract_work, encoder, data, layers, ctx)
+        (kind,) = self.kinds(encoder)
+        yield logreg_work(encoder, data, layers, kind=kind, sweep=self.sweep, ctx=ctx)
+
+    def _sgd(self, encoder: Encoder) -> dict[str, Any]:
+        return {
+            "kinds": self.kinds(encoder), "rates": self.rates(encoder), "recipe": self.recipe(encoder),
+            "transform": self.transform, "val_fraction": self.val_fraction,
+        }  # fmt: skip
+
+    def _splits(self, do: Callable[..., Any], *run: Any) -> list[Any]:
+        """`do` with train, then test: as `features.extract`."""
+        from sdssl_bench.datasets import preprocess
+        from sdssl_bench.probes import needed
+
+        encoder, data, layers, ctx = run
+        used, poolings = needed(self.kinds(encoder), layers)
+        steps = preprocess(self.transform, encoder.input_size)
+        return [
+            do(encoder, split, used, poolings=poolings, preprocess=steps, ctx=ctx)
+            for split in (data.train, data.test)
+        ]

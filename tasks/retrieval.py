@@ -14,7 +14,7 @@ Oxford M 41.8, H 13.7; Paris M 63.1, H 34.4.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
@@ -29,14 +29,12 @@ from sdssl_bench.task import (
     Option,
     RunContext,
     Trial,
+    Work,
     limited_indices,
 )
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from sdssl_bench.datasets import ImageSet, RetrievalData
     from sdssl_bench.encoders import Encoder
     from sdssl_bench.features import FeatureBank, Geometry
@@ -91,20 +89,14 @@ class Task(Contract):
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "dino": {},
         "sdssl-code": {
-            "imsize_oxford": 512,
-            "scales_oxford": (1.0, 0.7071067811865476, 0.5),
-            "fit": "pad",
+            "imsize_oxford": 512, "scales_oxford": (1.0, 0.7071067811865476, 0.5), "fit": "pad",
         },
         "revisitop": {
-            "imsize_oxford": 1024,
-            "imsize_paris": 1024,
+            "imsize_oxford": 1024, "imsize_paris": 1024, "query_crop": True,
             "scales_oxford": (1.0, 0.7071067811865476, 0.5),
-            "query_crop": True,
-            "pool": "gem",
-            "gem_p": 3.0,
-            "fit": "resize",
+            "pool": "gem", "gem_p": 3.0, "fit": "resize",
         },
-    }
+    }  # fmt: skip
     pitfalls: ClassVar[tuple[str, ...]] = (
         "Pixels, scales and query crop move mAP by points, in either direction: OpenCLIP-G "
         "has 39.4 with cropped queries and 53 without (dinov2#44).",
@@ -227,17 +219,14 @@ class Task(Contract):
         self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer from one pass over all images."""
-        from sdssl_bench.features import skipped_images
+        from sdssl_bench.features import extract_from, skipped_images
         from sdssl_bench.retrieval import gallery, score_layer
         from sdssl_bench.system import is_main_process, resolve_device
 
         base = data.data
         boxes = base.truth.boxes if self.query_crop else None
-        queries = self._extract(encoder, base.queries, layers, data=base, ctx=ctx, boxes=boxes)
-        database = self._extract(encoder, base.database, layers, data=base, ctx=ctx)
-        banks = [queries, database]
-        if data.distractors is not None:
-            banks.append(self._extract(encoder, data.distractors, layers, data=base, ctx=ctx))
+        banks: list[FeatureBank] = self._sets(extract_from, encoder, data, layers, ctx)
+        queries, database = banks[:2]
         if not is_main_process():
             return
         truth = base.truth.restricted(queries=queries.indices, database=database.indices)
@@ -279,21 +268,30 @@ class Task(Contract):
             )
             seconds = {}
 
-    def _extract(
-        self,
-        encoder: Encoder,
-        images: ImageSet,
-        layers: Sequence[int],
-        *,
-        data: RetrievalData,
-        ctx: RunContext,
-        boxes: NDArray[np.float64] | None = None,
-    ) -> FeatureBank:
-        from sdssl_bench.features import ManySizes, extract_from
+    def work(
+        self, encoder: Encoder, data: Inputs, layers: Sequence[int], ctx: RunContext
+    ) -> Iterator[Work]:
+        """A pass over each set, then a ranking of all images in each layer."""
+        from sdssl_bench.features import extract_from_work
+        from sdssl_bench.retrieval import ranking_work
 
-        geometry = self.geometry(data.name, encoder.stride)
-        source = ManySizes(images, geometry, self.pool, self.gem_p, boxes)
+        yield from self._sets(extract_from_work, encoder, data, layers, ctx)
+        widths = [encoder.dims[layer - 1] for layer in layers]
+        extra = 0 if data.distractors is None else len(data.distractors)
+        yield ranking_work(widths, data.data.truth, distractors=extra, curve=self.curve, ctx=ctx)
+
+    def _sets(self, do: Callable[..., Any], *run: Any) -> list[Any]:
+        """`do` with queries, database and distractors: as `features.extract_from`."""
+        from sdssl_bench.features import ManySizes as source
+
+        encoder, data, layers, ctx = run
+        base, geometry = data.data, self.geometry(data.data.name, encoder.stride)
+        boxes = base.truth.boxes if self.query_crop else None
+        sets = ((base.queries, boxes), (base.database, None), (data.distractors, None))
         # The limit is applied to the set already: ground truth and images have to agree.
-        return extract_from(
-            source, encoder, layers, poolings=(self.pool,), ctx=replace(ctx, limit=None)
-        )
+        common = {"poolings": (self.pool,), "ctx": replace(ctx, limit=None)}
+        return [
+            do(source(images, geometry, self.pool, self.gem_p, cut), encoder, layers, **common)
+            for images, cut in sets
+            if images is not None
+        ]

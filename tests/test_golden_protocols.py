@@ -28,6 +28,8 @@ ELSEWHERE = {
     "sdssl_bench.checkpoints.releases:RELEASES*": "marks of releases; Release.input_size has its number",
     "sdssl_bench.datasets.mini.*": "made-up data",
     "sdssl_bench.statistics.derived:_KNOWN": "what this process has read",
+    "sdssl_bench.*forecast:*": "slices that --dry-run times; no score",
+    "sdssl_bench.system.memory:PAGE": "a unit of the system",
     **dict.fromkeys(
         (
             "sdssl_bench.cli.*", "sdssl_bench.reports.*", "sdssl_bench.system.terminal:*",

@@ -77,7 +77,7 @@ def run(
     all_layers: Annotated[bool, opt.option(WHAT, "Every layer 1..L.", "--all-layers")] = False,
     dry_run: Annotated[
         bool,
-        opt.option(WHAT, "Show what would run and stop.", "--dry-run"),
+        opt.option(WHAT, "Show what would run, what it will cost, and stop.", "--dry-run"),
     ] = False,
     data_root: opt.DataRoot = None,
     limit: opt.Limit = None,
@@ -140,6 +140,7 @@ def run(
     """
     from sdssl_bench import checkpoints, tasks
     from sdssl_bench.cli import running, task_options
+    from sdssl_bench.cli.plan import print_plan
     from sdssl_bench.datasets import values_within
     from sdssl_bench.system import Progress, default_cache, is_main_process, join
     from sdssl_bench.task import RunContext
@@ -186,7 +187,9 @@ def run(
         typer.echo(f"left out: {', '.join(left_out)}", err=True)
     if dry_run:
         with values_within(context.image_range):
-            code = running.print_plan(loaded, pairs, asked, ctx=context, out=out)
+            code = print_plan(
+                loaded, pairs, asked, ctx=context, out=out.expanduser(), overwrite=overwrite
+            )
     else:
         with progress, values_within(context.image_range):
             code = running.run_all(

@@ -10,7 +10,7 @@ from sdssl_bench.encoders import Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError, did_you_mean
 from sdssl_bench.records import ResultStore
 from sdssl_bench.reports import layer_table, result_line
-from sdssl_bench.runner import Outcome, record_head, run
+from sdssl_bench.runner import Outcome, run
 from sdssl_bench.statistics import Interval, record_intervals
 from sdssl_bench.system import is_main_process, refused, show
 from sdssl_bench.task import RunContext, Task
@@ -105,36 +105,6 @@ def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> li
     return check_layers([encoder.depth], encoder.depth)
 
 
-def print_plan(
-    encoder: Encoder,
-    pairs: Sequence[tuple[Task, str]],
-    layers: Sequence[int],
-    *,
-    ctx: RunContext,
-    out: Path,
-) -> int:
-    """Print per task and dataset: images, layers to score, layers stored, where the record lies.
-
-    Returns:
-        An exit code, as `run_all`.
-    """
-    store = ResultStore(out.expanduser())
-
-    def plan(task: Task, name: str) -> None:
-        data = task.load_data(name, ctx)
-        head = record_head(encoder, task, data, ctx=ctx)
-        stored = (store.find(head) or {"layers": {}})["layers"]
-        todo = [layer for layer in layers if str(layer) not in stored]
-        images = sum(head["dataset"]["splits"].values())
-        typer.echo(
-            f"{head['protocol']['id']}@{head['protocol']['version']} on {name} "
-            f"({head['dataset']['variant']}, {images:,} images): {len(todo)} layers to score, "
-            f"{len(layers) - len(todo)} stored -> {store.path(head)}"
-        )
-
-    return _each(pairs, plan)
-
-
 def run_all(
     encoder: Encoder,
     pairs: Sequence[tuple[Task, str]],
@@ -165,7 +135,7 @@ def run_all(
             else:
                 typer.echo(result_line(outcome.record))
 
-    code = _each(pairs, score)
+    code = each_pair(pairs, score)
     if is_main_process() and len(pairs) > 1:
         typer.echo(
             f"last layer (best at), curve over layers; records: {store.root}; --wide: tables"
@@ -173,7 +143,12 @@ def run_all(
     return code
 
 
-def _each(pairs: Sequence[tuple[Task, str]], action: Callable[[Task, str], None]) -> int:
+def each_pair(pairs: Sequence[tuple[Task, str]], action: Callable[[Task, str], None]) -> int:
+    """Do something for every (task, dataset); one that fails does not stop the others.
+
+    Returns:
+        An exit code, as `run_all`.
+    """
     failures: list[UserError] = []
     for task, name in pairs:
         try:

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sdssl_bench.features.bank import FeatureBank, skipped_images
     from sdssl_bench.features.cache import CacheEntry
     from sdssl_bench.features.extraction import extract, extract_from
+    from sdssl_bench.features.forecast import batch_seconds, extract_from_work, extract_work
     from sdssl_bench.features.forward import DTYPES, Forward, automatic_batch_size, placed
     from sdssl_bench.features.identity import feature_identity, key_of, structure_digest
     from sdssl_bench.features.image_geometry import Box, Geometry, crop_box

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.neighbors import exact, search
     from sdssl_bench.neighbors.exact import top_k
+    from sdssl_bench.neighbors.forecast import top_k_bytes, top_k_cost
     from sdssl_bench.neighbors.foreign_features import score_knn
     from sdssl_bench.neighbors.vote import weighted_knn_vote
 else:

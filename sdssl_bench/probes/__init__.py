@@ -11,11 +11,18 @@ if TYPE_CHECKING:
     from sdssl_bench.probes.finetuning.mixing import Mixing
     from sdssl_bench.probes.finetuning.recipe import TuneRecipe
     from sdssl_bench.probes.finetuning.tunable import takes_drop_path
-    from sdssl_bench.probes.finetuning.tuning_scores import SELECT, make_job, score_tuned_layers
+    from sdssl_bench.probes.finetuning.tuning_scores import (
+        SELECT,
+        Job,
+        make_job,
+        score_tuned_layers,
+    )
+    from sdssl_bench.probes.linear.forecast import sgd_work
     from sdssl_bench.probes.linear.inputs import needed, parts_of
     from sdssl_bench.probes.linear.sgd_probe import SgdRecipe
     from sdssl_bench.probes.linear.sgd_scores import score_sgd_layers
     from sdssl_bench.probes.linear.sweep import SWEEPS
+    from sdssl_bench.probes.logistic.forecast import logreg_work
     from sdssl_bench.probes.logistic.probe import score_logreg_layers
     from sdssl_bench.probes.multi_exit import ExitReport, exit_report, throughput
 else:

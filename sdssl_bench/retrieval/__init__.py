@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.retrieval import gallery
     from sdssl_bench.retrieval.copy_detection import CopyFeatures, readable, score_copies
+    from sdssl_bench.retrieval.forecast import ranking_work
     from sdssl_bench.retrieval.foreign_features import (
         precision_table,
         score_copydays,

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system.launching import is_first
     from sdssl_bench.system.lifetime import end_with_parent
     from sdssl_bench.system.locking import locked
+    from sdssl_bench.system.memory import held_bytes
     from sdssl_bench.system.paths import default_cache, default_data_root
     from sdssl_bench.system.pickles.machine import OPCODE_BYTES, PickleError, StandIn, allowance
     from sdssl_bench.system.pickles.reading import Unpickled, unpickle
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
         place_of,
         plugins,
     )
-    from sdssl_bench.system.progress import Progress
+    from sdssl_bench.system.progress import Progress, duration
     from sdssl_bench.system.resizing import missing_opencv, opencv_version, resize
     from sdssl_bench.system.streams import is_heard
     from sdssl_bench.system.terminal import Column, FittedTable, curve_of, shortened, show

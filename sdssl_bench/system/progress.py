@@ -74,7 +74,7 @@ class Progress:
             self._line(
                 f"{self._label}: {self._done:,} of {self._total:,} {self._unit} "
                 f"({100 * self._done / self._total:.0f} %), {self._rate():,.0f}/s, "
-                f"{_duration(left)} left"
+                f"{duration(left)} left"
             )
 
     def finish(self) -> None:
@@ -86,7 +86,7 @@ class Progress:
         if not live:
             spent = time.monotonic() - self._since
             self._line(
-                f"{self._label}: {self._done:,} {self._unit} in {_duration(spent)}, "
+                f"{self._label}: {self._done:,} {self._unit} in {duration(spent)}, "
                 f"{self._rate():,.0f}/s"
             )
 
@@ -133,10 +133,10 @@ class Progress:
             self._live = None
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Seconds for a person.
 
-    >>> _duration(75), _duration(4000), _duration(2.34)
+    >>> duration(75), duration(4000), duration(2.34)
     ('1m15s', '1h06m', '2.3s')
     """
     if seconds < 60:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.video.affinities import SHAPES, Rule
     from sdssl_bench.video.folders import score_listed
+    from sdssl_bench.video.forecast import videos_work
     from sdssl_bench.video.scores import VideoScorer
     from sdssl_bench.video.segmentation import Settings
     from sdssl_bench.video.summary import (

@@ -104,11 +104,8 @@ class VideoScorer:
 
     def score(self, video: Video) -> Results:
         """J and F of every layer in frames 1..T-2; stored results are used where there are any."""
-        key = key_of({**self.facts, "video": video.freshness})
-        stored = StoredScores(self.ctx.cache_dir / self.facts["task"] / key)
-        shape = (2, video.num_objects, len(video.frames) - 2)
-        kept = {layer: stored.read(video.name, layer, shape=shape) for layer in self.layers}
-        done = {layer: result for layer, result in kept.items() if result is not None}
+        key = self._key(video)
+        stored, done = self.finished(video)
         writer = _Writer(video, self.layers, key=key, folders=self.ctx.artifacts, model=self._model)
         missing = [layer for layer in self.layers if layer not in done]
         if not missing and writer.is_done():
@@ -121,6 +118,16 @@ class VideoScorer:
             stored.write(video.name, layer, result)
         writer.finish({layer: result.values.mean() for layer, result in fresh.items()})
         return {layer: fresh.get(layer) or done[layer] for layer in self.layers}
+
+    def finished(self, video: Video) -> tuple[StoredScores, Results]:
+        """Where results of a video are kept, and those that are."""
+        stored = StoredScores(self.ctx.cache_dir / self.facts["task"] / self._key(video))
+        shape = (2, video.num_objects, len(video.frames) - 2)
+        kept = {layer: stored.read(video.name, layer, shape=shape) for layer in self.layers}
+        return stored, {layer: result for layer, result in kept.items() if result is not None}
+
+    def _key(self, video: Video) -> str:
+        return key_of({**self.facts, "video": video.freshness})
 
     @property
     def _model(self) -> str:

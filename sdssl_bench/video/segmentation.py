@@ -120,18 +120,18 @@ class Segmenter:
         with torch.inference_mode(), ThreadTeam(self.device) as crew:
             numbered = enumerate(frames)
             while batch := list(islice(numbered, self.batch_size)):
-                features = self._forward([pixels for _, pixels in batch], video.name)
+                features = self.forward([pixels for _, pixels in batch], video.name)
                 for position, (t, pixels) in enumerate(batch):
                     started = time.perf_counter()
                     now = {layer: maps[position] for layer, maps in features.items()}
                     if t == 0:
-                        contexts = self._start(now, annotation, video)
+                        contexts = self.start(now, annotation, video)
                         continue
-                    masks = self._masks(contexts, now, working, video.size, crew=crew)
+                    masks = self.masks(contexts, now, working, video.size, crew=crew)
                     self.seconds["propagate"] += time.perf_counter() - started
                     yield FrameMasks(t, pixels, masks)
 
-    def _masks(
+    def masks(
         self,
         contexts: dict[int, Context],
         features: dict[int, Tensor],
@@ -150,7 +150,7 @@ class Segmenter:
         masks = crew.map(mask, features) if alone else [mask(layer) for layer in features]
         return dict(zip(features, masks))
 
-    def _start(
+    def start(
         self, features: dict[int, Tensor], annotation: NDArray[np.uint8], video: Video
     ) -> dict[int, Context]:
         """The context of each layer, holding the annotated frame."""
@@ -173,7 +173,7 @@ class Segmenter:
             )
         return contexts
 
-    def _forward(self, frames: Sequence[NDArray[np.uint8]], name: str) -> dict[int, Tensor]:
+    def forward(self, frames: Sequence[NDArray[np.uint8]], name: str) -> dict[int, Tensor]:
         """{layer: [B, h, w, D]} of a few frames."""
         started = time.perf_counter()
         mean, std = self.settings.constants(self.encoder)

@@ -32,6 +32,13 @@ class LayerResult:
     vanished: tuple[int, ...]
 
 
+def packed(result: LayerResult) -> bytes:
+    """The file of a result."""
+    buffer = io.BytesIO()
+    np.savez(buffer, values=result.values, vanished=np.array(result.vanished, np.int64))
+    return buffer.getvalue()
+
+
 @dataclass(frozen=True)
 class StoredScores:
     """The scores of one run, key by key.
@@ -45,7 +52,7 @@ class StoredScores:
     def read(self, name: str, layer: int, *, shape: tuple[int, ...]) -> "LayerResult | None":
         """What is kept of a sequence; None if it is not finished or its file is damaged."""
         try:
-            stored = read_arrays(self._path(name, layer))
+            stored = read_arrays(self.path(name, layer))
             kept = LayerResult(stored["values"], tuple(stored["vanished"].tolist()))
         except (DataError, KeyError):
             return None
@@ -54,11 +61,10 @@ class StoredScores:
 
     def write(self, name: str, layer: int, result: "LayerResult") -> None:
         """Keep a sequence's result; a reader sees all of it or nothing."""
-        buffer = io.BytesIO()
-        np.savez(buffer, values=result.values, vanished=np.array(result.vanished, np.int64))
-        write_atomic(self._path(name, layer), buffer.getvalue())
+        write_atomic(self.path(name, layer), packed(result))
 
-    def _path(self, name: str, layer: int) -> Path:
+    def path(self, name: str, layer: int) -> Path:
+        """The file of a sequence at a layer."""
         return self.folder / f"{quote(name, safe='')}-layer{layer:02d}.npz"
 
 

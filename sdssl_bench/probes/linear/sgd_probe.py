@@ -86,6 +86,9 @@ class Trainer:
         rates: [R] learning rates.
         recipe: how.
         ctx: device, batch size of the forward pass, workers, seed.
+        forward: all features that the heads see, of a batch of images.
+        widths: [I] of the inputs.
+        heads: what is trained.
     """
 
     encoder: Encoder
@@ -101,7 +104,7 @@ class Trainer:
         layers = sorted({layer for layer, _ in self.inputs})
         used, poolings = needed([kind for _, kind in self.inputs], layers)
         self.device = torch.device(resolve_device(self.ctx.device))
-        self._forward = Forward(
+        self.forward = Forward(
             self.encoder,
             [(layer, pooling) for layer in used for pooling in poolings],
             device=self.device,
@@ -109,10 +112,10 @@ class Trainer:
             batch_size=self.ctx.batch_size,
         )
         dims = self.encoder.dims
-        widths = [sum(dims[one - 1] for one, _ in parts_of(k, n)) for n, k in self.inputs]
+        self.widths = [sum(dims[one - 1] for one, _ in parts_of(k, n)) for n, k in self.inputs]
         kinds = sorted({kind for _, kind in self.inputs})
         self.heads = Heads(
-            widths,
+            self.widths,
             self.rates,
             num_classes=self.images.num_classes,
             seeds=[(self.ctx.seed, layer, kinds.index(kind)) for layer, kind in self.inputs],
@@ -186,18 +189,23 @@ class Trainer:
         columns = [features[bank_name(*part)] for part in parts_of(one[1], one[0])]
         return torch.from_numpy(columns[0] if len(columns) == 1 else np.concatenate(columns, 1))
 
-    def _features(
-        self, source: EpochImages, steps: Sequence[slice]
-    ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]]:
-        """Positions and features of each step's images; every process computes its share of them."""
+    def pieces(self, steps: Sequence[slice]) -> tuple[list[NDArray[np.int64]], set[int]]:
+        """Positions of each forward pass of this process, and which of them end a step."""
         rank, world = process_index(), num_processes()
         pieces: list[NDArray[np.int64]] = []
         last: set[int] = set()
         for step in steps:
             of_process = np.arange(step.start, step.stop)[rank::world]
-            parts = range(0, max(len(of_process), 1), self._forward.piece)
-            pieces += [of_process[a : a + self._forward.piece] for a in parts]
+            parts = range(0, max(len(of_process), 1), self.forward.piece)
+            pieces += [of_process[a : a + self.forward.piece] for a in parts]
             last.add(len(pieces) - 1)
+        return pieces, last
+
+    def _features(
+        self, source: EpochImages, steps: Sequence[slice]
+    ) -> Iterator[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]]]]:
+        """Positions and features of each step's images; every process computes its share of them."""
+        pieces, last = self.pieces(steps)
         loaded = batches(
             cast(ImageSet, source),
             cast(Any, self.recipe.augmentation),
@@ -208,7 +216,7 @@ class Trainer:
         held: list[tuple[NDArray[np.int64], dict[str, NDArray[np.float32]] | None, dict[int, str]]]
         held = []
         for number, batch in enumerate(loaded):
-            features = None if batch.pixels is None else self._forward(batch.pixels)
+            features = None if batch.pixels is None else self.forward(batch.pixels)
             held.append((batch.rows, features, batch.bad))
             if number in last:
                 yield self._together(held)

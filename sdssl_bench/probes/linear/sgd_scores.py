@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sdssl_bench.datasets import ClassificationData, preprocess
+from sdssl_bench.datasets import ClassificationData, Preprocess, preprocess
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features import FeatureBank, extract, feature_identity, skipped_images
@@ -72,7 +72,24 @@ def score_sgd_layers(
         indices = bank.indices[~mask]
         watch = Watched("val", bank, np.flatnonzero(mask), inputs, data.train.num_classes, False)
     trainer = Trainer(encoder, data.train, indices, inputs, rates, recipe, ctx)
-    state = TrainingState(
+    state = training_state(encoder, data, trainer, steps=steps, ctx=ctx)
+    curves = trainer.train(state, watch)
+    if is_main_process():
+        yield from _scores(trainer, curves, test, data, layers, kinds, banks, competing)
+    state.remove()
+
+
+def training_state(
+    encoder: Encoder,
+    data: ClassificationData,
+    trainer: Trainer,
+    *,
+    steps: Preprocess,
+    ctx: RunContext,
+) -> TrainingState:
+    """Where a training goes on if it was interrupted; `steps` is the preprocessing of watched images."""
+    recipe = trainer.recipe
+    return TrainingState(
         ctx.cache_dir,
         f"linear-{data.name}",
         {
@@ -81,21 +98,17 @@ def score_sgd_layers(
                 encoder, data.train, preprocess=steps, dtype=ctx.dtype, bank_dtype=ctx.bank_dtype
             ),
             "test": data.test.fingerprint,
-            "inputs": [list(one) for one in inputs],
-            "rates": list(rates),
+            "inputs": [list(one) for one in trainer.inputs],
+            "rates": list(trainer.rates),
             "recipe": [
                 recipe.epochs, recipe.batch, recipe.iterations, recipe.per_epoch, recipe.init,
                 recipe.batch_norm, dict(recipe.augmentation.describe()),
             ],
-            "images": hashlib.sha256(indices.tobytes()).hexdigest(),
+            "images": hashlib.sha256(trainer.indices.tobytes()).hexdigest(),
             "seed": ctx.seed,
             "on_bad_image": ctx.on_bad_image,
         },
     )  # fmt: skip
-    curves = trainer.train(state, watch)
-    if is_main_process():
-        yield from _scores(trainer, curves, test, data, layers, kinds, banks, competing)
-    state.remove()
 
 
 def _scores(
