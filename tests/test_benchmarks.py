@@ -16,6 +16,11 @@ TOY = {
     "davis_propagation": ["frame", "--patches", "16", "--threads", "1"],
     "davis_real": ["--help"],
     "davis_score": ["--sequences", "1", "--dense-sequences", "1", "--num-workers", "1"],
+    "estimate": [
+        "--ckpt", f"custom:{ROOT}/tests/tiny_model.py:build", "--data-root", "{data}",
+        "--case", "-t knn -d cifar10", "--case", "-t davis --limit 1",
+        "--case", "-t linear -d cifar10 --set epochs=1", "--case", "-t retrieval -d roxford5k",
+    ],
     "extraction": [
         "--dataset", "cifar10", "--data-root", "{data}", "--encoder", "vit_tiny_p8_32", "--limit", "32",
     ],
