@@ -1,10 +1,11 @@
-"""The wheel holds sdssl_bench and nothing else, and every module of the checkout."""
+"""The source archive builds; the wheel made of it holds sdssl_bench and nothing else, every module once."""
 
 import importlib.metadata
 import os
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -16,24 +17,51 @@ FOLDERS = {
     "tasks": "sdssl_bench/tasks",
     "pretrain": "sdssl_bench/pretrain",
 }
+PAPERS = ("README.md", "LICENSE", "CHANGELOG.md", "CITATION.cff")
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """Built from a copy, so that the checkout stays clean, without fetching a build environment."""
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Source archive and the wheel made of it, without fetching a build environment.
+
+    From a copy, so that the checkout stays clean.
+    """
     work = tmp_path_factory.mktemp("wheel")
-    (work / "source").mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    (work / "source" / "tests").mkdir(parents=True)
+    (
+        work / "source" / "tests" / "test_nothing.py"
+    ).touch()  # of the kind that setuptools takes along
+    (work / "source" / "build" / "lib" / "sdssl_bench").mkdir(parents=True)
+    (work / "source" / "build" / "lib" / "sdssl_bench" / "stale.py").touch()
+    for name in ("pyproject.toml", "MANIFEST.in", *PAPERS):
         shutil.copy(ROOT / name, work / "source" / name)
     for name in (*FOLDERS, "results/reference", "docs"):
         unbuilt = shutil.ignore_patterns("__pycache__", "*.egg-info")
         shutil.copytree(ROOT / name, work / "source" / name, ignore=unbuilt)
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "-o", work, work / "source"],
+        [sys.executable, "-m", "build", "--no-isolation", "-o", work, work / "source"],
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
-    return zipfile.ZipFile(next(work.glob("*.whl")))
+    assert "would be ignored" not in done.stdout + done.stderr
+    return work
+
+
+@pytest.fixture(scope="module")
+def wheel(built: Path) -> zipfile.ZipFile:
+    return zipfile.ZipFile(next(built.glob("*.whl")))
+
+
+def test_the_source_archive_holds_the_project_without_its_tests(built: Path) -> None:
+    with tarfile.open(next(built.glob("*.tar.gz"))) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    modules = {
+        path.relative_to(ROOT).as_posix()
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    assert {name for name in names if name.endswith(".py")} == modules
+    assert names > {"pyproject.toml", "results/reference/paper.csv", *PAPERS}
 
 
 def test_only_sdssl_bench_reaches_site_packages(wheel: zipfile.ZipFile) -> None:
@@ -42,11 +70,13 @@ def test_only_sdssl_bench_reaches_site_packages(wheel: zipfile.ZipFile) -> None:
 
 
 def test_every_module_and_data_file_is_in_the_wheel(wheel: zipfile.ZipFile) -> None:
-    expected = {
+    modules = {
         f"{target}/{path.relative_to(ROOT / folder).as_posix()}"
         for folder, target in FOLDERS.items()
         for path in (ROOT / folder).rglob("*.py")
-    } | {"sdssl_bench/py.typed", "sdssl_bench/records/record.schema.json"}
+    }
+    assert {name for name in wheel.namelist() if name.endswith(".py")} == modules
+    expected = {"sdssl_bench/py.typed", "sdssl_bench/records/record.schema.json"}
     expected |= {f"sdssl_bench/reference/{name}.csv" for name in ("paper", "published")}
     expected |= {f"sdssl_bench/docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
     templates = (ROOT / "sdssl_bench" / "reports" / "templates").iterdir()
