@@ -1,14 +1,74 @@
-"""Protocol parameters from the command line: text to the type of a task's field."""
+"""Parameters of a task: from text to the type of its field, into its record, and of its `score`."""
 
 import math
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any
 
 from sdssl_bench.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
 
 LARGEST_SIDE = 4096
 """Pixels; in patches of 8 that is 262,144 tokens, each of which attends to all."""
 
+WHEN_SET = {"recorded": "when set"}
+"""Metadata of a field that a task was given later: left at its default, records stay what they were."""
+
 _WORDS = {"true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Argument:
+    """What `sdssl-bench score TASK` says of an argument of the task's `score_files`.
+
+    Arguments without a default are files or folders; they may be given by their place alone.
+
+    Attributes:
+        help: one sentence for --help.
+        takes: what stands for the value, such as FILE; "" where its type says it.
+        panel: of --help: "Data", "Protocol", "Speed" or "Output".
+        default: the default in words, where the value does not say it.
+        short: a second name of one letter.
+        choices: the only values, if there are few.
+        least: the lowest number.
+    """
+
+    help: str
+    takes: str = ""
+    panel: str = "Data"
+    default: str = ""
+    short: str = ""
+    choices: tuple[str, ...] = ()
+    least: int | None = None
+
+
+Backend = Annotated[
+    str,
+    Argument(
+        "Neighbour search: auto, torch or faiss.",
+        "NAME",
+        "Speed",
+        choices=("auto", "torch", "faiss"),
+    ),
+]
+"""What searches neighbours, as an argument of `score_files`."""
+
+
+@dataclass(frozen=True, eq=False)
+class FileScores:
+    """What a task's `score_files` found.
+
+    Attributes:
+        values: what --json prints.
+        tables: what is printed else.
+        warnings: a sentence each.
+    """
+
+    values: Mapping[str, Any]
+    tables: "Sequence[RenderableType]"
+    warnings: Sequence[str] = ()
 
 
 def parse_value(option: str, text: str, kind: Any) -> Any:
@@ -60,6 +120,16 @@ def check_side(name: str, side: float) -> None:
         raise UsageError(
             f"{name} gives sides of {side:,.0f} pixels, at most {LARGEST_SIDE:,} work."
         )
+
+
+def recorded_parameters(task: Any) -> dict[str, Any]:
+    """The parameters of a protocol as a record has them; one of WHEN_SET only if it is set."""
+    later = {one.name: one.default for one in fields(task) if one.metadata == WHEN_SET}
+    return {
+        name: value
+        for name, value in asdict(task).items()
+        if name != "protocol" and not (name in later and value == later[name])
+    }
 
 
 def _finite(text: str) -> float:

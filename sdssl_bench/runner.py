@@ -8,6 +8,7 @@ from typing import Any
 
 from sdssl_bench.encoders import Encoder, ModelInfo, check_layers
 from sdssl_bench.errors import UsageError
+from sdssl_bench.parameters import recorded_parameters
 from sdssl_bench.records import (
     SCHEMA_VERSION,
     Record,
@@ -18,7 +19,7 @@ from sdssl_bench.records import (
     record_key,
 )
 from sdssl_bench.system import agreed, check_folder, num_processes, resolve_device
-from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task, recorded_parameters
+from sdssl_bench.task import DatasetInfo, LayerScores, RunContext, Task
 
 OVERWRITE = ("missing", "always", "never")
 

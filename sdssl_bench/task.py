@@ -7,9 +7,11 @@ that. Nothing heavy is imported: `--help` reads the declarations of all tasks.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from sdssl_bench.parameters import FileScores
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,58 +60,6 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Argument:
-    """What `sdssl-bench score TASK` says of an argument of the task's `score_files`.
-
-    Arguments without a default are files or folders; they may be given by their place alone.
-
-    Attributes:
-        help: one sentence for --help.
-        takes: what stands for the value, such as FILE; "" where its type says it.
-        panel: of --help: "Data", "Protocol", "Speed" or "Output".
-        default: the default in words, where the value does not say it.
-        short: a second name of one letter.
-        choices: the only values, if there are few.
-        least: the lowest number.
-    """
-
-    help: str
-    takes: str = ""
-    panel: str = "Data"
-    default: str = ""
-    short: str = ""
-    choices: tuple[str, ...] = ()
-    least: int | None = None
-
-
-Backend = Annotated[
-    str,
-    Argument(
-        "Neighbour search: auto, torch or faiss.",
-        "NAME",
-        "Speed",
-        choices=("auto", "torch", "faiss"),
-    ),
-]
-"""What searches neighbours, as an argument of `score_files`."""
-
-
-@dataclass(frozen=True, eq=False)
-class FileScores:
-    """What a task's `score_files` found.
-
-    Attributes:
-        values: what --json prints.
-        tables: what is printed else.
-        warnings: a sentence each.
-    """
-
-    values: Mapping[str, Any]
-    tables: "Sequence[RenderableType]"
-    warnings: Sequence[str] = ()
-
-
-@dataclass(frozen=True)
 class Trial:
     """What `sdssl-bench quickstart` runs of a task, on miniatures: seconds on two cores.
 
@@ -125,8 +75,6 @@ class Trial:
 
 
 KINDS = ("parameter", "input", "artifact", "encoder")
-WHEN_SET = {"recorded": "when set"}
-"""Metadata of a field that a task was given later: left at its default, records stay what they were."""
 
 
 @dataclass(frozen=True)
@@ -306,16 +254,6 @@ class Task(Protocol):
     def tables(self, record: Mapping[str, Any], path: Path) -> "Iterable[RenderableType]":
         """What `run` prints below the layers of a record of this task, stored at `path`."""
         return ()
-
-
-def recorded_parameters(task: Task) -> dict[str, Any]:
-    """The parameters of a protocol as a record has them; one of WHEN_SET only if it is set."""
-    later = {one.name: one.default for one in fields(cast(Any, task)) if one.metadata == WHEN_SET}
-    return {
-        name: value
-        for name, value in asdict(cast(Any, task)).items()
-        if name != "protocol" and not (name in later and value == later[name])
-    }
 
 
 def limited_indices(total: int, limit: int | None) -> "NDArray[np.int64]":

@@ -21,10 +21,9 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from sdssl_bench.datasets import sets_of
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
+from sdssl_bench.parameters import Argument, FileScores
 from sdssl_bench.task import (
-    Argument,
     DatasetInfo,
-    FileScores,
     LayerScores,
     Option,
     RunContext,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 from sdssl_bench.datasets.classification import ClassificationTask
-from sdssl_bench.task import Argument, FileScores, LayerScores, Option, RunContext, Trial
+from sdssl_bench.parameters import Argument, FileScores
+from sdssl_bench.task import LayerScores, Option, RunContext, Trial
 
 
 def score_files(

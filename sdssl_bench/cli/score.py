@@ -12,7 +12,7 @@ import typer
 
 from sdssl_bench.cli import options as opt
 from sdssl_bench.cli.help import App, Group
-from sdssl_bench.task import Argument, FileScores
+from sdssl_bench.parameters import Argument, FileScores
 
 PLACES = {1: ("the FILE",), 2: ("the first FILE", "the second FILE")}
 """How many files a command reads -> where each may stand."""

@@ -26,7 +26,7 @@ JOB = """
 import sys
 sys.path.insert(0, {root!r})
 import sdssl_bench.api, sdssl_bench.cli.running, faiss, accelerate
-from sdssl_bench.cli import app
+from sdssl_bench.cli.main import app
 print("ready", flush=True)
 app({arguments!r}, prog_name="sdssl-bench")
 """

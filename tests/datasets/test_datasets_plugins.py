@@ -63,7 +63,7 @@ def write(root, studio):
 CALLS = """
 import json, sys
 from typer.testing import CliRunner
-from sdssl_bench.cli import app
+from sdssl_bench.cli.main import app
 done = [CliRunner().invoke(app, arguments) for arguments in json.loads(sys.argv[1])]
 heavy = sorted({"numpy", "PIL", "mushroom_files"} & set(sys.modules))
 print(json.dumps([[one.exit_code, one.output] for one in done] + [heavy]))

@@ -15,9 +15,9 @@ from sdssl_bench import runner, tasks
 from sdssl_bench.cli.main import app
 from sdssl_bench.datasets.readers.palette import read_mask, write_mask
 from sdssl_bench.errors import DataError, TaskError, UsageError
+from sdssl_bench.parameters import recorded_parameters
 from sdssl_bench.records.identity import stable_view
 from sdssl_bench.records.store import ResultStore
-from sdssl_bench.task import recorded_parameters
 from sdssl_bench.video.folders import score_folders
 from sdssl_bench.video.frames import first_labels, to_input, vanished_objects, working_size
 from sdssl_bench.video.summary import per_object, summarise
