@@ -2,8 +2,7 @@
 
 A task is a frozen dataclass whose fields are the protocol's parameters, each default citing its
 source. It turns layers into scores; the runner stamps, stores and resumes. Whatever else a task has of
-its own (options, inputs, artifacts, tables) it declares here: `run`, `--help` and `show` are made from
-that. Nothing heavy is imported: `--help` reads the declarations of all tasks.
+its own (options, inputs, artifacts, tables) it declares here: `run`, `--help`, `show` are made of that.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from sdssl_bench.encoders import Encoder
-    from sdssl_bench.system import Progress
+    from sdssl_bench.system import Progress, Work
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class DatasetInfo:
     """What a record says of the data: identity, completeness, size.
 
     Attributes:
-        name: "cifar10", "davis", "folder:PATH", ...
+        name: "cifar10", "folder:PATH", ...
         variant: "official" | "mini" | "partial" | "folder".
         fingerprint: sha256 that identifies the items used (all splits).
         splits: items per split, e.g. {"train": 50000, "test": 10000}.
@@ -144,13 +143,10 @@ class LayerScores:
 
     Attributes:
         layer: 1..L.
-        metrics: name -> value; fractions in [0, 1] (x100 happens only when a table is printed), or
-            any number if the task is not `ranked`.
+        metrics: name -> fraction in [0, 1] (x100 in tables alone), any number if not `ranked`.
         n: number of items each metric is an average of.
-        items: per-item scores for paired tests, name -> [n] array, and what else of arrays a task
-            has to show, e.g. maps.
-        seconds: time spent by phase; shared phases (one forward pass for all layers) stand in the
-            first layer's entry, so that the sum over layers is the run's cost.
+        items: name -> [n] scores for paired tests, and other arrays that a task shows, e.g. maps.
+        seconds: by phase, shared phases in the first layer's entry: the sum over layers is the run's.
         notes: further facts about this measurement, e.g. images left out; JSON values only.
     """
 
@@ -162,36 +158,10 @@ class LayerScores:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
-    """A part of what a run will do, as `run --dry-run` shows it.
-
-    Attributes:
-        what: e.g. "features of cifar10 train".
-        items: how much of it is to be done.
-        unit: of the items.
-        stored: how much is stored already, which costs nothing.
-        measure: does a slice of it here and now, in a few seconds or less; returns the seconds that all
-            of it will take in this process, by the growth that is known of it. None if it cannot be told.
-        writes: bytes by what they hold. Works that write the same are done once, by the first.
-        memory: bytes held at once that the slice does not hold.
-        rough: why its seconds may be far off, in a few words.
-    """
-
-    what: str
-    items: int
-    unit: str
-    measure: Callable[[], float] | None
-    stored: int = 0
-    writes: Mapping[str, int] = field(default_factory=dict)
-    memory: int = 0
-    rough: str = ""
-
-
 class Task(Protocol):
     """A benchmark protocol: one file in tasks/, class `Task`, a frozen dataclass derived from this.
 
-    Its module imports only what is light; what computes is imported by the methods that use it.
+    Its module imports what is light; what computes is imported by the methods that use it.
     """
 
     name: ClassVar[str]
@@ -217,8 +187,7 @@ class Task(Protocol):
     trial: ClassVar[Trial | None] = None
     """Its part of `quickstart`; None if it has none."""
     score_files: ClassVar[Callable[..., FileScores] | None] = None
-    """Its metrics on features or masks that were made elsewhere: `sdssl-bench score`, which is made of
-    the function's signature, with an `Argument` in each annotation, and of its docstring."""
+    """`sdssl-bench score`, made of its signature (an `Argument` in each annotation) and docstring."""
     pitfalls: ClassVar[tuple[str, ...]] = ()
     """What makes two numbers of it differ without notice, a sentence or two each."""
     elsewhere: ClassVar[tuple[str, ...]] = ()
@@ -247,7 +216,7 @@ class Task(Protocol):
 
     def work(
         self, encoder: "Encoder", data: Any, layers: Sequence[int], ctx: RunContext
-    ) -> Iterable[Work]:
+    ) -> "Iterable[Work]":
         """What `run` would do with the same arguments, in its order; nothing where it cannot be told."""
         return ()
 
@@ -262,7 +231,7 @@ def limited_indices(total: int, limit: int | None) -> "NDArray[np.int64]":
     >>> limited_indices(10, 3)
     array([0, 3, 6])
     """
-    import numpy as np
+    import numpy as np  # not above: --help reads the declarations of all tasks
 
     if limit is None or limit >= total:
         return np.arange(total, dtype=np.int64)

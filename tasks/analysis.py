@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial, Work
+from sdssl_bench.system import Work
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:

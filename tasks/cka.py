@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench import datasets as classification
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Work
+from sdssl_bench.system import Work
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:

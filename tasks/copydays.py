@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from sdssl_bench.datasets import sets_of
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
 from sdssl_bench.parameters import Argument, Backend, FileScores, check_side
-from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial, Work
+from sdssl_bench.system import Work
+from sdssl_bench.task import DatasetInfo, LayerScores, Option, RunContext, Trial
 from sdssl_bench.task import Task as Contract
 
 if TYPE_CHECKING:

@@ -20,13 +20,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from sdssl_bench.datasets import sets_of
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.parameters import WHEN_SET, Argument, FileScores, recorded_parameters
+from sdssl_bench.system import Work
 from sdssl_bench.task import (
     DatasetInfo,
     LayerScores,
     Option,
     RunContext,
     Trial,
-    Work,
     limited_indices,
 )
 from sdssl_bench.task import Task as Contract

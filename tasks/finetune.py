@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import LayerScores, RunContext, Work
+from sdssl_bench.system import Work
+from sdssl_bench.task import LayerScores, RunContext
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData
@@ -280,21 +281,20 @@ class Task(ClassificationTask):
         self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[LayerScores]:
         """Scores of each layer, one training after another."""
-        from sdssl_bench.probes import score_tuned_layers
+        from sdssl_bench import probes
 
-        yield from score_tuned_layers(encoder, layers, self._job(encoder, data, ctx))
+        yield from probes.score_tuned_layers(encoder, layers, self._job(encoder, data, ctx))
 
     def work(
         self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
     ) -> Iterator[Work]:
         """Images that train, in all epochs of all layers; the time is not estimated."""
-        count = len(layers) * self.epochs * len(self._job(encoder, data, ctx).fit)
-        yield Work("training", count, "images", None)
+        fit = self._job(encoder, data, ctx).fit
+        yield Work("training", len(layers) * self.epochs * len(fit), "images", None)
 
     def _job(self, encoder: Encoder, data: ClassificationData, ctx: RunContext) -> Job:
         from sdssl_bench.probes import make_job
 
-        return make_job(
-            data, self.recipe(encoder, data), select=self.select, metric=self.judged_by(data),
-            watch_every=self.watch_every, val_fraction=self.val_fraction, ctx=ctx,
-        )  # fmt: skip
+        own = {key: getattr(self, key) for key in ("select", "watch_every", "val_fraction")}
+        metric = self.judged_by(data)
+        return make_job(data, self.recipe(encoder, data), metric=metric, ctx=ctx, **own)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.parameters import Argument, Backend, FileScores
-from sdssl_bench.task import LayerScores, RunContext, Trial, Work, limited_indices
+from sdssl_bench.system import Work
+from sdssl_bench.task import LayerScores, RunContext, Trial, limited_indices
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData

@@ -25,7 +25,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from sdssl_bench.datasets import ClassificationTask
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import LayerScores, Option, RunContext, Trial, Work
+from sdssl_bench.system import Work
+from sdssl_bench.task import LayerScores, Option, RunContext, Trial
 
 if TYPE_CHECKING:
     from sdssl_bench.datasets import ClassificationData
@@ -224,6 +225,7 @@ class Task(ClassificationTask):
         """How SGD trains on this encoder's input size."""
         from sdssl_bench.probes import RandomCropFlip, SgdRecipe
 
+        crop = RandomCropFlip(encoder.input_size, (self.crop_scale, 1.0), self.interpolation)
         return SgdRecipe(
             epochs=self.epochs,
             batch=self.batch,
@@ -231,9 +233,7 @@ class Task(ClassificationTask):
             per_epoch=self.schedule == "epoch",
             init=self.init,
             batch_norm=self.batch_norm,
-            augmentation=RandomCropFlip(
-                encoder.input_size, (self.crop_scale, 1.0), self.interpolation
-            ),
+            augmentation=crop,
         )
 
     def run(

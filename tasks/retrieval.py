@@ -22,13 +22,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from sdssl_bench.datasets import sets_of
 from sdssl_bench.errors import TaskError, UsageError, did_you_mean
 from sdssl_bench.parameters import Argument, FileScores
+from sdssl_bench.system import Work
 from sdssl_bench.task import (
     DatasetInfo,
     LayerScores,
     Option,
     RunContext,
     Trial,
-    Work,
     limited_indices,
 )
 from sdssl_bench.task import Task as Contract

@@ -11,8 +11,16 @@ from sdssl_bench.encoders import Encoder
 from sdssl_bench.records import ResultStore
 from sdssl_bench.reports import size
 from sdssl_bench.runner import layers_to_score, record_head
-from sdssl_bench.system import Column, FittedTable, duration, held_bytes, is_main_process, show
-from sdssl_bench.task import RunContext, Task, Work
+from sdssl_bench.system import (
+    Column,
+    FittedTable,
+    Work,
+    duration,
+    held_bytes,
+    is_main_process,
+    show,
+)
+from sdssl_bench.task import RunContext, Task
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ from sdssl_bench.features.identity import Preprocess, feature_identity, key_of
 from sdssl_bench.features.loading import MAX_THREADS, load_batch
 from sdssl_bench.features.sources import OneSize, Source
 from sdssl_bench.features.store import BankFolder, bank_name
-from sdssl_bench.system import available_cpus, num_processes, resolve_device
-from sdssl_bench.task import RunContext, Work, limited_indices
+from sdssl_bench.system import Work, available_cpus, num_processes, resolve_device
+from sdssl_bench.task import RunContext, limited_indices
 
 SECONDS = 2.0
 """Spent on batches, after a first one that warms up; one batch at least is timed."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from sdssl_bench.datasets import GroundTruth
 from sdssl_bench.retrieval.revisited import score_layer
-from sdssl_bench.system import resolve_device
-from sdssl_bench.task import RunContext, Work
+from sdssl_bench.system import Work, resolve_device
+from sdssl_bench.task import RunContext
 
 DISTRACTORS = 20_000
 """Ranked to see how a layer's time grows with them."""

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system.streams import is_heard
     from sdssl_bench.system.terminal import Column, FittedTable, curve_of, shortened, show
     from sdssl_bench.system.threads import ThreadTeam, ahead, available_cpus
+    from sdssl_bench.system.work import Work
 else:
     from sdssl_bench.exports import lazily
 

@@ -11,8 +11,7 @@ import torch
 
 from sdssl_bench.datasets import Video
 from sdssl_bench.metrics import score_frame
-from sdssl_bench.system import ThreadTeam, num_processes
-from sdssl_bench.task import Work
+from sdssl_bench.system import ThreadTeam, Work, num_processes
 from sdssl_bench.video.frames import frames_ahead
 from sdssl_bench.video.scores import VideoScorer
 from sdssl_bench.video.stored_scores import LayerResult, packed

@@ -19,7 +19,8 @@ from sdssl_bench.datasets import preprocess
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.features import forecast
 from sdssl_bench.features.store import BankFolder
-from sdssl_bench.task import RunContext, Task, Work
+from sdssl_bench.system import Work
+from sdssl_bench.task import RunContext, Task
 
 CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 FEATURES = [

@@ -16,7 +16,8 @@ from sdssl_bench.probes.linear.sgd_probe import EVAL_ROWS, SgdRecipe, Trainer
 from sdssl_bench.probes.linear.sgd_scores import training_state
 from sdssl_bench.probes.scores import ranks_of
 from sdssl_bench.probes.val_split import validation_mask
-from sdssl_bench.task import RunContext, Work, limited_indices
+from sdssl_bench.system import Work
+from sdssl_bench.task import RunContext, limited_indices
 
 STEPS = 3
 """Of the heads, timed after a first one."""

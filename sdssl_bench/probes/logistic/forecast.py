@@ -12,8 +12,8 @@ from sdssl_bench.probes.linear.design import Design
 from sdssl_bench.probes.linear.inputs import parts_of
 from sdssl_bench.probes.linear.sweep import GRID
 from sdssl_bench.probes.logistic.solver import Solver
-from sdssl_bench.system import resolve_device
-from sdssl_bench.task import RunContext, Work, limited_indices
+from sdssl_bench.system import Work, resolve_device
+from sdssl_bench.task import RunContext, limited_indices
 
 ROWS = 4096
 """Of the slice."""
