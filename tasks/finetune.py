@@ -295,6 +295,6 @@ class Task(ClassificationTask):
     def _job(self, encoder: Encoder, data: ClassificationData, ctx: RunContext) -> Job:
         from sdssl_bench.probes import make_job
 
-        own = {key: getattr(self, key) for key in ("select", "watch_every", "val_fraction")}
+        chosen = {key: getattr(self, key) for key in ("select", "watch_every", "val_fraction")}
         metric = self.judged_by(data)
-        return make_job(data, self.recipe(encoder, data), metric=metric, ctx=ctx, **own)
+        return make_job(data, self.recipe(encoder, data), metric=metric, ctx=ctx, **chosen)

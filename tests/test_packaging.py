@@ -2,10 +2,12 @@
 
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -130,3 +132,13 @@ def test_the_console_script_and_its_completion_are_installed() -> None:
         cwd=ROOT, env=environment, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.split() == ["leaderboard"], done.stderr
+
+
+def test_the_table_of_versions_has_the_bounds_of_pyproject() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = [*project["dependencies"], *project["optional-dependencies"]["hf"]]
+    bounds = dict(re.match(r"([\w-]+)>=([\d.]+)", one).groups() for one in declared)  # type: ignore[union-attr, misc]
+    text = (ROOT / "docs" / "reliability.md").read_text("utf-8").partition("## Versions")[2]
+    table = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \| ", text, re.MULTILINE))
+    del bounds["faiss-cpu"]  # for machines other than those of the table
+    assert table == bounds
