@@ -35,7 +35,8 @@ check-results:
 
 # The study's records, and the submissions that somebody has verified.
 leaderboard:
-	$(PYTHON) -m sdssl_bench leaderboard results/study $$($(PYTHON) results/check.py --verified) \
+	verified=$$($(PYTHON) results/check.py --verified) && \
+		$(PYTHON) -m sdssl_bench leaderboard results/study $$verified \
 		--csv results/leaderboard.csv --markdown results/leaderboard.md
 
 # Proof and speeds on a GPU, from the checkout as it is; on a CPU: make gpu DEVICE=cpu SIZE=toy.

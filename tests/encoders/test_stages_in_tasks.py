@@ -32,7 +32,7 @@ def test_every_stage_segments_at_its_own_grid(tmp_path: Path) -> None:
     ).record
     assert min(one["metrics"]["J-Mean"] for one in record["layers"].values()) > 0.7
     segmenter = Segmenter(encoder, [1, 2, 3, 4], settings=task.settings, device="cpu")
-    maps = segmenter._forward([np.zeros((192, 288, 3), np.uint8)], "clip")
+    maps = segmenter.forward([np.zeros((192, 288, 3), np.uint8)], "clip")
     assert encoder.strides == (4, 8, 16, 32)
     for layer, stride in enumerate(encoder.strides, start=1):
         assert maps[layer].shape[1:3] == (192 // stride, 288 // stride)

@@ -137,9 +137,15 @@ def build(root: Path) -> dict[str, bytes]:
     """What `study tables` and `make leaderboard` write."""
     found = study("tables", "--out", "none", cwd=root)
     assert found.returncode == 0, found.stderr
-    recipe = (ROOT / "Makefile").read_text().split("\nleaderboard:\n\t")[1].split("\n")[0]
-    command = shlex.split(recipe.replace("$(PYTHON)", sys.executable))
-    done = subprocess.run(command, **{**SETTINGS, "cwd": root}, capture_output=True, text=True)  # type: ignore[call-overload]
+    recipe = (ROOT / "Makefile").read_text("utf-8").split("\nleaderboard:\n\t")[1].split("\n\n")[0]
+    command = recipe.replace("$(PYTHON)", shlex.quote(sys.executable)).replace("$$", "$")
+    shutil.copyfile(ROOT / "results" / "check.py", root / "results" / "check.py")
+    shutil.copytree(
+        ROOT / "results" / "community", root / "results" / "community", dirs_exist_ok=True
+    )
+    done = subprocess.run(
+        ["bash", "-euc", command], **{**SETTINGS, "cwd": root}, capture_output=True, text=True
+    )  # type: ignore[call-overload]
     assert done.returncode == 0, done.stderr
     return derived(root)
 
