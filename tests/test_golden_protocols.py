@@ -45,6 +45,7 @@ ELSEWHERE = {
         (
             "*:*BLOCK*", "*:TILE", "*:*_ROWS", "*:*_BYTES", "*:*THREADS", "*:PATIENCE",
             "*:*_SECONDS", "*:TOKENS_*", "*:PIXELS_*", "*:MAX_CPU", "*:MAX_DEVICE", "*:CHUNK_*",
+            "*:PIECE", "*:AHEAD", "*:WHOLE_FRAME",
             "*:CELLS", "*:_AHEAD", "sdssl_bench.neighbors.exact:OPEN_SCORES",
             "sdssl_bench.neighbors.exact:PAD", "sdssl_bench.checkpoints.freshness:SAMPLE",
         ),

@@ -15,6 +15,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from sdssl_bench.encoders import Encoder, cls
 from sdssl_bench.pretrain.objective.frameworks import Framework, Heads, Keys, LossTerms
@@ -129,8 +130,9 @@ class SDSSL(nn.Module):
                 return LossTerms((rows * cotangent).sum(), zero, zero, zero, features)
             return self.loss_of_rows(rows, alpha=alpha)._replace(features=features)
         keys = keys or self.shared(self.teacher_keys(view1, view2))
-        first, features = self._predict(view1, alpha, beta)
-        second, _ = self._predict(view2, alpha, beta)
+        tokens = both_views(self.student, view1, view2, layers=[*self.layers, self.depth])
+        first, second = (self._predict(view, alpha, beta) for view in tokens)
+        features = tokens[0][self.depth].detach()
         with without_autocast(view1.device):
             per_layer = self._towards(first, keys.view2, offset) + self._towards(
                 second, keys.view1, offset
@@ -145,7 +147,9 @@ class SDSSL(nn.Module):
         training = self.training and self.teacher_norm == "batch"
         for module in (self.teacher, self.teacher_projector):
             module.train(training)
-        return Keys(*(self.teacher_projector(self.teacher(v)[None])[0] for v in (view1, view2)))
+        last = self.teacher.depth
+        tokens = both_views(self.teacher, view1, view2, layers=[last])
+        return Keys(*(self.teacher_projector(view[last][None])[0] for view in tokens))
 
     def shared(self, keys: Keys) -> Keys:
         """The keys of this process, made those that its queries meet. Called by all, once a step."""
@@ -155,9 +159,11 @@ class SDSSL(nn.Module):
 
     def rows(self, view1: Tensor, view2: Tensor) -> tuple[Tensor, Tensor]:
         """SimCLR's embeddings, both views in one pass: [K, 2, N, D], and features [N, width]."""
-        embeddings, features = self._embed(torch.cat([view1, view2]))
+        wanted = [*self.layers, self.depth]
+        tokens = self.student.forward_layers(torch.cat([view1, view2]), wanted, cls)
         n = len(view1)
-        return torch.stack(embeddings).unflatten(1, (2, n)), features[:n]
+        rows = torch.stack(self._embed(tokens)).unflatten(1, (2, n))
+        return rows, tokens[self.depth][:n].detach()
 
     def loss_of_rows(self, rows: Tensor, *, alpha: float) -> LossTerms:
         """The loss of SimCLR and SD-SimCLR from all of this process's rows, [K, 2, N, D]."""
@@ -198,26 +204,24 @@ class SDSSL(nn.Module):
                 for mine, theirs in zip(teacher.buffers(), student.buffers(), strict=True):
                     mine.copy_(theirs)
 
-    def _embed(self, images: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Embeddings h_l of the distilled layers and of the last one, and its features."""
-        tokens = self.student.forward_layers(images, [*self.layers, self.depth], cls)
-        inner: list[Tensor] = [tokens[layer] for layer in self.layers]
+    def _embed(self, tokens: dict[int, Tensor]) -> list[Tensor]:
+        """Embeddings h_l of the distilled layers and of the last one, from their [CLS] tokens."""
+        inner = [tokens[layer] for layer in self.layers]
         if self.inner_projectors is not None:
             inner = list(self.inner_projectors(inner).unbind(0))
-        last = tokens[self.depth]
-        return [*inner, self.projector(last[None])[0]], last.detach()
+        return [*inner, self.projector(tokens[self.depth][None])[0]]
 
-    def _predict(self, images: Tensor, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
-        """[K, N, D] predictions of one view, and features; see the module's docstring."""
+    def _predict(self, tokens: dict[int, Tensor], alpha: float, beta: float) -> Tensor:
+        """[K, N, D] predictions of one view; see the module's docstring."""
         assert self.predictors is not None
-        embeddings, features = self._embed(images)
         inner, last = self._weights(alpha, beta)
         weights = [inner] * len(self.layers) + [last]
         scaled = [
             scale_gradient(h, below / total if total else 0.0)
-            for h, (below, total) in zip(embeddings, weights, strict=True)
+            for h, (below, total) in zip(self._embed(tokens), weights, strict=True)
         ]
-        return self.predictors(scaled), features
+        predictions: Tensor = self.predictors(scaled)
+        return predictions
 
     def _towards(self, queries: Tensor, keys: Tensor, offset: int) -> Tensor:
         """[K] loss of every layer's predictions against the teacher's embeddings."""
@@ -248,3 +252,19 @@ class SDSSL(nn.Module):
         pred = {"none": zero, "last": values[-1], "all": values.sum()}[self.pred]
         isd = values[:-1].mean() if self.isd else zero
         return LossTerms(total, values[-1], isd, pred, zero)
+
+
+def both_views(
+    encoder: Encoder, view1: Tensor, view2: Tensor, *, layers: Sequence[int]
+) -> list[dict[int, Tensor]]:
+    """{layer: [N, width] token of [CLS]} of each view: one pass for both where images stay apart.
+
+    Half the kernels do for the same products: small ViTs on large GPUs wait for their launches. Batch-norm
+    in an encoder takes the statistics of a view, so there each has a pass of its own.
+    """
+    views = [view1, view2]
+    if not any(isinstance(module, _BatchNorm) for module in encoder.modules()):
+        joined = encoder.forward_layers(torch.cat(views), layers, cls)
+        halves = {layer: tokens.chunk(2) for layer, tokens in joined.items()}
+        return [{layer: parts[i] for layer, parts in halves.items()} for i in range(2)]
+    return [encoder.forward_layers(view, layers, cls) for view in views]

@@ -241,11 +241,10 @@ class Run:
         if config.ema_timing == "before":
             self.core.update_teacher(momentum)
         pixels = pixels.to(device, non_blocking=True)
-        draws = drawn if config.device_views else (None, None)
-        view1, view2 = (
-            normalised(p, d, mean=self.mean, std=self.std)
-            for p, d in zip(pixels, draws, strict=True)
-        )
+        # Both views at once: half the operations, and at 32 px their number is what a GPU waits for.
+        draws = drawn.flatten(0, 1) if config.device_views else None
+        images = normalised(pixels.flatten(0, 1), draws, mean=self.mean, std=self.std)
+        view1, view2 = images.unflatten(0, pixels.shape[:2])
         terms = backward(
             self.accelerator,
             self.model,

@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,9 @@ from sdssl_bench.features.identity import Preprocess
 from sdssl_bench.system import ahead, end_with_parent
 
 MAX_THREADS = 16
+PIECE, AHEAD = 16, 4
+"""Images that a thread loads at a time, and pieces that wait per thread: whole batches would come in
+bursts, with the accelerator idle between them."""
 
 Rows = NDArray[np.int64]
 
@@ -59,7 +63,10 @@ def load_batch(images: ImageSet, preprocess: Preprocess, rows: Rows) -> Batch:
             continue
         pixels.append(preprocess(image))
         good.append(row)
-    return Batch(np.array(good, np.int64), torch.stack(pixels) if pixels else None, bad)
+    # By numpy: torch would share a copy of this size among as many threads as there are cores, and does
+    # so once per loading thread.
+    stacked = torch.from_numpy(np.stack([p.numpy() for p in pixels])) if pixels else None
+    return Batch(np.array(good, np.int64), stacked, bad)
 
 
 def batches(
@@ -94,9 +101,23 @@ def batches(
 def load_ahead(
     images: ImageSet, preprocess: Preprocess, groups: Sequence[Rows], *, num_threads: int
 ) -> Iterator[Batch]:
-    """Batches loaded by threads, at most two more than there are threads ahead of the caller."""
+    """Batches loaded by threads, which take a few images at a time."""
     load = partial(load_batch, images, preprocess)
-    yield from ahead(load, groups, num_threads=num_threads, most=num_threads + 2)
+    cut = [-(-len(rows) // PIECE) for rows in groups]
+    pieces = [part for rows, count in zip(groups, cut) for part in np.array_split(rows, count)]
+    loaded = ahead(load, pieces, num_threads=num_threads, most=AHEAD * num_threads)
+    for count in cut:
+        yield join(list(islice(loaded, count)))
+
+
+def join(parts: Sequence[Batch]) -> Batch:
+    """One batch of several, in their order."""
+    pixels = [part.pixels for part in parts if part.pixels is not None]
+    return Batch(
+        np.concatenate([part.rows for part in parts]),
+        torch.cat(pixels) if pixels else None,
+        {row: why for part in parts for row, why in part.bad.items()},
+    )
 
 
 class _Groups(Dataset[Batch]):

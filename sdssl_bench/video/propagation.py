@@ -21,6 +21,9 @@ from torch import Tensor
 from sdssl_bench.system import ThreadTeam
 from sdssl_bench.video.affinities import Neighbourhood, Rule, attend, outside_window
 
+WHOLE_FRAME = 2048
+"""Patches up to which a GPU takes a frame as one tile: 17 MB of similarities for a context frame."""
+
 
 def unit(features: Tensor) -> Tensor:
     """[..., D] L2-normalised in float32."""
@@ -53,9 +56,12 @@ class Context:
         width = features.shape[1]
         if tile is None:
             # Columns as wide as the radius: a tile and its two neighbours are exactly its reach. A
-            # GPU prefers few large products to few operations.
-            small = features.device.type == "cpu"
-            tile = (8, min(max(rule.radius, 8), 16)) if small else (16, width)
+            # GPU prefers few large products to few operations, as long as they fit.
+            if features.device.type == "cpu":
+                tile = (8, min(max(rule.radius, 8), 16))
+            else:
+                height = len(features)
+                tile = (height if height * width <= WHOLE_FRAME else 16, width)
         self.rule, self.tile = rule, tile
         self.first = self._frame(unit(features), labels)
         self.recent: deque[_Frame] = deque(maxlen=length)

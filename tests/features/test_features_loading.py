@@ -53,7 +53,11 @@ def test_batches_come_in_order_with_the_right_images(
 
 
 @pytest.mark.parametrize("num_threads", [1, 3])
-def test_threads_that_load_ahead_give_the_same(images: ImageSet, num_threads: int) -> None:
+@pytest.mark.parametrize("piece", [3, 100])
+def test_threads_that_load_ahead_give_the_same(
+    images: ImageSet, num_threads: int, piece: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "PIECE", piece)
     check(list(loading.load_ahead(images, Pixels(), GROUPS, num_threads=num_threads)), images)
 
 
@@ -69,7 +73,7 @@ def test_loading_ahead_stops_with_its_reader_and_holds_few_batches(images: Image
     batches = loading.load_ahead(images, Counted(), groups, num_threads=2)
     next(batches)
     batches.close()
-    assert len(loaded) <= 6
+    assert len(loaded) <= 2 * loading.AHEAD + 3
 
 
 def test_a_faulty_preprocessing_is_no_bad_image(images: ImageSet) -> None:

@@ -15,7 +15,7 @@ from pretrain_fixtures import tiny
 from sdssl_bench.pretrain.objective import gathering, sdssl
 from sdssl_bench.pretrain.objective.assembly import build_model
 from sdssl_bench.pretrain.objective.gathering import all_gather
-from sdssl_bench.pretrain.objective.sdssl import SDSSL
+from sdssl_bench.pretrain.objective.sdssl import SDSSL, both_views
 from sdssl_bench.pretrain.objective.slices import backward
 
 N, TAU, ALPHA = 8, 0.2, 0.7
@@ -98,7 +98,9 @@ def test_keys_travel_once_a_step_and_positives_stand_behind_those_of_earlier_pro
     model, views = model_and_views("sd_mocov3")
     with torch.no_grad():
         keys = model.teacher_keys(views[0], views[1])
-        queries = [model._predict(view, ALPHA, 1.0)[0] for view in views]
+        wanted = [*model.layers, model.depth]
+        tokens = both_views(model.student, views[0], views[1], layers=wanted)
+        queries = [model._predict(view, ALPHA, 1.0) for view in tokens]
     options: dict[str, Any] = {"alpha": ALPHA, "beta": 1.0, "slices": slices}
     terms = backward(Accelerator(cpu=True), model, views[0], view2=views[1], **options)
     assert len(gathered) == 1

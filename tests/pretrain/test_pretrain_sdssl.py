@@ -1,6 +1,7 @@
 """Heads and objective: grouped heads are separate ones, gradients obey the paper's stop-gradients."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from sdssl_bench.encoders.encoder import Encoder, cls
 from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.pretrain.objective.frameworks import FRAMEWORKS, Heads, distilled_layers
 from sdssl_bench.pretrain.objective.heads import GroupedMLP
-from sdssl_bench.pretrain.objective.sdssl import SDSSL
+from sdssl_bench.pretrain.objective.sdssl import SDSSL, both_views
 
 CONFIG = ViTConfig(dim=16, depth=3, heads=2, patch_size=8, img_size=16, pos="sincos-row")
 METHODS = [(name, sd) for name in FRAMEWORKS for sd in (False, True)]
@@ -82,6 +83,32 @@ def copy_into(separate: Sequence[Separate], grouped: GroupedMLP) -> None:
                         0.5, 1.5, generator=torch.Generator().manual_seed(0)
                     )
                     mine.weight.copy_(theirs.norm.weight[g * width : (g + 1) * width])
+
+
+@pytest.mark.parametrize(
+    ("encoder", "passes"), [(build_vit(CONFIG), 1), (build("resnet18", img_size=32), 2)]
+)
+def test_views_share_a_pass_where_no_batch_norm_would_mix_them(
+    encoder: Encoder, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = encoder.input_size
+    one, two = torch.randn(2, 4, 3, size, size, generator=torch.Generator().manual_seed(0))
+    layers = [1, encoder.depth]
+    expected = [encoder.forward_layers(view, layers, cls) for view in (one, two)]
+    seen: list[int] = []
+    forward_layers = encoder.forward_layers
+
+    def counted(images: Tensor, *rest: Any) -> Any:
+        seen.append(len(images))
+        return forward_layers(images, *rest)
+
+    monkeypatch.setattr(encoder, "forward_layers", counted)
+    found = both_views(encoder, one, two, layers=layers)
+    assert len(seen) == passes
+    for view, twin in zip(found, expected, strict=True):
+        assert view.keys() == twin.keys()
+        for layer, tokens in twin.items():
+            torch.testing.assert_close(view[layer], tokens, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
