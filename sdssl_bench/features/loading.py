@@ -10,7 +10,7 @@ lock). Worker processes are for whoever asks for them; uint8 pixels cross the pr
 import multiprocessing
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
@@ -63,10 +63,12 @@ def load_batch(images: ImageSet, preprocess: Preprocess, rows: Rows) -> Batch:
             continue
         pixels.append(preprocess(image))
         good.append(row)
-    # By numpy: torch would share a copy of this size among as many threads as there are cores, and does
-    # so once per loading thread.
-    stacked = torch.from_numpy(np.stack([p.numpy() for p in pixels])) if pixels else None
-    return Batch(np.array(good, np.int64), stacked, bad)
+    return Batch(np.array(good, np.int64), _copied(np.stack, pixels), bad)
+
+
+def _copied(how: Callable[[list[Any]], Any], pixels: Sequence[Tensor]) -> Tensor | None:
+    """By numpy: torch shares such a copy among all cores, which the loading threads need."""
+    return torch.from_numpy(how([one.numpy() for one in pixels])) if pixels else None
 
 
 def batches(
@@ -115,7 +117,7 @@ def join(parts: Sequence[Batch]) -> Batch:
     pixels = [part.pixels for part in parts if part.pixels is not None]
     return Batch(
         np.concatenate([part.rows for part in parts]),
-        torch.cat(pixels) if pixels else None,
+        _copied(np.concatenate, pixels),
         {row: why for part in parts for row, why in part.bad.items()},
     )
 
