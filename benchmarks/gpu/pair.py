@@ -2,9 +2,10 @@
 
     python benchmarks/gpu/pair.py --seconds 600 --data cifar10 --data-root /data --out pair --rows rows.json
 
-Both train in turn, a stretch of epochs each, until the seconds are used up; the same command goes on. Both
-networks are then exported at the last epoch that both have reached, in half precision and below 16 MiB,
-and scored layer by layer from these files. Exit code 75 says that training has not come to its end.
+Both train side by side until they end or the seconds are used up; the same command goes on. Alone, either
+leaves most of a large card idle: its network is small, and the card waits for launches. Both networks are
+then exported at the last epoch that both have reached, in half precision and below 16 MiB, and scored
+layer by layer from these files. Exit code 75 says that training has not come to its end.
 """
 
 import argparse
@@ -25,11 +26,13 @@ sys.path.insert(0, str(ROOT))
 METHODS = ("mocov3", "sd_mocov3")
 UNFINISHED = 75
 MOST_BYTES = 16 * 2**20
-STRETCH = 10
-"""Epochs of one method before it is the other's turn."""
 RESERVE = 60.0
 """Seconds kept for exports and scores."""
-FULL = ["--save-every", str(STRETCH), "--mixed-precision", "bf16"]
+EPOCHS = 25
+FULL = [
+    "--epochs", str(EPOCHS), "--warmup-epochs", "2", "--save-every", "5", "--mixed-precision", "bf16",
+]  # fmt: skip
+"""The gpu scale of `pretrain/study/study.toml`."""
 TOY = [
     "--depth", "2", "--dim", "16", "--heads", "2", "--hidden", "16", "--inner-hidden", "12",
     "--out-dim", "8", "--batch-size", "16", "--epochs", "2", "--warmup-epochs", "1",
@@ -44,25 +47,29 @@ def command(method: str, options: argparse.Namespace) -> list[str]:
     found += ["--data", options.data, "--out", str(options.out / method)]
     if options.data_root:
         found += ["--data-root", str(options.data_root)]
-    workers = str(max(2, (os.cpu_count() or 2) - 2))
+    workers = str(max(1, min(5, (os.cpu_count() or 2) // 2 - 1)))
     return found + (TOY if options.size == "toy" else [*FULL, "--num-workers", workers])
 
 
-def train(stretch: list[str], deadline: float, device: str) -> bool:
-    """Whether the stretch came to its end before the deadline; else the run has saved itself."""
+def train(commands: list[list[str]], deadline: float, device: str) -> bool:
+    """Whether all came to their end before the deadline; else the others have saved themselves."""
     hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
-    run = subprocess.Popen(stretch, env={**os.environ, **hidden})
+    runs = [subprocess.Popen(one, env={**os.environ, **hidden}) for one in commands]
     told = False
     try:
-        run.wait(max(1.0, deadline - time.monotonic()))
+        for run in runs:
+            run.wait(max(1.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         told = True
-        run.send_signal(signal.SIGTERM)
     finally:
-        run.wait()
-    if run.returncode not in ((0, 128 + signal.SIGTERM) if told else (0,)):
-        raise SystemExit(run.returncode)
-    return run.returncode == 0
+        for run in runs:
+            if run.poll() is None:
+                run.send_signal(signal.SIGTERM)
+        codes = [run.wait() for run in runs]
+    for code in codes:
+        if code not in ((0, 128 + signal.SIGTERM) if told else (0,)):
+            raise SystemExit(code)
+    return not any(codes)
 
 
 def epochs(out: Path) -> dict[int, Path]:
@@ -142,17 +149,10 @@ def main() -> None:
         options.data_root = options.out / "mini"
         make_mini(options.data_root, names=["cifar10"])
     deadline = time.monotonic() + options.seconds - (RESERVE if options.size == "full" else 0)
-    from sdssl_bench.pretrain.run.presets import resolve
-
-    last = 2 if options.size == "toy" else resolve("mocov3_vit_tiny_p4").epochs
-    stretch = 1 if options.size == "toy" else STRETCH
-    finished = True
-    for stop in range(stretch, last + 1, stretch):
-        for method in METHODS:
-            if not finished or stop in epochs(options.out / method):
-                continue
-            wanted = [*command(method, options), "--stop-epoch", str(stop)]
-            finished = time.monotonic() < deadline and train(wanted, deadline, options.device)
+    last = 2 if options.size == "toy" else EPOCHS
+    missing = [m for m in METHODS if last not in epochs(options.out / m)]
+    commands = [command(method, options) for method in missing]
+    finished = train(commands, deadline, options.device)
     options.rows.write_text(json.dumps(results(options, last)))
     sys.exit(0 if finished else UNFINISHED)
 
