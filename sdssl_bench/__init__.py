@@ -4,7 +4,11 @@ Python API (imported on first use, so that `import sdssl_bench` costs nothing):
 
     import sdssl_bench
     encoder = sdssl_bench.load_encoder("checkpoint.safetensors")
-    records = sdssl_bench.evaluate(encoder, task="knn", dataset="cifar10")
+    result = sdssl_bench.evaluate(encoder, task="knn", dataset="cifar10")
+    result.frame(), result.plot()
+    sdssl_bench.compare(result, "results"), sdssl_bench.leaderboard("results")
+
+A result is the record that the command line stores; docs/notebook.ipynb shows the rest.
 """
 
 from pathlib import Path
@@ -13,10 +17,24 @@ from typing import TYPE_CHECKING
 from sdssl_bench._version import __version__
 
 if TYPE_CHECKING:
-    from sdssl_bench.api import evaluate, load_encoder
+    from sdssl_bench.api import (
+        Result,
+        Results,
+        evaluate,
+        load_encoder,
+        read_results,
+    )
     from sdssl_bench.system import include
 
-__all__ = ["__version__", "evaluate", "include", "load_encoder"]
+__all__ = [
+    "Result",
+    "Results",
+    "__version__",
+    "evaluate",
+    "include",
+    "load_encoder",
+    "read_results",
+]
 
 # In a bare checkout tasks/ and pretrain/ lie beside this package, in a wheel inside it. Appending the
 # parent makes sdssl_bench.tasks the same module in both, whatever is installed elsewhere.
@@ -26,12 +44,12 @@ if (_checkout / "tasks" / "knn.py").is_file() and (_checkout / "pyproject.toml")
 
 
 def __getattr__(name: str) -> object:
-    if name in ("evaluate", "load_encoder"):
-        from sdssl_bench import api
-
-        return getattr(api, name)
     if name == "include":
         from sdssl_bench.system import include
 
         return include
+    if name in __all__:
+        from sdssl_bench import api
+
+        return getattr(api, name)
     raise AttributeError(f"module 'sdssl_bench' has no attribute {name!r}")

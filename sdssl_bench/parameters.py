@@ -1,7 +1,7 @@
 """Parameters of a task: from text to the type of its field, into its record, and of its `score`."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -137,3 +137,18 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError
     return value
+
+
+def comma_list(option: str, values: Iterable[str] | None) -> list[str]:
+    """The items of a repeatable option whose values may be comma lists, in order, once each.
+
+    Raises:
+        UsageError: if an item is an empty text.
+
+    >>> comma_list("--task", ["a,b", "c", "a"])
+    ['a', 'b', 'c']
+    """
+    items = [part.strip() for value in values or () for part in value.split(",")]
+    if not all(items):
+        raise UsageError(f"{option} takes names, found an empty one in '{','.join(values or ())}'.")
+    return list(dict.fromkeys(items))

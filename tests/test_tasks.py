@@ -13,7 +13,8 @@ from typer.testing import CliRunner
 import sdssl_bench
 from mini_data import shared_mini
 from sdssl_bench import tasks
-from sdssl_bench.cli import running, task_options
+from sdssl_bench.api import task_runs
+from sdssl_bench.cli import task_options
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import UsageError
 from sdssl_bench.system import plugins
@@ -90,7 +91,7 @@ def loaded(*names: str) -> list[Task]:
 
 
 def runs(*names: str, on: list[str], every: bool = False) -> list[str]:
-    found = running.task_runs(loaded(*names), on, every=every)
+    found = task_runs(loaded(*names), on, every=every)
     return [f"{task.name} {name}" for task, name in found]
 
 

@@ -112,7 +112,7 @@ def results(options: argparse.Namespace, last: int) -> list[dict[str, Any]]:
     for method in METHODS:
         target = options.out / f"{method}-epoch{common[-1]}-fp16.safetensors"
         size = export(reached[method][common[-1]], target)
-        (record,) = api.evaluate(
+        record = api.evaluate(
             api.load_encoder(str(target)),
             "knn",
             options.data,

@@ -76,7 +76,7 @@ def knn_records(
     assert config.knn is not None
     cache = out / "cache"
     try:
-        records = api.evaluate(
+        record = api.evaluate(
             api.load_encoder(str(path)),
             dataset=config.knn,
             results=out / "results",
@@ -94,9 +94,8 @@ def knn_records(
         return
     # No other encoder has these features; those of all evaluations would fill a disk.
     shutil.rmtree(cache, ignore_errors=True)
-    for record in records:
-        metric = record["headline"]
-        scores = {layer: e["metrics"][metric] for layer, e in record["layers"].items()}
-        text = " ".join(f"{layer}:{percent(v)}" for layer, v in scores.items())
-        name = record["dataset"]["name"]
-        yield {"knn": scores, "metric": metric}, f"k-NN {name} by layer {text}"
+    metric = record["headline"]
+    scores = {layer: e["metrics"][metric] for layer, e in record["layers"].items()}
+    text = " ".join(f"{layer}:{percent(v)}" for layer, v in scores.items())
+    name = record["dataset"]["name"]
+    yield {"knn": scores, "metric": metric}, f"k-NN {name} by layer {text}"

@@ -115,7 +115,7 @@ def evaluate(
             for options in known[dataset]["tasks"]:
                 what = f"{name}: {options['task']} on {dataset}"
                 try:
-                    (record,) = api.evaluate(
+                    record = api.evaluate(
                         encoder,
                         dataset=where if given else known[dataset].get("dataset", dataset),
                         results=results,

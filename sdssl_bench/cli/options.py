@@ -2,7 +2,6 @@
 
 import inspect
 import math
-import os
 from collections.abc import Callable, Iterable
 from functools import wraps
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 
 from sdssl_bench.errors import UsageError
+from sdssl_bench.parameters import comma_list as comma_list
 
 
 def _can_be_had(ckpt: str | None) -> str | None:
@@ -190,21 +190,6 @@ Wide = Annotated[bool, option(OUTPUT, "All columns, however wide the terminal is
 Json = Annotated[bool, option(OUTPUT, "Print one JSON value and nothing else.", "--json")]
 
 
-def comma_list(option: str, values: Iterable[str] | None) -> list[str]:
-    """The items of a repeatable option whose values may be comma lists, in order, once each.
-
-    Raises:
-        UsageError: if an item is an empty text.
-
-    >>> comma_list("--task", ["a,b", "c", "a"])
-    ['a', 'b', 'c']
-    """
-    items = [part.strip() for value in values or () for part in value.split(",")]
-    if not all(items):
-        raise UsageError(f"{option} takes names, found an empty one in '{','.join(values or ())}'.")
-    return list(dict.fromkeys(items))
-
-
 def assignments(option: str, values: Iterable[str] | None) -> dict[str, str]:
     """{"k": "10"} from ["k=10"].
 
@@ -267,8 +252,9 @@ def choice(option: str, text: str, choices: Iterable[str]) -> str:
 
 def result_folders(*named: list[Path] | None) -> list[Path]:
     """The results folders to read: those named, or $SDSSL_BENCH_RESULTS, or ./results."""
-    folders = [folder for one in named for folder in one or ()]
-    return folders or [Path(os.environ.get("SDSSL_BENCH_RESULTS", "results"))]
+    from sdssl_bench.system import default_results
+
+    return [folder for one in named for folder in one or ()] or [default_results()]
 
 
 def placed(files: list[Path] | None, options: dict[str, Path | None]) -> list[Path]:

@@ -139,6 +139,7 @@ def run(
     sdssl-bench run -t knn -d cifar10,flowers -c encoder.safetensors --all-layers
     """
     from sdssl_bench import checkpoints, tasks
+    from sdssl_bench.api import task_runs
     from sdssl_bench.cli import running, task_options
     from sdssl_bench.cli.plan import print_plan
     from sdssl_bench.datasets import values_within
@@ -153,7 +154,7 @@ def run(
         for name in names
     ]
     every = "all" in opt.comma_list("--task", task)
-    pairs = running.task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)
+    pairs = task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)
     _check_range(image_range, [name for _, name in pairs])
     artifacts = task_options.artifact_folders(values, pairs, overwrite=overwrite)
     join()

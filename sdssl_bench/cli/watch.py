@@ -2,22 +2,15 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sdssl_bench.cli import options as opt
 
 WHAT = "What to score"
-
-
-def _first_task() -> str:
-    from sdssl_bench import tasks
-
-    return tasks.first_task()
-
-
 FINAL = "encoder.safetensors"
 """Written last: when it is there and scored, the run is over."""
 
@@ -39,11 +32,16 @@ def watch(
         ),
     ] = None,
     task: Annotated[
-        str,
+        list[str] | None,
         opt.option(
-            WHAT, "Task to score.", "--task", "-t", takes="NAME", default_factory=_first_task
+            WHAT,
+            "Task(s), paired with datasets as by run.",
+            "--task",
+            "-t",
+            takes="LIST",
+            default="weighted k-NN",
         ),
-    ],
+    ] = None,
     every: Annotated[
         float,
         opt.option(WHAT, "Time between looks.", takes="SECONDS"),
@@ -67,12 +65,13 @@ def watch(
     from sdssl_bench import api
     from sdssl_bench.cli.running import check_device
     from sdssl_bench.errors import DataError
-    from sdssl_bench.rounding import percent
     from sdssl_bench.system import is_heard
+    from sdssl_bench.tasks import first_task
 
     run_dir = run_dir.expanduser()
     if not run_dir.is_dir():
         raise DataError(f"Expected the folder of a pretraining run at {run_dir}, found none.")
+    tasks = opt.comma_list("--task", task) or [first_task()]
     datasets = opt.comma_list("--dataset", dataset) or _of_run(run_dir)
     seen: set[Path] = set()
     while True:
@@ -80,21 +79,17 @@ def watch(
         for path in sorted((run_dir / "encoders").glob("*.safetensors")):
             if path in seen:
                 continue
-            records = api.evaluate(
+            found = api.evaluate(
                 api.load_encoder(str(path)),
-                task,
+                tasks,
                 datasets,
                 results=out or run_dir / "results",
                 data_root=data_root,
                 device=check_device(device),
             )
             seen.add(path)
-            for record in records:
-                scores = " ".join(
-                    f"{layer}:{percent(entry['metrics'][record['headline']])}"
-                    for layer, entry in record["layers"].items()
-                )
-                typer.echo(f"{path.stem} {task} {record['dataset']['name']} by layer {scores}")
+            for record in found:
+                typer.echo(f"{path.stem} {_line(record)}")
         if not is_heard():
             return
         if finished or once:
@@ -102,6 +97,20 @@ def watch(
                 raise DataError(f"{run_dir} holds no encoder yet (encoders/*.safetensors).")
             return
         time.sleep(every)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    from sdssl_bench.records import plain
+    from sdssl_bench.rounding import percent
+
+    benchmark = f"{record['task']} {plain(record['dataset']['name'])}"
+    if not record.get("ranked", True):
+        return f"{benchmark} {len(record['layers'])} layers described"
+    scores = " ".join(
+        f"{layer}:{percent(entry['metrics'][record['headline']])}"
+        for layer, entry in record["layers"].items()
+    )
+    return f"{benchmark} by layer {scores}"
 
 
 def _of_run(run_dir: Path) -> list[str]:

@@ -20,18 +20,21 @@ if TYPE_CHECKING:
     from sdssl_bench.reports.leaderboard_formats import latex
     from sdssl_bench.reports.page_data import collect
     from sdssl_bench.reports.pictures import add_pictures
+    from sdssl_bench.reports.plots import plot_curve, plot_panels
     from sdssl_bench.reports.reported_layers import released_layers
     from sdssl_bench.reports.reproduction_text import (
         released_notes,
         released_table,
         reproduction_table,
     )
+    from sdssl_bench.reports.shown import Part, Shown
     from sdssl_bench.reports.tables import (
         cache_table,
         frame_table,
         layer_table,
         ranges,
         result_line,
+        results_table,
         score_table,
         similarity_table,
         size,

@@ -1,7 +1,7 @@
 """Panels, colours and curves that the report's figures share."""
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.reports.page_data import Data
@@ -41,13 +41,17 @@ def lines(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" ..."))
 
 
-def grid(count: int, *, columns: int = COLUMNS) -> "tuple[Figure, list[Axes]]":
-    """A figure and `count` axes in it; room for a legend is below them."""
+def grid(
+    count: int, *, columns: int = COLUMNS, figure: "Figure | None" = None
+) -> "tuple[Figure, list[Axes]]":
+    """A figure, or the one given, and `count` axes in it; room for a legend is below them."""
     from matplotlib.figure import Figure
 
     columns = min(columns, count)
     rows = -(-count // columns)
-    figure = Figure(figsize=(PANEL[0] * columns, PANEL[1] * rows + 0.35), layout="constrained")
+    figure = figure or Figure()
+    figure.set_size_inches(PANEL[0] * columns, PANEL[1] * rows + 0.35)
+    figure.set_layout_engine("constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     flat: list[Axes] = list(axes.flat)
     for unused in flat[count:]:
@@ -71,13 +75,28 @@ def look(data: Data, encoder: int) -> dict[str, Any]:
 
 
 def draw_curve(
-    axes: "Axes", data: Data, result: Data, *, metric: str, scale: float = 100.0
+    axes: "Axes",
+    data: Data,
+    result: Data,
+    *,
+    metric: str,
+    scale: float = 100.0,
+    style: Mapping[str, Any] | None = None,
 ) -> None:
-    """One encoder's values over the layers; a missing layer breaks the line."""
+    """One encoder's values over the layers; a missing layer breaks the line.
+
+    Args:
+        axes: to draw in.
+        data: from `page_data.collect`.
+        result: one of its results.
+        metric: of these values; nothing is drawn where the result has none.
+        scale: factor of the values.
+        style: of the line, instead of the encoder's `look`.
+    """
     curve = result["metrics"].get(metric)
     if curve is None:
         return
-    style = look(data, result["encoder"])
+    style = {**look(data, result["encoder"]), **(style or {})}
     place = {layer: i for i, layer in enumerate(result["layers"])}
     layers = list(range(result["layers"][0], result["layers"][-1] + 1))
 
@@ -85,10 +104,10 @@ def draw_curve(
         found = [curve[name][place[x]] if x in place else None for x in layers]
         return [float("nan") if v is None else scale * v for v in found]
 
-    axes.plot(layers, values("value"), **style)
+    (line,) = axes.plot(layers, values("value"), **style)
     if "low" in curve:
         axes.fill_between(
-            layers, values("low"), values("high"), color=style["color"], alpha=0.12, linewidth=0
+            layers, values("low"), values("high"), color=line.get_color(), alpha=0.12, linewidth=0
         )
 
 

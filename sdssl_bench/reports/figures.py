@@ -22,6 +22,7 @@ from sdssl_bench.reports.representations import GRID
 from sdssl_bench.system import replacing
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 CLASSES = (
@@ -66,7 +67,7 @@ def write_figures(data: Data, folder: Path) -> list[str]:
 def _figures(data: Data) -> Iterator[tuple[str, "Figure"]]:
     ranked = [r for r in data["results"] if data["benchmarks"][r["benchmark"]]["ranked"]]
     for task in sorted({_benchmark(data, r)["task"] for r in ranked}):
-        yield f"layers-{task}", _layers(data, [r for r in ranked if _task(data, r) == task])
+        yield f"layers-{task}", panels(data, [r for r in ranked if _task(data, r) == task])[0]
     names = {name for name, _, _ in DESCRIPTIONS}
     described = [
         r
@@ -99,18 +100,33 @@ def _task(data: Data, result: Data) -> str:
     return str(_benchmark(data, result)["task"])
 
 
-def _layers(data: Data, results: Sequence[Data]) -> "Figure":
+def panels(
+    data: Data,
+    results: Sequence[Data],
+    *,
+    figure: "Figure | None" = None,
+    with_task: bool = False,
+) -> "tuple[Figure, list[Axes]]":
+    """A panel a benchmark: the headline of each encoder's layers.
+
+    Args:
+        data: from `page_data.collect`.
+        results: those to show, all of them ranked.
+        figure: to draw in; None makes one.
+        with_task: whether titles name the task too.
+    """
     benchmarks = list(dict.fromkeys(r["benchmark"] for r in results))
-    figure, axes = grid(len(benchmarks))
+    figure, axes = grid(len(benchmarks), figure=figure)
     for one, benchmark in zip(axes, benchmarks, strict=True):
         info = data["benchmarks"][benchmark]
         for result in results:
             if result["benchmark"] == benchmark:
                 draw_curve(one, data, result, metric=info["headline"])
-        one.set_title(lines(info["label"].removeprefix(f"{info['task']} "), 36))
+        task = "" if with_task else f"{info['task']} "
+        one.set_title(lines(info["label"].removeprefix(task), 36))
         one.set_ylabel(lines(f"{info['headline']}, %", 26))
     share_legend(figure, axes)
-    return figure
+    return figure, axes
 
 
 def _descriptions(data: Data, results: Sequence[Data]) -> "Figure":

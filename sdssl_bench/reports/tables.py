@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from sdssl_bench.records import plain, record_title
+from sdssl_bench.records import best_layer, limit_mark, plain, record_title, variant_mark
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import Column, FittedTable, curve_of, shortened
 
@@ -81,6 +81,30 @@ def result_line(record: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]
     if not record.get("ranked", True):
         return f"{benchmark:<24} {len(record['layers'])} layers described"
     return f"{benchmark:<24} " + "   ".join(_curve_text(one) for one in (record, *others))
+
+
+def results_table(records: Sequence[Mapping[str, Any]]) -> FittedTable:
+    """One row a record: encoder, benchmark, its last and its best layer x100, the curve over its layers."""
+    columns = [
+        Column("model", shorten=True),
+        Column("benchmark", left=True),
+        *map(Column, ("last", "best", "at")),
+        Column("curve", left=True, drop=1),
+    ]
+    rows = []
+    for record in records:
+        data, headline = record["dataset"], record["headline"]
+        trial = limit_mark(record["limited"])
+        benchmark = f"{record['task']} {plain(data['name'])}{variant_mark(data['variant'])}{trial}"
+        scores: list[str] = ["", "", "", f"{len(record['layers'])} layers described"]
+        layers = {int(n): entry["metrics"] for n, entry in record["layers"].items()}
+        if layers and record.get("ranked", True):
+            last, best = max(layers), best_layer(record, headline)
+            values = [layers[n][headline] for n in sorted(layers)]
+            scores = [percent(values[-1]), percent(max(values)), str(best), curve_of(values)]
+            scores[0] += "" if last == record["model"]["depth"] else f" ({last})"
+        rows.append([plain(record["model"]["name"]), benchmark, *scores])
+    return FittedTable(columns, rows, repeat=2)
 
 
 def _curve_text(record: Mapping[str, Any]) -> str:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system.lifetime import end_with_parent
     from sdssl_bench.system.locking import locked
     from sdssl_bench.system.memory import held_bytes
-    from sdssl_bench.system.paths import default_cache, default_data_root
+    from sdssl_bench.system.paths import default_cache, default_data_root, default_results
     from sdssl_bench.system.pickles.machine import OPCODE_BYTES, PickleError, StandIn, allowance
     from sdssl_bench.system.pickles.reading import Unpickled, unpickle
     from sdssl_bench.system.plugin_points import (

@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType
@@ -156,6 +156,7 @@ class FittedTable:
     def _table(self, kept: Sequence[int], *, bar: int, name: int = WIDE) -> "Table":
         from rich import box
         from rich.table import Table
+        from rich.text import Text
 
         table = Table(
             box=box.SIMPLE_HEAD,
@@ -167,9 +168,11 @@ class FittedTable:
         for i in kept:
             column = self.columns[i]
             left = column.left or column.bar or column.shorten
-            table.add_column(column.name, justify="left" if left else "right", no_wrap=True)
+            # No text: another's console would take brackets in it for markup.
+            justify: Literal["left", "right"] = "left" if left else "right"
+            table.add_column(Text(column.name), justify=justify, no_wrap=True)
         for row in self.rows:
-            table.add_row(*(self._cell(i, row[i], bar=bar, name=name) for i in kept))
+            table.add_row(*(Text(self._cell(i, row[i], bar=bar, name=name)) for i in kept))
         return table
 
     def _cell(self, i: int, value: Any, *, bar: int, name: int) -> str:

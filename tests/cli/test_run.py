@@ -215,7 +215,7 @@ def test_the_api_returns_the_record_that_the_command_stores(
 ) -> None:
     cli(*run("--all-layers"))
     stored = only_record(tmp_path / "results")[1]
-    (record,) = sdssl_bench.evaluate(
+    record = sdssl_bench.evaluate(
         sdssl_bench.load_encoder(CKPT), "knn", "cifar10", cache_dir=tmp_path / "c2"
     )
     assert stable_view(record) == stable_view(stored)
@@ -224,13 +224,13 @@ def test_the_api_returns_the_record_that_the_command_stores(
 def test_a_module_in_a_training_loop_is_scored_as_it_is_now(data: Path, tmp_path: Path) -> None:
     model = build().train()
     settings = {"layers": [3], "data_root": data, "cache_dir": tmp_path / "cache", "num_workers": 0}
-    (before,) = sdssl_bench.evaluate(model, "knn", "cifar10", **settings)
+    before = sdssl_bench.evaluate(model, "knn", "cifar10", **settings)
     assert all(module.training for module in model.modules())
     assert all(p.requires_grad for p in model.parameters())
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(1.5)
-    (after,) = sdssl_bench.evaluate(model, "knn", "cifar10", **settings)
+    after = sdssl_bench.evaluate(model, "knn", "cifar10", **settings)
     assert before["model"]["weights_sha256"] != after["model"]["weights_sha256"]
     assert before["layers"]["3"]["metrics"] != after["layers"]["3"]["metrics"]
 
@@ -240,11 +240,11 @@ def test_an_encoder_changed_after_loading_is_not_served_stale_features(
 ) -> None:
     encoder = sdssl_bench.load_encoder(CKPT)
     settings = {"layers": [3], "data_root": data, "cache_dir": tmp_path / "cache", "num_workers": 0}
-    (before,) = sdssl_bench.evaluate(encoder, "knn", "cifar10", **settings)
+    before = sdssl_bench.evaluate(encoder, "knn", "cifar10", **settings)
     with torch.no_grad():
         for parameter in encoder.parameters():
             parameter.mul_(1.5)
-    (after,) = sdssl_bench.evaluate(encoder, "knn", "cifar10", **settings)
+    after = sdssl_bench.evaluate(encoder, "knn", "cifar10", **settings)
     assert before["layers"]["3"]["metrics"] != after["layers"]["3"]["metrics"]
 
 

@@ -73,7 +73,7 @@ def test_a_task_scores_as_on_the_cpu(name: str, tmp_path: Path) -> None:
     found = {}
     other = DEVICE if ON_GPU else "stand-in"
     for device in ("cpu", other):
-        (found[device],) = api.evaluate(
+        found[device] = api.evaluate(
             encoder_for(device),
             task,
             dataset,

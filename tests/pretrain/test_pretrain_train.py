@@ -517,6 +517,27 @@ def test_watch_scores_each_encoder_once(tmp_path: Path) -> None:
     assert missing.exit_code == 3
 
 
+def test_watch_scores_every_task_on_the_datasets_it_takes(tmp_path: Path) -> None:
+    for split, count in (("train", 12), ("test", 4)):
+        for label in ("a", "b"):
+            make_images(tmp_path / "set" / split / label, count)
+    folder = f"folder:{tmp_path / 'set'}"
+    train(tiny(data=folder, batch_size=12), tmp_path / "run")
+    arguments = ["watch", str(tmp_path / "run"), "--task", "knn,analysis", "--dataset", folder]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    found = [(r["model"]["name"], r["task"]) for _, r in ResultStore(tmp_path / "run" / "results")]
+    names = sorted({name for name, _ in found})
+    assert len(names) == 2
+    assert sorted(found) == [(name, task) for name in names for task in ("analysis", "knn")]
+    lines = done.output.splitlines()
+    assert sum(" knn " in line and " by layer 1:" in line for line in lines) == 2
+    assert sum(" analysis " in line and " layers described" in line for line in lines) == 2
+    wrong = CliRunner().invoke(app, [*arguments, "--task", "kn"])
+    assert wrong.exit_code == 2
+    assert "Did you mean 'knn'" in wrong.output
+
+
 def test_watch_follows_a_run_that_is_still_writing(tmp_path: Path) -> None:
     for split, count in (("train", 12), ("test", 4)):
         for label in ("a", "b"):

@@ -328,7 +328,7 @@ class FirstLayerConstant(FakeEncoder):
 
 
 def test_an_encoder_with_known_answers_gets_them(data: Path, tmp_path: Path) -> None:
-    (record,) = sdssl_bench.evaluate(
+    record = sdssl_bench.evaluate(
         FirstLayerConstant(), "analysis", "cifar10", data_root=data, cache_dir=tmp_path,
         num_workers=0, parameters={"iterations": "250"},
     )  # fmt: skip
@@ -348,8 +348,8 @@ def test_an_encoder_with_known_answers_gets_them(data: Path, tmp_path: Path) -> 
 
 def test_plain_modules_compare_in_python(data: Path, tmp_path: Path) -> None:
     settings = {"data_root": data, "cache_dir": tmp_path, "num_workers": 0}
-    (record,) = sdssl_bench.evaluate(build(), "cka", "cifar10", against=build(seed=1), **settings)
-    (same,) = sdssl_bench.evaluate(build(), "cka", "cifar10", against=build(), **settings)
+    record = sdssl_bench.evaluate(build(), "cka", "cifar10", against=build(seed=1), **settings)
+    same = sdssl_bench.evaluate(build(), "cka", "cifar10", against=build(), **settings)
     assert record["key"] != same["key"]
     np.testing.assert_allclose(np.diag(matrix(same)), 1, rtol=1e-12)
     assert matrix(record).max() < 1

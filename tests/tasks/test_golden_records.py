@@ -48,7 +48,7 @@ def found(protocol: str, cache: Path) -> dict[str, Any]:
     task, _, preset = protocol.partition("/")
     dataset, parameters = SETTINGS.get(protocol) or SETTINGS[task]
     settings: dict[str, Any] = {"against": build(1)} if task == "cka" else {}
-    (record,) = api.evaluate(
+    record = api.evaluate(
         build(),
         task,
         dataset,

@@ -1,8 +1,4 @@
-"""The Python API: load an encoder, evaluate it, get the same records the command line stores.
-
-    encoder = sdssl_bench.load_encoder("timm:vit_small_patch16_224.dino")
-    record = sdssl_bench.evaluate(encoder, task="knn", dataset="cifar10", data_root="data")[0]
-    record["layers"]["12"]["metrics"]["k20/top1"]
+"""Load an encoder and score it; what comes back is what the command line stores.
 
 `evaluate` also takes a plain timm or torchvision module, so it works inside a training loop.
 """
@@ -11,20 +7,23 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from torch import nn
 
 from sdssl_bench import checkpoints, encoders, tasks
+from sdssl_bench.api.pairs import task_runs
+from sdssl_bench.api.results import Result, Results, TemporaryFolder
 from sdssl_bench.datasets import values_within
 from sdssl_bench.encoders import Encoder, ModelInfo, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.records import Record, ResultStore
+from sdssl_bench.records import ResultStore
 from sdssl_bench.runner import run
 from sdssl_bench.system import default_cache, default_data_root
 from sdssl_bench.task import RunContext
 
 load_encoder = checkpoints.load
+Several = list[str] | tuple[str, ...]
 
 
 def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -> Encoder:
@@ -53,10 +52,24 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
     return encoder
 
 
+@overload
+def evaluate(
+    encoder: nn.Module, task: str | None = None, dataset: str = "cifar10", **settings: Any
+) -> Result: ...
+@overload
+def evaluate(
+    encoder: nn.Module, task: Several, dataset: str | Several = "cifar10", **settings: Any
+) -> Results: ...
+@overload
+def evaluate(
+    encoder: nn.Module, task: str | None, dataset: Several, **settings: Any
+) -> Results: ...
+@overload
+def evaluate(encoder: nn.Module, *, dataset: Several, **settings: Any) -> Results: ...
 def evaluate(
     encoder: nn.Module,
-    task: str | None = None,
-    dataset: str | Sequence[str] = "cifar10",
+    task: str | Several | None = None,
+    dataset: str | Several = "cifar10",
     *,
     layers: Sequence[int] | None = None,
     name: str = "model",
@@ -65,22 +78,27 @@ def evaluate(
     results: str | os.PathLike[str] | None = None,
     overwrite: str = "missing",
     **settings: Any,
-) -> list[Record]:
-    """Score layers of an encoder; returns one record per dataset (format: results/README.md).
+) -> Result | Results:
+    """Score layers of an encoder.
 
     Args:
         encoder: from `load_encoder`, or a timm or torchvision module. It is scored in eval mode,
             without gradients, and handed back in the mode and on the device it came in.
-        task: one of `sdssl-bench ls tasks`; None is weighted k-NN.
-        dataset: one name or several; "folder:PATH", "csv:..", "hf:.." for your own images.
+        task: one of `sdssl-bench ls tasks`, or a list of them; None is weighted k-NN.
+        dataset: one name or a list; "folder:PATH", "csv:..", "hf:.." for your own images.
         layers: any of 1..L; None is all.
         name: what to call a module that was not loaded by `load_encoder`.
         protocol: preset of the task; None is its default.
         parameters: single protocol parameters as text, e.g. {"k": "10,20"}.
-        results: folder to store and resume records in; None keeps them in memory.
+        results: folder to store and resume records in; None keeps them as long as what is returned.
         overwrite: "missing" | "always" | "never", when `results` is given.
         **settings: fields of `task.RunContext`: data_root, cache_dir, device, dtype, batch_size,
             num_workers, limit, allow_partial, on_bad_image, image_range, against (a second encoder), ...
+
+    Returns:
+        One task on one dataset: its `Result`, a mapping that is the record (format: results/README.md).
+        A list of either: `Results`, of each task on those of the datasets that it takes, or on its default
+        ones if it takes none of them, as `run` pairs them.
 
     Raises:
         UsageError: for unknown names or impossible values.
@@ -93,29 +111,35 @@ def evaluate(
             raise UsageError(did_you_mean("setting", key, known))
     for key in ("data_root", "cache_dir"):
         if settings.get(key) is not None:
-            settings[key] = Path(settings[key])
+            settings[key] = Path(settings[key]).expanduser()
     if settings.get("against") is not None:
         settings["against"] = as_encoder(settings["against"])
     ctx = RunContext(**{"data_root": default_data_root(), "cache_dir": default_cache(), **settings})
+    one = isinstance(dataset, str) and (task is None or isinstance(task, str))
+    names = [task or tasks.first_task()] if task is None or isinstance(task, str) else list(task)
+    given = [dataset] if isinstance(dataset, str) else list(dataset)
+    chosen = [tasks.load(each, protocol, parameters) for each in names]
+    pairs = [(chosen[0], given[0])] if one else task_runs(chosen, given, every=False)
     wrapped = as_encoder(encoder, name=name)
     was_training = {module: module.training for module in encoder.modules()}
     wrapped.eval()
-    loaded_task = tasks.load(task or tasks.first_task(), protocol, parameters)
-    store = ResultStore(Path(results)) if results is not None else None
+    kept = TemporaryFolder() if results is None else None
+    store = ResultStore(Path(results).expanduser() if results is not None else kept.path)
+    found = []
     try:
         with values_within(ctx.image_range):
-            return [
-                run(
+            for loaded, data in pairs:
+                record = run(
                     wrapped,
-                    loaded_task,
-                    one,
+                    loaded,
+                    data,
                     layers=layers or range(1, wrapped.depth + 1),
                     ctx=ctx,
                     store=store,
                     overwrite=overwrite,
                 ).record
-                for one in ([dataset] if isinstance(dataset, str) else dataset)
-            ]
+                found.append(Result(record, store.path(record), kept))
     finally:
         for module, training in was_training.items():
             module.training = training
+    return found[0] if one else Results(found)

@@ -1,0 +1,98 @@
+"""Stored results in Python: of folders, or of results at hand."""
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sdssl_bench.api.results import Result, Results
+from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.parameters import comma_list
+from sdssl_bench.records import Stored, check_unique, select
+from sdssl_bench.statistics import read_results as read_folders
+from sdssl_bench.system import default_results
+
+Folder = str | os.PathLike[str]
+Source = Folder | Result | Iterable[Folder | Result] | None
+"""Folders of results, results, or both; None is $SDSSL_BENCH_RESULTS, or ./results."""
+Names = str | Iterable[str] | None
+"""A name, a comma list or an iterable of names; None is all."""
+
+
+class LeftOut(UserWarning):
+    """A damaged record is left out of what is shown."""
+
+
+def read_results(
+    results: Source = None, *, task: Names = None, dataset: Names = None, model: Names = None
+) -> Results:
+    """The stored results, as `evaluate` has returned them; a damaged one is left out with a warning.
+
+    Args:
+        results: a folder or several; None is $SDSSL_BENCH_RESULTS, or ./results.
+        task: only these tasks.
+        dataset: only these datasets.
+        model: only these models.
+
+    Raises:
+        DataError: if a folder holds no results, two hold the same one, or none can be read.
+    """
+    found, damaged = read(results)
+    warn(damaged)
+    return Results(Result(record, path) for path, record in chosen(found, task, dataset, model))
+
+
+def read(source: Source, *, items: bool = True) -> tuple[list[Stored], list[DataError]]:
+    """The records, with the temporary files of results at hand, and why others are left out.
+
+    Args:
+        source: folders or results.
+        items: False takes records whose per-item scores are not at hand, unproven.
+
+    Raises:
+        UsageError: if it is something else.
+        DataError: as `statistics.read_results`.
+    """
+    if source is None:
+        given: list[Folder | Result] = [default_results()]
+    elif isinstance(source, str | os.PathLike | Result):
+        given = [source]
+    else:
+        given = list(source)
+    for one in given:
+        if not isinstance(one, str | os.PathLike | Result):
+            raise UsageError(
+                f"Expected folders of results, or results of evaluate; found {type(one).__name__}."
+            )
+    results = [one for one in given if isinstance(one, Result)]
+    folders = [Path(one) for one in given if not isinstance(one, Result)]
+    found, damaged = read_folders(folders, items=items)
+    found += [one.stored for one in results]
+    check_unique(found)
+    return found, damaged
+
+
+def chosen(found: Sequence[Stored], task: Names, dataset: Names, model: Names) -> list[Stored]:
+    """Those of these tasks, datasets and models."""
+    return select(
+        found, tasks=names("task", task), datasets=names("dataset", dataset),
+        models=names("model", model),
+    )  # fmt: skip
+
+
+def names(argument: str, value: Names) -> list[str]:
+    """The names in a text with commas, or of an iterable; none stands for all.
+
+    Raises:
+        UsageError: if one is empty.
+
+    >>> names("task", "a,b"), names("task", None)
+    (['a', 'b'], [])
+    """
+    return comma_list(argument, [value] if isinstance(value, str) else value)
+
+
+def warn(damaged: Sequence[DataError]) -> None:
+    """Say what is left out, and why."""
+    for error in damaged:
+        warnings.warn(f"left out: {error}", LeftOut, stacklevel=3)
