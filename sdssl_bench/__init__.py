@@ -20,9 +20,12 @@ if TYPE_CHECKING:
     from sdssl_bench.api import (
         Result,
         Results,
+        compare,
         evaluate,
+        leaderboard,
         load_encoder,
         read_results,
+        report,
     )
     from sdssl_bench.system import include
 
@@ -30,10 +33,13 @@ __all__ = [
     "Result",
     "Results",
     "__version__",
+    "compare",
     "evaluate",
     "include",
+    "leaderboard",
     "load_encoder",
     "read_results",
+    "report",
 ]
 
 # In a bare checkout tasks/ and pretrain/ lie beside this package, in a wheel inside it. Appending the

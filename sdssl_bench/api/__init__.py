@@ -12,9 +12,12 @@ prints, with `frame`, `plot` and representations for a terminal and a notebook.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from sdssl_bench.api.comparing import compare
     from sdssl_bench.api.evaluation import as_encoder, evaluate, load_encoder
     from sdssl_bench.api.pairs import task_runs
-    from sdssl_bench.api.reading import read_results
+    from sdssl_bench.api.ranking import leaderboard
+    from sdssl_bench.api.reading import LeftOut, read_results
+    from sdssl_bench.api.reporting import report
     from sdssl_bench.api.results import Result, Results
 else:
     from sdssl_bench.exports import lazily

@@ -53,23 +53,38 @@ def read(source: Source, *, items: bool = True) -> tuple[list[Stored], list[Data
         UsageError: if it is something else.
         DataError: as `statistics.read_results`.
     """
+    given = _given(source)
+    found, damaged = read_folders(
+        [Path(one) for one in given if not isinstance(one, Result)], items=items
+    )
+    found += [one.stored for one in given if isinstance(one, Result)]
+    check_unique(found)
+    return found, damaged
+
+
+def _given(source: Source) -> list[Folder | Result]:
     if source is None:
-        given: list[Folder | Result] = [default_results()]
-    elif isinstance(source, str | os.PathLike | Result):
-        given = [source]
-    else:
-        given = list(source)
+        return [default_results()]
+    single = isinstance(source, str | os.PathLike | Result)
+    given = [source] if single else list(source)  # type: ignore[arg-type]
     for one in given:
         if not isinstance(one, str | os.PathLike | Result):
             raise UsageError(
                 f"Expected folders of results, or results of evaluate; found {type(one).__name__}."
             )
-    results = [one for one in given if isinstance(one, Result)]
-    folders = [Path(one) for one in given if not isinstance(one, Result)]
-    found, damaged = read_folders(folders, items=items)
-    found += [one.stored for one in results]
-    check_unique(found)
-    return found, damaged
+    return given
+
+
+def places(source: Source) -> str:
+    """Where results were looked for, in words."""
+    found = ("the results given" if isinstance(one, Result) else str(one) for one in _given(source))
+    return ", ".join(dict.fromkeys(found))
+
+
+def folders(given: Folder | Iterable[Folder] | None) -> list[Path]:
+    """Folders as paths."""
+    one = isinstance(given, str | os.PathLike)
+    return [Path(each).expanduser() for each in ([given] if one else given or ())]  # type: ignore[list-item,union-attr]
 
 
 def chosen(found: Sequence[Stored], task: Names, dataset: Names, model: Names) -> list[Stored]:
@@ -89,7 +104,7 @@ def names(argument: str, value: Names) -> list[str]:
     >>> names("task", "a,b"), names("task", None)
     (['a', 'b'], [])
     """
-    return comma_list(argument, [value] if isinstance(value, str) else value)
+    return comma_list(f"--{argument}", [value] if isinstance(value, str) else value)
 
 
 def warn(damaged: Sequence[DataError]) -> None:

@@ -40,63 +40,25 @@ def compare(
     """
     from json import dumps
 
+    from sdssl_bench import api
     from sdssl_bench.cli import damaged
-    from sdssl_bench.errors import UsageError
-    from sdssl_bench.reports import (
-        as_json,
-        difference_table,
-        num_tests,
-        overall,
-        sentence,
-        summary_table,
-    )
-    from sdssl_bench.statistics import compare as test
-    from sdssl_bench.statistics import find_records, pair
     from sdssl_bench.system import show
 
-    if at not in ("last", "best") and not (at.isdecimal() and int(at) > 0):
-        raise UsageError(f"--at takes last, best or the number of a layer; found '{at}'.")
-    if not 0 < alpha < 1:
-        raise UsageError(f"--alpha lies between 0 and 1, found {alpha}.")
-    folders = opt.result_folders(results)
-    (first, broken), (second, broken_too) = (find_records(text, folders) for text in (a, b))
-    broken = list({str(error): error for error in [*broken, *broken_too]}.values())
-    damaged.name(broken)
-    pairs, unpaired = pair(first, second)
-    benchmarks, without_items = test(pairs, confidence=1 - alpha, seed=seed)
-    left_out = unpaired + without_items
-    tested = [one.at(at) for one in benchmarks]
-    worse = [one for one in tested if one is not None and one.verdict(alpha) == "worse"]
-    tests = num_tests(at, benchmarks)
-    sentences = [sentence(one, at=at, alpha=alpha, tests=tests) for one in benchmarks]
+    with damaged.named_below():
+        found = api.compare(
+            a, b, results=opt.result_folders(results), at=at, alpha=alpha, seed=seed
+        )
+    damaged.name(found.damaged)
     if json:
-        found = {
-            "a": a,
-            "b": b,
-            "at": at,
-            "alpha": alpha,
-            "benchmarks": [as_json(one) for one in benchmarks],
-            "sentences": sentences,
-            "not_compared": left_out,
-            "worse": len(worse),
-        }
         typer.echo(dumps(found, indent=1, allow_nan=False))
     else:
-        typer.echo(f"A = {a}\nB = {b}")
-        if wide or len(benchmarks) == 1:
-            for one in benchmarks:
-                table = difference_table(one, alpha=alpha, benchmarks=benchmarks)
-                show(table, wide=wide)
-            for line in sentences:
-                show(line, wide=wide)
-        if len(benchmarks) > 1:
-            show(summary_table(benchmarks, at=at, alpha=alpha), wide=wide)
-            show(overall(benchmarks, at=at, alpha=alpha), wide=wide)
-        for line in left_out:
-            show(f"not compared: {line}", wide=wide)
-    if fail_if_worse and worse:
+        names, *parts = found.shown(wide=wide)
+        typer.echo(names)  # paths, which stay on their line
+        for part in parts:
+            show(part, wide=wide)
+    if fail_if_worse and found["worse"]:
         raise typer.Exit(WORSE)
-    damaged.leave(broken)
+    damaged.leave(found.damaged)
 
 
 def explain(

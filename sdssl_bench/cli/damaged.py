@@ -1,6 +1,8 @@
 """Records that cannot be shown: named on stderr, and an exit code of 1 once the rest was shown."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import typer
 
@@ -8,6 +10,16 @@ from sdssl_bench.errors import DataError
 
 PART = 1
 """Exit code where something is left out."""
+
+
+@contextmanager
+def named_below() -> Iterator[None]:
+    """Without the warnings of Python's functions: `name` says the same, `leave` ends with it."""
+    from sdssl_bench.api import LeftOut
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LeftOut)
+        yield
 
 
 def name(damaged: Sequence[DataError]) -> None:

@@ -7,9 +7,6 @@ import typer
 
 from sdssl_bench.cli import options as opt
 
-MARGIN = 2000
-"""Bytes of the page kept for its notes on what was left out."""
-
 
 def report(
     folders: opt.Folders = None,
@@ -63,38 +60,25 @@ def report(
 
     sdssl-bench report results --out report/ --figures figures/
     """
+    from sdssl_bench import api
     from sdssl_bench.cli import damaged
-    from sdssl_bench.records import select
-    from sdssl_bench.reports import add_pictures, collect, page, size
-    from sdssl_bench.statistics import read_results
-    from sdssl_bench.system import write_atomic
 
-    stored, broken = read_results(opt.result_folders(folders, results))
-    damaged.name(broken)
-    records = select(
-        stored,
-        tasks=opt.comma_list("--task", task),
-        datasets=opt.comma_list("--dataset", dataset),
-        models=opt.comma_list("--model", model),
-    )
-    data = collect(records, include_limited=include_limited)
-    heading = title or page.TITLE
-    if strips or galleries:
-        add_pictures(
-            data,
-            strips=[folder.expanduser() for folder in strips or []],
-            galleries=[folder.expanduser() for folder in galleries or []],
-            budget=page.LIMIT - len(page.render(data, title=heading).content) - MARGIN,
+    with damaged.named_below():
+        done = api.report(
+            opt.result_folders(folders, results),
+            task=task,
+            dataset=dataset,
+            include_limited=include_limited,
+            model=model,
+            strips=strips or [],
+            galleries=galleries or [],
+            out=out,
+            figures=figures,
+            title=title,
         )
-    rendered = page.render(data, title=heading)
-    target = out.expanduser() / "index.html"
-    write_atomic(target, rendered.content)
-    for message in rendered.left_out:
+    damaged.name(done.damaged)
+    for message in done.left_out:
         typer.echo(f"note: {message}", err=True)
-    typer.echo(f"wrote {target}: {size(len(rendered.content))}, {len(data['results']):,} results")
-    if figures:
-        from sdssl_bench.reports import write_figures
-
-        written = write_figures(data, figures.expanduser())
-        typer.echo(f"wrote {len(written)} figures to {figures.expanduser()}, each as PDF and SVG")
-    damaged.leave(broken)
+    for line in done.wrote:
+        typer.echo(line)
+    damaged.leave(done.damaged)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
         released_table,
         reproduction_table,
     )
-    from sdssl_bench.reports.shown import Part, Shown
+    from sdssl_bench.reports.shown import Part, Shown, html_link
     from sdssl_bench.reports.tables import (
         cache_table,
         frame_table,

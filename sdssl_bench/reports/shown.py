@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Sequence
 from io import StringIO
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdssl_bench.records import plain
@@ -73,6 +74,16 @@ def html(part: Part) -> "Markup":
     return Markup(
         "{}\n<table>\n<thead><tr>{}</tr></thead>\n<tbody>\n{}\n</tbody>\n</table>"
     ).format(_lines("p", part.title) if part.title else "", head, rows)
+
+
+def html_link(path: Path) -> "Markup":
+    """A link to a file on this machine, by its path from here if it is below."""
+    from markupsafe import Markup
+
+    here = Path.cwd()
+    whole = path.resolve()
+    target = whole.relative_to(here).as_posix() if whole.is_relative_to(here) else whole.as_uri()
+    return Markup('<p><a href="{}">{}</a></p>').format(target, plain(str(path)))
 
 
 def _lines(tag: str, text: str) -> "Markup":
