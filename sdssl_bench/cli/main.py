@@ -15,6 +15,7 @@ from sdssl_bench.cli import (
     compare,
     data,
     doctor,
+    export,
     leaderboard,
     listing,
     multi_exit,
@@ -166,6 +167,7 @@ app.command("pretrain", rich_help_panel=BEGIN)(pretrain.pretrain)
 app.command("watch", rich_help_panel=SCORE)(watch.watch)
 app.command("leaderboard", rich_help_panel=RESULTS)(leaderboard.leaderboard)
 app.command("report", rich_help_panel=RESULTS)(report.report)
+app.command("export", rich_help_panel=RESULTS)(export.export)
 app.command("compare", rich_help_panel=RESULTS)(compare.compare)
 app.command("explain", rich_help_panel=RESULTS)(compare.explain)
 app.command("multi-exit", rich_help_panel=RESULTS)(multi_exit.multi_exit)

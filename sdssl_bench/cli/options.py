@@ -121,6 +121,10 @@ OnlyDatasets = Annotated[
     list[str] | None,
     option(READ, "Only these datasets.", "--dataset", "-d", takes="LIST", default="all"),
 ]
+OnlyModels = Annotated[
+    list[str] | None,
+    option(READ, "Only these models, by name.", "--model", "-m", takes="LIST", default="all"),
+]
 _LIMITED = "Show trials of run --limit too, apart from the rest and labelled."
 IncludeLimited = Annotated[bool, option(READ, _LIMITED, "--include-limited")]
 ENCODER_OPTIONS: dict[str, tuple[type, str, str, str]] = {

@@ -14,12 +14,7 @@ def report(
     task: opt.OnlyTasks = None,
     dataset: opt.OnlyDatasets = None,
     include_limited: opt.IncludeLimited = False,
-    model: Annotated[
-        list[str] | None,
-        opt.option(
-            opt.READ, "Only these models, by name.", "--model", "-m", takes="LIST", default="all"
-        ),
-    ] = None,
+    model: opt.OnlyModels = None,
     strips: Annotated[
         list[Path] | None,
         opt.option(
