@@ -33,6 +33,7 @@ ELSEWHERE = {
     **dict.fromkeys(
         (
             "sdssl_bench.cli.*", "sdssl_bench.reports.*", "sdssl_bench.system.terminal:*",
+            "sdssl_bench.api.reporting:MARGIN", "sdssl_bench.api.exporting:TAG",
             "sdssl_bench.retrieval.gallery:*", "sdssl_bench.analysis.panels:*", "sdssl_bench.video.strips:*",
             "sdssl_bench.system.progress:*", "sdssl_bench.system.files:LONGEST",
             "sdssl_bench.checkpoints.doctor:IMAGES",
