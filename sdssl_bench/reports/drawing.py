@@ -105,10 +105,13 @@ def draw_curve(
         return [float("nan") if v is None else scale * v for v in found]
 
     (line,) = axes.plot(layers, values("value"), **style)
-    if "low" in curve:
-        axes.fill_between(
-            layers, values("low"), values("high"), color=line.get_color(), alpha=0.12, linewidth=0
-        )
+    if "low" not in curve:
+        return
+    ends: Any = values("low"), values("high")
+    if len(layers) == 1:  # of which there is no band to see
+        axes.vlines(layers, *ends, color=line.get_color(), alpha=0.5)
+    else:
+        axes.fill_between(layers, *ends, color=line.get_color(), alpha=0.12, linewidth=0)
 
 
 def share_legend(figure: "Figure", axes: "Sequence[Axes]") -> None:

@@ -75,7 +75,10 @@ def plot_curve(
         )
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=2, nbins=12))
         axes.set_xlabel("layer")
-        axes.legend()
+        # Below, where neither curve nor band is; where nothing makes room there, matplotlib seeks a place.
+        makes_room = axes.figure.get_layout_engine() is not None
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.2)} if makes_room else {}
+        axes.legend(**below)
     return axes
 
 

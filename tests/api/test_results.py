@@ -150,6 +150,16 @@ def test_curves_are_the_values_and_bands_the_intervals_in_percent(folder: Path) 
     assert axes.get_title() == "knn imagenet"
 
 
+def test_a_single_layer_has_its_interval_too(folder: Path) -> None:
+    (result,) = sdssl_bench.read_results(folder, task="retrieval", model="dino")
+    axes = result.plot()
+    (interval,) = axes.collections[0].get_segments()
+    (row,) = result.frame().to_dict("records")
+    ends = [100 * row["low"], 100 * row["high"]]
+    assert interval[:, 0].tolist() == [row["layer"]] * 2
+    assert interval[:, 1].tolist() == pytest.approx(ends, abs=DRAWN)
+
+
 def test_a_panel_a_benchmark(folder: Path) -> None:
     found = sdssl_bench.read_results(folder)
     panels = found.plot()
