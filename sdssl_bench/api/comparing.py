@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sdssl_bench.api.reading import Folder, warn
+from sdssl_bench.api.reading import Folder, folders, warn
 from sdssl_bench.api.results import Result
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.records import Stored, plain
@@ -101,8 +101,8 @@ def compare(
         raise UsageError(f"--at takes last, best or the number of a layer; found '{at}'.")
     if not 0 < alpha < 1:
         raise UsageError(f"--alpha lies between 0 and 1, found {alpha}.")
-    folders = _folders(results)
-    (first, broken), (second, broken_too) = _records(a, folders), _records(b, folders)
+    places = folders(results) or [default_results()]
+    (first, broken), (second, broken_too) = _records(a, places), _records(b, places)
     damaged = list({str(error): error for error in [*broken, *broken_too]}.values())
     warn(damaged)
     pairs, unpaired = pair(first, second)
@@ -122,15 +122,9 @@ def compare(
     return Comparison(found, benchmarks, damaged)
 
 
-def _folders(results: Folder | Iterable[Folder] | None) -> list[Path]:
-    if results is None:
-        return [default_results()]
-    return [Path(one) for one in ([results] if isinstance(results, str | os.PathLike) else results)]
-
-
-def _records(side: Side, folders: Sequence[Path]) -> tuple[list[Stored], list[DataError]]:
+def _records(side: Side, places: Sequence[Path]) -> tuple[list[Stored], list[DataError]]:
     if isinstance(side, str | os.PathLike):
-        return find_records(str(side), folders)
+        return find_records(str(side), places)
     given = [side] if isinstance(side, Result) else list(side)
     if not all(isinstance(one, Result) for one in given):
         raise UsageError(

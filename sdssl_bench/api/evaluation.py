@@ -124,7 +124,7 @@ def evaluate(
     was_training = {module: module.training for module in encoder.modules()}
     wrapped.eval()
     kept = TemporaryFolder() if results is None else None
-    store = ResultStore(Path(results).expanduser() if results is not None else kept.path)
+    store = ResultStore(kept.path if kept else Path(results or "").expanduser())
     found = []
     try:
         with values_within(ctx.image_range):

@@ -1,6 +1,7 @@
 """Stored results as one table: `sdssl-bench leaderboard` as a function."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,16 +53,16 @@ class Leaderboard(Shown):
     ) -> None:
         self.records, self.view, self.damaged = records, view, damaged
         self.wrote: list[str] = []
-        self._settings = {"uncertainty": uncertainty, "include_limited": include_limited}
+        self._tidy = partial(tidy, uncertainty=uncertainty, include_limited=include_limited)
         self._rows = rows
-        self._frame = tidy(records, rows=rows, **self._settings)
+        self._frame = self._tidy(records, rows=rows)
         full = [one for one in records if one[1]["limited"] is None]
         self.ranks = rank_intervals(full) if uncertainty else {}
 
     def frame(self) -> "pandas.DataFrame":
         """The tidy CSV: one row a model, benchmark, layer and metric; values are fractions."""
         if self._rows != "all":
-            self._rows, self._frame = "all", tidy(self.records, **self._settings)
+            self._rows, self._frame = "all", self._tidy(self.records)
         return self._frame
 
     def table(self, *, trials: bool = False) -> "pandas.DataFrame":

@@ -65,8 +65,9 @@ def read(source: Source, *, items: bool = True) -> tuple[list[Stored], list[Data
 def _given(source: Source) -> list[Folder | Result]:
     if source is None:
         return [default_results()]
-    single = isinstance(source, str | os.PathLike | Result)
-    given = [source] if single else list(source)  # type: ignore[arg-type]
+    if isinstance(source, str | os.PathLike | Result):
+        return [source]
+    given = list(source)
     for one in given:
         if not isinstance(one, str | os.PathLike | Result):
             raise UsageError(
@@ -83,8 +84,9 @@ def places(source: Source) -> str:
 
 def folders(given: Folder | Iterable[Folder] | None) -> list[Path]:
     """Folders as paths."""
-    one = isinstance(given, str | os.PathLike)
-    return [Path(each).expanduser() for each in ([given] if one else given or ())]  # type: ignore[list-item,union-attr]
+    if given is None or isinstance(given, str | os.PathLike):
+        given = [] if given is None else [given]
+    return [Path(one).expanduser() for one in given]
 
 
 def chosen(found: Sequence[Stored], task: Names, dataset: Names, model: Names) -> list[Stored]:

@@ -97,5 +97,6 @@ def plot_panels(records: Sequence[Stored]) -> "list[Axes]":
     data = collect(records, include_limited=True)
     with matplotlib.rc_context(STYLE):
         figure, axes = panels(data, data["results"], figure=pyplot.figure(), with_task=True)
-        figure.set_size_inches(figure.get_size_inches() * LARGER)
+        width, height = figure.get_size_inches()
+        figure.set_size_inches(LARGER * width, LARGER * height)
     return axes
