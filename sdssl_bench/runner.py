@@ -100,7 +100,7 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
     """A record without layers: everything that identifies the measurement."""
     assert encoder.info is not None, "a loaded encoder knows who it is"
     protocol = {
-        "id": f"{task.name}/{task.protocol}",
+        "id": f"{task.name}/{task.protocol}{'+' * bool(task.part)}{task.part}",
         "version": task.version,
         "parameters": recorded_parameters(task),
     }

@@ -38,6 +38,7 @@ class Option:
         help: one sentence for --help.
         keys: the fields, or the one name in `inputs` or `artifacts`; the option's own by default.
         required: whether the task cannot run without it.
+        each: of a parameter: a list of values makes a run for each.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Option:
     help: str
     keys: tuple[str, ...] = ()
     required: bool = False
+    each: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -196,6 +198,11 @@ class Task(Protocol):
     @property
     def protocol(self) -> str:
         """Name of the preset these parameters started from."""
+
+    @property
+    def part(self) -> str:
+        """Of the training data that is used, in the protocol's id, as 4-shot; "" where it is all."""
+        return ""
 
     def load_data(self, name: str, ctx: RunContext) -> Any:
         """The dataset, verified; DataError if it is missing or incomplete."""

@@ -76,8 +76,8 @@ class Task(Contract):
     datasets: ClassVar[tuple[str, ...]] = sets_of("copies")
     default_datasets: ClassVar[tuple[str, ...]] = ("copydays",)
     options: ClassVar[tuple[Option, ...]] = (
-        Option("imsize", "parameter", "Size of the images in pixels."),
-        Option("pool", "parameter", "Feature of an image, such as cls or gem."),
+        Option("imsize", "parameter", "Pixels."),
+        Option("pool", "parameter", "Feature."),
         Option("distractors", "input", "Distractor images."),
         Option("whitening", "input", "Images to learn whitening from."),
         Option("gallery", "artifact", "Pictures of the worst queries."),

@@ -6,6 +6,8 @@ ties in votes to the lower class id. Reported: top-1, top-5 and mean-per-class a
 
     sdssl-bench run --task knn --dataset imagenet --ckpt dino_vits16.pth
 
+Few labels (--shots, --fraction, --subset): where they are fewer than k all vote; means over several draws.
+
 DINO ViT-S/16 on ImageNet: 74.5 top-1 at layer 12; SD-MoCo v3 ViT-S/16: 68.0 (SDSSL, Table 1).
 """
 
@@ -13,22 +15,24 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from sdssl_bench.datasets import ClassificationTask
+from sdssl_bench.datasets import FewLabelTask
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.parameters import Argument, Backend, FileScores
 from sdssl_bench.system import Work
-from sdssl_bench.task import LayerScores, RunContext, Trial, limited_indices
+from sdssl_bench.task import LayerScores, Option, RunContext, Trial, limited_indices
 
 if TYPE_CHECKING:
-    from sdssl_bench.datasets import ClassificationData
+    from sdssl_bench.datasets import ClassificationData, LabelDraws
     from sdssl_bench.encoders import Encoder
     from sdssl_bench.features import FeatureBank
 
 METRICS = ("headline", "top1", "mean_per_class")
+FEW_K = (10, 20, 50, 100, 200)
+"""Numbers of neighbours where few images have a label, those of dino#121."""
 
 
 def score_files(
@@ -64,12 +68,13 @@ def score_files(
 
 
 @dataclass(frozen=True)
-class Task(ClassificationTask):
+class Task(FewLabelTask):
     """The k-NN protocol; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "knn"
     title: ClassVar[str] = "weighted k-nearest-neighbour classification"
     version: ClassVar[int] = 1
+    options: ClassVar[tuple[Option, ...]] = FewLabelTask.few_labels
     first: ClassVar[bool] = True
     trial: ClassVar[Trial] = Trial()
     score_files = score_files
@@ -88,6 +93,8 @@ class Task(ClassificationTask):
         "headline is what the field reports for the set.",
         "Stanford Dogs are training images of ImageNet: no transfer for an encoder that was "
         "trained there.",
+        "Few labels: every draw gives another number; compare means over draws with their spread, "
+        "and only where the same images have labels. SimCLR's lists are one draw.",
         "An untrained encoder and plain colours are far above chance on coarse classes. Run "
         "control:pixels too.",
     )
@@ -108,7 +115,7 @@ class Task(ClassificationTask):
 
     protocol: str = "dino"
     k: tuple[int, ...] = (10, 20, 100, 200)
-    """Numbers of neighbours; DINO eval_knn."""
+    """Numbers of neighbours; DINO eval_knn. Few labels: 10,20,50,100,200 in place of these (dino#121)."""
     headline_k: int = 20
     """The k that tables show; DINO: 20 is usually best."""
     metric: str = "headline"
@@ -123,6 +130,9 @@ class Task(ClassificationTask):
     def __post_init__(self) -> None:
         from sdssl_bench.encoders import POOLINGS
 
+        super().__post_init__()
+        if self.part and self.k == next(one.default for one in fields(self) if one.name == "k"):
+            object.__setattr__(self, "k", FEW_K)
         if not self.k or min(self.k) < 1 or self.headline_k not in self.k:
             raise UsageError(
                 f"k-NN needs positive k that include the headline k = {self.headline_k}, found "
@@ -138,9 +148,16 @@ class Task(ClassificationTask):
     def resolve(
         self, encoder: Encoder, data: ClassificationData, ctx: RunContext
     ) -> dict[str, Any]:
-        """The preprocessing in pixels, and which k the training split is too small for."""
+        """The preprocessing in pixels, and which k the training images are too few for."""
         from sdssl_bench.datasets import preprocess
 
+        pixels = preprocess(self.transform, encoder.input_size).describe()
+        draws = self.draws(data, ctx)
+        if draws is not None:
+            above = [k for k in self.k if k > draws.size]
+            return {
+                "k": self.k, "k_all_vote": above, "labels": draws.describe(), "transform": pixels
+            }  # fmt: skip
         size = len(data.train) if ctx.limit is None else min(len(data.train), ctx.limit)
         fitting = [k for k in self.k if k <= size]
         if self.headline_k not in fitting:
@@ -150,7 +167,7 @@ class Task(ClassificationTask):
         return {
             "k": fitting,
             "k_dropped": [k for k in self.k if k > size],
-            "transform": preprocess(self.transform, encoder.input_size).describe(),
+            "transform": pixels,
         }
 
     def headline(self, data: ClassificationData) -> str:
@@ -165,6 +182,7 @@ class Task(ClassificationTask):
         from sdssl_bench.features import extract
         from sdssl_bench.system import is_main_process
 
+        draws = self.draws(data, ctx)
         train, test = self._splits(extract, encoder, data, layers, ctx)
         if not is_main_process():
             return
@@ -174,20 +192,16 @@ class Task(ClassificationTask):
             for phase, seconds in bank.seconds.items()
         }
         for layer in layers:
-            scores = self.score(layer, train, test, data=data, ctx=ctx)
+            scores = self.score(layer, train, test, data=data, draws=draws, ctx=ctx)
             yield replace(scores, seconds={**extraction, **scores.seconds})
             extraction = {}
 
     def _splits(self, do: Callable[..., Any], *run: Any) -> list[Any]:
-        """`do` with train, then test: as `features.extract`."""
-        from sdssl_bench.datasets import preprocess
-
+        """`do` with the training images, then test: as `features.extract`."""
         encoder, data, layers, ctx = run
-        steps = preprocess(self.transform, encoder.input_size)
-        return [
-            do(encoder, split, layers, poolings=(self.pooling,), preprocess=steps, ctx=ctx)
-            for split in (data.train, data.test)
-        ]
+        return self.splits(
+            do, encoder, data, layers, poolings=(self.pooling,), transform=self.transform, ctx=ctx
+        )
 
     def work(
         self, encoder: Encoder, data: ClassificationData, layers: Sequence[int], ctx: RunContext
@@ -198,7 +212,10 @@ class Task(ClassificationTask):
 
         yield from self._splits(extract_work, encoder, data, layers, ctx)
         rows, queries = (len(limited_indices(len(s), ctx.limit)) for s in (data.train, data.test))
-        k = max(k for k in self.k if k <= rows)
+        draws, tries = self.draws(data, ctx), 1
+        if draws is not None:
+            rows, tries = draws.size, len(draws.rows)
+        k = min(rows, max(k for k in self.k if draws or k <= rows))
         widths = [encoder.dims[layer - 1] for layer in layers]
 
         def search() -> float:
@@ -206,7 +223,7 @@ class Task(ClassificationTask):
                 width: top_k_cost(queries, rows, width, k=k, backend=ctx.backend, device=ctx.device)
                 for width in set(widths)
             }
-            return sum(seconds[width] for width in widths)
+            return tries * sum(seconds[width] for width in widths)
 
         yield Work(
             what="nearest neighbours",
@@ -226,51 +243,58 @@ class Task(ClassificationTask):
         test: FeatureBank,
         *,
         data: ClassificationData,
+        draws: LabelDraws | None,
         ctx: RunContext,
     ) -> LayerScores:
-        """All metrics of one layer from its two feature banks."""
+        """All metrics of one layer from its two feature banks, in the mean over the draws."""
         import numpy as np
 
         from sdssl_bench.features import skipped_images
         from sdssl_bench.metrics import mean_per_class
         from sdssl_bench.neighbors import top_k, weighted_knn_vote
+        from sdssl_bench.probes import mean_of_tries
 
-        started = time.perf_counter()
-        ks = [k for k in self.k if k <= len(train.targets)]
-        similarity, neighbours = top_k(
-            test.features(layer, self.pooling),
-            train.features(layer, self.pooling),
-            k=max(ks),
-            backend=ctx.backend,
-            device=ctx.device,
-        )
-        searched = time.perf_counter()
-        votes = weighted_knn_vote(
-            similarity,
-            train.targets[neighbours],
-            test.targets,
-            ks=ks,
-            temperature=self.temperature,
-            num_classes=data.train.num_classes,
-        )
+        queries, bank = (one.features(layer, self.pooling) for one in (test, train))
         # A complete test split shows every class, and mean_per_class insists on it.
         whole = data.variant in ("official", "mini") and len(test.targets) == len(data.test)
         present = None if whole else np.unique(test.targets)
-        metrics: dict[str, float] = {}
-        items: dict[str, Any] = {"index": test.indices, "target": test.targets}
-        for k, rank in votes.items():
-            correct = rank < 1
-            metrics[f"k{k}/top1"] = float(correct.mean())
-            metrics[f"k{k}/top5"] = float((rank < min(5, k)).mean())
-            metrics[f"k{k}/mean_per_class"] = mean_per_class(
-                correct, test.targets, num_classes=data.train.num_classes, classes=present
+        every = [slice(None)] if draws is None else draws.places(train.indices)
+        seconds = {"search": 0.0, "vote": 0.0}
+        tries: list[dict[str, float]] = []
+        right: dict[str, list[Any]] = {}
+        for rows in every:
+            started, targets = time.perf_counter(), train.targets[rows]
+            voting = {k: min(k, len(targets)) for k in self.k if draws or k <= len(targets)}
+            similarity, neighbours = top_k(
+                queries, bank[rows], k=max(voting.values()), backend=ctx.backend, device=ctx.device
             )
-            items[f"k{k}/correct"] = correct
+            searched = time.perf_counter()
+            votes = weighted_knn_vote(
+                similarity,
+                targets[neighbours],
+                test.targets,
+                ks=sorted(set(voting.values())),
+                temperature=self.temperature,
+                num_classes=data.train.num_classes,
+            )
+            metrics: dict[str, float] = {}
+            for k, number in voting.items():
+                correct = votes[number] < 1
+                metrics[f"k{k}/top1"] = float(correct.mean())
+                metrics[f"k{k}/top5"] = float((votes[number] < min(5, number)).mean())
+                metrics[f"k{k}/mean_per_class"] = mean_per_class(
+                    correct, test.targets, num_classes=data.train.num_classes, classes=present
+                )
+                right.setdefault(f"k{k}/correct", []).append(correct)
+            tries.append(metrics)
+            seconds["search"] += searched - started
+            seconds["vote"] += time.perf_counter() - searched
+        metrics, items, notes = mean_of_tries(tries, right)
         return LayerScores(
             layer=layer,
             metrics=metrics,
             n=len(test.targets),
-            items=items,
-            notes=skipped_images({"train": train, "test": test}),
-            seconds={"search": searched - started, "vote": time.perf_counter() - searched},
+            items={"index": test.indices, "target": test.targets, **items},
+            notes={**notes, **skipped_images({"train": train, "test": test})},
+            seconds=seconds,
         )

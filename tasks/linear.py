@@ -7,7 +7,8 @@ code     as the SDSSL authors' multi-exit script: 100 epochs, base rate .002, co
 dino     as DINO: last four [CLS] of a ViT-S, [CLS] and mean patch of a wider one, base rate .001.
 dinov2   as DINOv2: 13 rates x last {1, 4} [CLS] x with or without mean patch; chosen on validation.
 logreg   multinomial logistic regression on features of un-augmented images, C of 45 chosen on
-         validation images taken from train, refitted on train + validation, test read once.
+         validation images taken from train, refitted on train + validation, test read once. Of few labels
+         (--shots, --fraction, --subset) a part is validation; of one a class there is none, and C is 1.
 
 All layers (and rates, inputs, penalties) are trained together: one encoder pass feeds every head.
 
@@ -23,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from sdssl_bench.datasets import ClassificationTask
+from sdssl_bench.datasets import FewLabelTask
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.system import Work
 from sdssl_bench.task import LayerScores, Option, RunContext, Trial
@@ -41,20 +42,20 @@ VIT_RATE, RESNET_RATE = 3.0, 0.1
 RATE_BATCH = 256
 """Images per step that base rates are for; MoCo v3, DINO, DINOv2."""
 SGD_ONLY = (
-    "lr", "batch", "epochs", "iterations", "schedule", "init", "crop_scale", "interpolation",
-    "batch_norm",
+    "lr", "batch", "epochs", "iterations", "schedule", "init", "crop_scale", "interpolation", "batch_norm",
 )  # fmt: skip
 NEWTON_ONLY = ("sweep", "tolerance")
 
 
 @dataclass(frozen=True)
-class Task(ClassificationTask):
+class Task(FewLabelTask):
     """The linear probe; every field is a parameter of `--set`."""
 
     name: ClassVar[str] = "linear"
     title: ClassVar[str] = "linear classifiers: SGD, or logistic regression"
     version: ClassVar[int] = 1
     options: ClassVar[tuple[Option, ...]] = (
+        *FewLabelTask.few_labels,
         Option("features", "parameter", "What a head sees, such as cls,last4+mean."),
     )
     trial: ClassVar[Trial] = Trial("logreg", datasets=("flowers",))
@@ -81,27 +82,23 @@ class Task(ClassificationTask):
         "logreg": {"solver": "newton", "transform": "E"},
     }
     pitfalls: ClassVar[tuple[str, ...]] = (
-        "The scale of features grows with depth, so one rate does not suit all layers. Give "
-        "several (--set lr=0.3,3,30; chosen on validation), --set batch_norm=true, or take "
-        "logreg.",
+        "The scale of features grows with depth, so one rate does not suit all layers. Give several "
+        "(--set lr=0.3,3,30; chosen on validation), --set batch_norm=true, or take logreg.",
         "Rates are per 256 images: another batch with the same base rate is another recipe.",
-        "A best epoch on test is stored beside the last and never the headline; several "
-        "papers report it.",
-        "logreg is not what Table 4 of the SDSSL paper shows: there SimCLR's CIFAR-10 probe "
-        "is below its own k-NN, as an SGD probe without a sweep is.",
+        "A best epoch on test is stored beside the last and never the headline; several papers report it.",
+        "logreg is not what Table 4 of the SDSSL paper shows: there SimCLR's CIFAR-10 probe is below its "
+        "own k-NN, as an SGD probe without a sweep is.",
     )
     elsewhere: ClassVar[tuple[str, ...]] = (
-        "MoCo v3 and DINO report the best epoch on the images they report; mocov3 and dino "
-        "here the last.",
-        "DINO's rates were swept, and the values never published (dino#249); its ResNet-50 "
-        "needs another rate (dino#84, #131).",
-        "DINOv2 picks the best of its heads on the images it reports unless told otherwise, "
-        "and needs a batch of 1,024 over all processes (dinov2#106, #232). Here validation "
-        "images choose.",
-        "CLIP and DINOv2 search C of scikit-learn, which multiplies the sum of the losses: "
-        "C of n images is a penalty of 1 / (C n) on their mean, as here.",
-        "The SDSSL authors average accuracies of batches, which counts a short last batch "
-        "too much; here every image counts once.",
+        "MoCo v3 and DINO report the best epoch on the images they report; mocov3 and dino here the last.",
+        "DINO's rates were swept, and the values never published (dino#249); its ResNet-50 needs another "
+        "rate (dino#84, #131).",
+        "DINOv2 picks the best of its heads on the images it reports unless told otherwise, and needs a "
+        "batch of 1,024 over all processes (dinov2#106, #232). Here validation images choose.",
+        "CLIP and DINOv2 search C of scikit-learn, which multiplies the sum of the losses: C of n images "
+        "is a penalty of 1 / (C n) on their mean, as here.",
+        "The SDSSL authors average accuracies of batches, which counts a short last batch too much; here "
+        "every image counts once.",
     )
 
     protocol: str = "mocov3"
@@ -140,6 +137,7 @@ class Task(ClassificationTask):
         from sdssl_bench.datasets import preprocess
         from sdssl_bench.probes import RESAMPLING, SWEEPS, parts_of
 
+        super().__post_init__()
         for field, known in (
             ("solver", ("sgd", "newton")),
             ("schedule", ("epoch", "iteration")),
@@ -159,16 +157,16 @@ class Task(ClassificationTask):
         defaults = {f.name: f.default for f in fields(self)}
         changed = [field for field in idle if getattr(self, field) != defaults[field]]
         if changed:
-            raise UsageError(
-                f"{', '.join(changed)} have no effect on the solver {self.solver}. Leave them out."
-            )
+            names = ", ".join(changed)
+            raise UsageError(f"{names} have no effect on the solver {self.solver}. Leave them out.")
+        if self.part and self.solver != "newton":
+            raise UsageError("Few labels are for logistic regression: --protocol logreg.")
         if self.solver == "newton" and len(self.features) > 1:
             raise UsageError("Logistic regression takes one input; run it once for each.")
         positive = (self.batch, self.epochs, self.tolerance, self.crop_scale, *self.lr)
         if min(positive) <= 0 or self.iterations < 0 or self.crop_scale > 1:
             raise UsageError(
-                "batch, epochs, lr and tolerance must be positive, crop_scale in (0, 1], iterations "
-                "from 0."
+                "batch, epochs, lr and tolerance must be positive, crop_scale in (0, 1], iterations from 0."
             )
         if not 0 < self.val_fraction < 1:
             raise UsageError(f"val_fraction lies between 0 and 1, found {self.val_fraction}.")
@@ -187,6 +185,9 @@ class Task(ClassificationTask):
             else f"{self.val_fraction:g} of every class by name hash",
         }
         if self.solver == "newton":
+            if (draws := self.draws(data, ctx)) is not None:
+                common["validation"] = f"{self.val_fraction:g} of a class's labels by name hash"
+                common["labels"] = draws.describe()
             return {**common, "chosen_on": f"validation {data.headline}", "sweep": self.sweep}
         single = len(self.rates(encoder)) * len(self.kinds(encoder)) == 1
         if single:
@@ -261,6 +262,7 @@ class Task(ClassificationTask):
             sweep=self.sweep,
             tolerance=self.tolerance,
             val_fraction=self.val_fraction,
+            draws=self.draws(data, ctx),
             ctx=ctx,
         )
 
@@ -278,7 +280,8 @@ class Task(ClassificationTask):
 
         yield from self._splits(extract_work, encoder, data, layers, ctx)
         (kind,) = self.kinds(encoder)
-        yield logreg_work(encoder, data, layers, kind=kind, sweep=self.sweep, ctx=ctx)
+        draws = self.draws(data, ctx)
+        yield logreg_work(encoder, data, layers, kind=kind, sweep=self.sweep, draws=draws, ctx=ctx)
 
     def _sgd(self, encoder: Encoder) -> dict[str, Any]:
         return {
@@ -287,14 +290,11 @@ class Task(ClassificationTask):
         }  # fmt: skip
 
     def _splits(self, do: Callable[..., Any], *run: Any) -> list[Any]:
-        """`do` with train, then test: as `features.extract`."""
-        from sdssl_bench.datasets import preprocess
+        """`do` with the training images, then test: as `features.extract`."""
         from sdssl_bench.probes import needed
 
         encoder, data, layers, ctx = run
         used, poolings = needed(self.kinds(encoder), layers)
-        steps = preprocess(self.transform, encoder.input_size)
-        return [
-            do(encoder, split, used, poolings=poolings, preprocess=steps, ctx=ctx)
-            for split in (data.train, data.test)
-        ]
+        return self.splits(
+            do, encoder, data, used, poolings=poolings, transform=self.transform, ctx=ctx
+        )

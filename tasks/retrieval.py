@@ -76,9 +76,9 @@ class Task(Contract):
     datasets: ClassVar[tuple[str, ...]] = sets_of("retrieval")
     default_datasets: ClassVar[tuple[str, ...]] = ("roxford5k", "rparis6k")
     options: ClassVar[tuple[Option, ...]] = (
-        Option("imsize", "parameter", "Size of the images in pixels.", SIZES),
+        Option("imsize", "parameter", "Pixels.", SIZES),
         Option("scales", "parameter", "Scales to average.", ("scales_oxford", "scales_paris")),
-        Option("pool", "parameter", "Feature of an image, such as cls or gem."),
+        Option("pool", "parameter", "Feature."),
         Option("query-crop", "parameter", "Crop queries to their landmark."),
         Option("distractors", "input", "Distractor images."),
         Option("gallery", "artifact", "Pictures of the worst queries."),

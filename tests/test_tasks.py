@@ -134,10 +134,10 @@ def test_an_option_with_an_effect_on_none_of_the_tasks_is_an_error() -> None:
         UsageError, match="--imsize has no effect on task knn, davis: it belongs to"
     ):
         task_options.chosen_tasks(["knn,davis"], {"imsize": "96"})
-    assert task_options.changes("retrieval", {"imsize": "96"}, {"gem_p": "2"}) == {
+    assert task_options.changes("retrieval", {"imsize": "96"}, {"gem_p": "2"}) == [{
         "gem_p": "2", "imsize_oxford": "96", "imsize_paris": "96",
-    }  # fmt: skip
-    assert task_options.changes("knn", {"imsize": "96"}, {}) == {}
+    }]  # fmt: skip
+    assert task_options.changes("knn", {"imsize": "96"}, {}) == [{}]
     with pytest.raises(UsageError, match="--imsize and --set imsize_paris set the same"):
         task_options.changes("retrieval", {"imsize": "96"}, {"imsize_paris": "64"})
 

@@ -23,7 +23,7 @@ def task_runs(
     Raises:
         UsageError: if no task accepts a dataset, or a task is left without one.
     """
-    alone = len(chosen) == 1
+    alone = len({task.name for task in chosen}) == 1
     for name in names:
         if not any(_accepted(task, name, alone=alone) for task in chosen):
             raise UsageError(_unknown_dataset(name, chosen))

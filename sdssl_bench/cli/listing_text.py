@@ -2,7 +2,7 @@
 
 import ast
 import inspect
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from textwrap import wrap
 from typing import Any, cast
@@ -10,6 +10,7 @@ from typing import Any, cast
 from sdssl_bench import datasets, tasks
 from sdssl_bench.cli.help import columns, definitions
 from sdssl_bench.errors import UsageError, did_you_mean
+from sdssl_bench.parameters import WHEN_SET
 from sdssl_bench.task import Task
 
 PAGES = (
@@ -108,7 +109,8 @@ def _describe_task(task: type[Task], preset: str) -> str:
     heading = f"{task.name}{'/' + preset if preset else ''}@{task.version}"
     lines = [heading, "", _doc(task.name), "", "Parameters:"]
     docs, width = parameter_docs(task), columns()
-    values = {f.name: changes.get(f.name, f.default) for f in fields(cast(Any, task))}
+    known = sorted(fields(cast(Any, task)), key=lambda one: one.metadata == WHEN_SET)
+    values = {f.name: changes.get(f.name, f.default) for f in known}
     rows = [(f"{k} = {v!r}", docs.get(k, "")) for k, v in values.items() if k != "protocol"]
     lines += definitions(rows, width)
     if task.options:
@@ -137,10 +139,12 @@ def _doc(name: str) -> str:
 
 def parameter_docs(task: type[Task]) -> dict[str, str]:
     """Parameter -> the text below its field, which Python itself does not keep."""
-    (node,) = ast.parse(inspect.cleandoc(inspect.getsource(task))).body
-    assert isinstance(node, ast.ClassDef)
     return {
         one.target.id: str(following.value.value)
+        for kind in task.__mro__
+        if is_dataclass(kind)
+        for node in ast.parse(inspect.cleandoc(inspect.getsource(kind))).body
+        if isinstance(node, ast.ClassDef)
         for one, following in zip(node.body, node.body[1:], strict=False)
         if isinstance(one, ast.AnnAssign)
         and isinstance(one.target, ast.Name)

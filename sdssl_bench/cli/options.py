@@ -88,9 +88,9 @@ CacheDir = Annotated[
     Path | None,
     option(
         OUTPUT,
-        "Feature cache.",
+        "Features.",
         takes="DIR",
-        default="sdssl-bench in the user's cache folder",
+        default="the user's",
         envvar="SDSSL_BENCH_CACHE",
         show_envvar=True,
     ),

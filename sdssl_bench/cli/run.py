@@ -62,8 +62,7 @@ def run(
         list[str] | None,
         opt.option(
             WHAT,
-            "Dataset(s), or all. A task runs on those that it takes; if it takes "
-            "none, on its default.",
+            "Datasets, or all: each task its own.",
             "--dataset",
             "-d",
             takes="LIST",
@@ -150,8 +149,9 @@ def run(
     names, left_out = task_options.chosen_tasks(task, values)
     assigned = opt.assignments("--set", changes)
     chosen = [
-        tasks.load(name, protocol, task_options.changes(name, values, assigned=assigned))
+        tasks.load(name, protocol, changed)
         for name in names
+        for changed in task_options.changes(name, values, assigned=assigned)
     ]
     every = "all" in opt.comma_list("--task", task)
     pairs = task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)

@@ -69,8 +69,8 @@ def parameters() -> list[Any]:
             kind, opt.option(panel, _help(owners), typed, takes=takes, default=_default(owners))
         ]
         if one.kind == "encoder":
-            text = "One of its options, as network=teacher; repeatable."
-            more = opt.option(panel, text, f"--{name}{SET}", takes="NAME=VALUE", default="none")
+            text = "An option of it, as network=teacher."
+            more = opt.option(panel, text, f"--{name}{SET}", takes="K=V", default="none")
             made[name + SET] = Annotated[list[str] | None, more]
 
     def collect(**values: Any) -> None:
@@ -100,6 +100,8 @@ def _metavar(task: str, option: Option) -> str:
     if option.kind != "parameter":
         return "CKPT" if option.kind == "encoder" else "DIR"
     kind = tasks.parameter_types(tasks.task_class(task))[option.key]
+    if option.each:
+        return "LIST"
     return {int: "INT", float: "FLOAT", str: "NAME"}.get(kind, "LIST")
 
 
@@ -130,7 +132,7 @@ def _value(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, tuple):
         return ",".join(map(_value, value))
-    return f"{value:g}" if isinstance(value, float) else str(value)
+    return f"{value:g}" if isinstance(value, float) else str(value) or "none"
 
 
 def given(raw: Mapping[str, Any]) -> Values:
@@ -176,20 +178,28 @@ def chosen_tasks(texts: Sequence[str], values: Values) -> tuple[list[str], list[
     return chosen, left_out
 
 
-def changes(task: str, values: Values, assigned: Mapping[str, str]) -> dict[str, str]:
+def changes(task: str, values: Values, assigned: Mapping[str, str]) -> list[dict[str, str]]:
     """Parameter -> text for `tasks.load`, from a task's own options and from --set.
+
+    Returns:
+        One, or one for each value of the options that make a run each.
 
     Raises:
         UsageError: if a parameter is set by both.
     """
-    found = dict(assigned)
+    found, runs = dict(assigned), list[dict[str, str]]()
     for option in tasks.task_class(task).options:
         if option.kind == "parameter" and option.name in values:
             for key in option.keys:
                 if key in assigned:
                     raise UsageError(f"--{option.name} and --set {key} set the same. Give one.")
-                found[key] = str(values[option.name])
-    return found
+                if option.each:
+                    runs += [
+                        {key: one} for one in opt.comma_list(f"--{key}", [values[option.name]])
+                    ]
+                else:
+                    found[key] = str(values[option.name])
+    return [{**found, **run} for run in runs or [{}]]
 
 
 def artifact_folders(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from sdssl_bench.datasets.checking import check, render
     from sdssl_bench.datasets.classification import ClassificationTask, load_for
     from sdssl_bench.datasets.downloading import download, fetch_file
+    from sdssl_bench.datasets.few_labels import FewLabelTask
+    from sdssl_bench.datasets.label_draws import LabelDraws
     from sdssl_bench.datasets.listing import Listing, SplitListing
     from sdssl_bench.datasets.loading import describe, load
     from sdssl_bench.datasets.mini import photographs

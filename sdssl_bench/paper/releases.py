@@ -156,7 +156,7 @@ ALWAYS = ("knn", "imagenet")
 TRAINED = ("finetune",)
 """Trains the encoder anew for each layer: done where it is asked for, of the last layer."""
 OTHERWISE = {
-    "train bank:": "its bank is the SimCLR 1 % list",
+    "train bank:": "needs SimCLR's 1 % list: sdssl-bench run -t knn -d imagenet --subset 1percent.txt",
     "224 px": "at 224 px, DINO's script has 320",
 }
 """Beginning of a setting that no protocol here has -> why its number is not measured."""

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from sdssl_bench.probes.logistic.forecast import logreg_work
     from sdssl_bench.probes.logistic.probe import score_logreg_layers
     from sdssl_bench.probes.multi_exit import ExitReport, exit_report, throughput
+    from sdssl_bench.probes.scores import mean_of_tries
 else:
     from sdssl_bench.exports import lazily
 

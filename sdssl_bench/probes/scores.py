@@ -1,6 +1,8 @@
 """From logits to what a record holds: top-1, top-5, mean per class, and who was right."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,6 +50,27 @@ def grade(
 ) -> Graded:
     """Ranks of the items of a split; `whole` says that it is complete, so every class must occur."""
     return Graded(ranks, targets, num_classes, None if whole else np.unique(targets))
+
+
+def mean_of_tries(
+    metrics: Sequence[Mapping[str, float]], correct: Mapping[str, Sequence[NDArray[np.bool_]]]
+) -> tuple[dict[str, float], dict[str, NDArray[Any]], dict[str, Any]]:
+    """What a layer has of several draws of the labels: means, and in the notes what every draw gave.
+
+    Args:
+        metrics: by try.
+        correct: name -> [n] who was right, by try.
+
+    Returns:
+        Metrics; items: [n] the share of tries in which an image was right, of a single try who was right;
+        notes: "tries", metric -> values by try, empty of a single one.
+    """
+    if len(metrics) == 1:
+        return dict(metrics[0]), {name: found[0] for name, found in correct.items()}, {}
+    values = {name: [one[name] for one in metrics] for name in metrics[0]}
+    shares = {name: np.stack(found).mean(axis=0) for name, found in correct.items()}
+    means = {name: float(np.mean(found)) for name, found in values.items()}
+    return means, shares, {"tries": values}
 
 
 def is_whole(data: ClassificationData, indices: NDArray[np.int64]) -> bool:

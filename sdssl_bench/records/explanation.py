@@ -21,8 +21,8 @@ NAMES = (
     *(f"model.details.{name}" for name in BESIDE),
 )  # fmt: skip
 COMPARABLE = (
-    "task", "protocol.id", "protocol.version", "protocol.parameters", "dataset.name",
-    "dataset.variant", "dataset.fingerprint", "headline", "limited",
+    "task", "protocol.id", "protocol.version", "protocol.parameters", "protocol.resolved.labels",
+    "dataset.name", "dataset.variant", "dataset.fingerprint", "headline", "limited",
 )  # fmt: skip
 """What has to agree before two models may be compared: protocol, data and metric."""
 

@@ -30,6 +30,16 @@ def variant_mark(variant: str) -> str:
     return "" if variant in ("official", "folder") else f" ({variant})"
 
 
+def part_mark(protocol: str) -> str:
+    """What stands behind the name of what was learned from few labels, by the protocol's id.
+
+    >>> part_mark("knn/dino"), part_mark("knn/dino+4-shot")
+    ('', ' (4-shot)')
+    """
+    part = protocol.partition("+")[2]
+    return f" ({part})" if part else ""
+
+
 def limit_mark(limit: int | None) -> str:
     """What stands behind the name of what was measured on `limit` items per split.
 

@@ -7,11 +7,12 @@ Numbers come with the 95 % intervals of `statistics`, recomputed from the per-it
 """
 
 from collections.abc import Iterable, Iterator, Mapping
+from statistics import stdev
 from typing import Any
 
 import pandas as pd
 
-from sdssl_bench.records import Record, Stored, limit_mark, plain, variant_mark
+from sdssl_bench.records import Record, Stored, limit_mark, part_mark, plain, variant_mark
 from sdssl_bench.reports.escapes import csv_cell
 from sdssl_bench.rounding import percent
 from sdssl_bench.statistics import known_interval
@@ -21,7 +22,7 @@ COLUMNS = (
     "protocol_digest", "dataset", "variant", "layer", "depth", "metric", "headline", "value", "n",
     "skipped_images", "seed", "dtype", "bank_dtype", "weights_sha256", "dataset_fingerprint",
     "sdssl_bench", "scored_at", "key", "se", "low", "high", "units", "unit", "interval",
-    "method", "recipe", "limited",
+    "method", "recipe", "limited", "tries", "sd",
 )  # fmt: skip
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
@@ -74,7 +75,7 @@ def tidy(
             for name, value in zip(UNCERTAINTY, ends, strict=True):
                 columns[name].append(value)
     frame = pd.DataFrame(columns, columns=list(COLUMNS))
-    return frame.astype({"units": "Int64", "limited": "Int64"})
+    return frame.astype({"units": "Int64", "limited": "Int64", "tries": "Int64"})
 
 
 def _order(stored: Stored) -> tuple[str, ...]:
@@ -125,6 +126,7 @@ def _rows(record: Record, rows: str) -> Iterator[dict[str, Any]]:
         for metric in sorted(entry["metrics"]):
             if shown is not None and metric not in shown:
                 continue
+            tries = entry["notes"].get("tries", {}).get(metric, [])
             yield {
                 "layer": int(layer),
                 "metric": metric,
@@ -135,6 +137,8 @@ def _rows(record: Record, rows: str) -> Iterator[dict[str, Any]]:
                 "skipped_images": sum(split["count"] for split in skipped.values()),
                 "sdssl_bench": record["environments"][entry["environment"]]["sdssl_bench"],
                 "scored_at": entry["scored_at"],
+                "tries": len(tries) or None,
+                "sd": stdev(tries) if len(tries) > 1 else NONE,
             }
 
 
@@ -194,7 +198,7 @@ def row_labels(frame: pd.DataFrame) -> "pd.Series[str]":
 
 def column_labels(frame: pd.DataFrame) -> "pd.Series[str]":
     """The benchmark of each row of a tidy frame, named so that what must not be compared differs."""
-    mark = frame["variant"].map(variant_mark)
+    mark = frame["protocol"].map(part_mark) + frame["variant"].map(variant_mark)
     return _labels(frame, frame["task"] + " " + frame["dataset"] + mark + _trial(frame), BENCHMARK)
 
 

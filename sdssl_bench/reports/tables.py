@@ -2,9 +2,10 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
+from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
-from sdssl_bench.records import best_layer, limit_mark, plain, record_title, variant_mark
+from sdssl_bench.records import best_layer, limit_mark, part_mark, plain, record_title, variant_mark
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import Column, FittedTable, curve_of, shortened
 
@@ -24,6 +25,8 @@ def layer_table(
 ) -> FittedTable:
     """One row per layer: headline, its interval, its companions at the same setting, a bar.
 
+    In the mean over draws of few labels the standard deviation over the draws stands behind the interval.
+
     Args:
         record: see results/README.md.
         layers: which of its layers to show.
@@ -38,10 +41,13 @@ def layer_table(
     found = dict.fromkeys(m for entry in rows.values() for m in entry["metrics"])
     others = [m for m in found if m.rpartition("/")[0] == group and m != headline]
     best = max((entry["metrics"][headline] for entry in rows.values()), default=0.0)
+    tries = {n: entry["notes"].get("tries", {}).get(headline, []) for n, entry in rows.items()}
+    most = max(map(len, tries.values()), default=0)
     columns = [
         Column("layer"),
         Column(headline),
         *([Column("95 %")] if intervals else []),
+        *([Column(f"sd of {most}")] if most else []),
         *(Column(name, drop=3) for name in others),
         Column("n", drop=2),
         Column("", bar=True, drop=1),
@@ -59,6 +65,7 @@ def layer_table(
                 layer,
                 percent(value),
                 *([ends] if intervals else []),
+                *([percent(stdev(tries[layer]))] if most else []),
                 *(percent(entry["metrics"][name]) for name in others),
                 f"{entry['n']:,}",
                 value / best if best > 0 else 0.0,
@@ -77,7 +84,8 @@ def result_line(record: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]
     """
     name = plain(record["dataset"]["name"])
     whole = name if name.startswith(record["task"]) else f"{record['task']} {name}"
-    benchmark = shortened(whole, 24)
+    mark = part_mark(record["protocol"]["id"])
+    benchmark = shortened(whole, 24 - len(mark)) + mark
     if not record.get("ranked", True):
         return f"{benchmark:<24} {len(record['layers'])} layers described"
     return f"{benchmark:<24} " + "   ".join(_curve_text(one) for one in (record, *others))

@@ -15,6 +15,7 @@ from sdssl_bench.records import (
     Setting,
     Stored,
     obstacles,
+    part_mark,
     plain,
     variant_mark,
 )
@@ -91,9 +92,9 @@ class Benchmark:
 
 
 def benchmark_name(record: Record) -> str:
-    """Task, dataset and, unless official, its variant."""
-    data = record["dataset"]
-    return f"{record['task']} {plain(data['name'])}{variant_mark(data['variant'])}"
+    """Task, dataset and, unless official, its variant; and whose labels, unless all."""
+    data, part = record["dataset"], part_mark(record["protocol"]["id"])
+    return f"{record['task']} {plain(data['name'])}{part}{variant_mark(data['variant'])}"
 
 
 def find_records(text: str, folders: Sequence[Path]) -> tuple[list[Stored], list[DataError]]:

@@ -9,16 +9,19 @@ wilson-stratified  mean per class: images are a sample within each class, so the
                    the classes' (unbiased, Cochran 1977, section 5.4), and the score interval is taken
                    at the number of images that would have this variance (Korn, Graubard 1998). A
                    bootstrap would give a width of 0 to a class that is wholly right.
-bootstrap          mean AP, J, F: percentiles of 10,000 seeded resamples of queries or sequences, taken
-                   a little further out so that few units do not make the interval too narrow
-                   (Hesterberg 2015, expanded percentile interval). The mean over objects of DAVIS is a
-                   ratio; both sums are resampled together (cluster bootstrap).
-student            Student's interval, where resamples cannot stand for fewer than ten queries or sequences,
-                   and need not for more than 2,000; variance of a ratio by linearisation (Cochran 1977).
+bootstrap          mean AP, J, F, and accuracy in the mean over draws of few labels: percentiles of
+                   10,000 seeded resamples of queries, sequences or images, taken a little further out so
+                   that few units do not make the interval too narrow (Hesterberg 2015, expanded percentile
+                   interval). The mean over objects of DAVIS is a ratio; both sums are resampled together
+                   (cluster bootstrap).
+student            Student's interval, where resamples cannot stand for fewer than ten of these, and need not
+                   for more than 2,000; variance of a ratio by linearisation (Cochran 1977).
 jackknife          descriptions of the task `analysis`, which are no means over images: normal, from the
                    standard error that the task stored.
 
-What these intervals do not hold: another training seed, another split, the choice of the layer.
+What these intervals do not hold: another training seed, another split, the choice of the layer. Of few
+labels they are of the mean over the draws that were made; what another draw would change, the standard
+deviation over the draws says, which is stored and shown beside it.
 """
 
 import math
@@ -109,7 +112,8 @@ def layer_interval(
     if units is not None:
         found = interval(units, confidence=confidence, seed=seed)
         return None if found is None else replace(found, value=value)
-    if name.rpartition("/")[2] == "top5" and "target" in entry["items"]:
+    several = "tries" in entry["notes"]  # the mean of several counts is none
+    if name.rpartition("/")[2] == "top5" and "target" in entry["items"] and not several:
         # Who was among five is not stored; how many were is, and images are all alike to Wilson.
         hits = value * entry["n"]
         if abs(hits - round(hits)) > WHOLE:
@@ -123,9 +127,9 @@ def layer_interval(
 
 def interval(units: ItemScores, *, confidence: float = 0.95, seed: int = 0) -> Interval | None:
     """The interval of the mean of these units; None of a single query or sequence."""
+    if units.strata.any():
+        return _stratified(units, confidence)
     if units.binary:
-        if units.strata.any():
-            return _stratified(units, confidence)
         return _wilson(units.value, len(units), confidence)
     n = len(units)
     if n < 2:

@@ -2,7 +2,8 @@
 
 A metric is a mean over strata of (sum of the units' scores / sum of the units' sizes):
 
-accuracy            images, one stratum, size 1
+accuracy            images, one stratum, size 1; in the mean over draws of few labels an image's score is
+                    the share of draws in which it is right
 mean per class      images, one stratum per class
 mean AP             queries that have positives, one stratum, size 1
 J, F, J&F of DAVIS  sequences, one stratum; a sequence's size is its number of objects, because the
@@ -193,7 +194,8 @@ def _item_scores(
     if name in ("top1", "mean_per_class"):
         classes = np.unique(stored["target"], return_inverse=True)[1].astype(np.int64)
         strata = classes if name == "mean_per_class" else one_stratum
-        return _single(first.astype(np.float64), strata, stored["index"], "images", binary=True)
+        binary = not np.issubdtype(first.dtype, np.floating)  # else the share of several draws
+        return _single(first.astype(np.float64), strata, stored["index"], "images", binary=binary)
     if "index" in arrays:
         kept = np.isfinite(first)  # queries without positives have no AP
         return _single(first[kept], one_stratum[kept], stored["index"][kept], "queries")

@@ -2,10 +2,10 @@
 
 mcnemar     accuracy: of the images that only one model gets right, does either get more? Exact binomial
             (McNemar 1947); interval of the difference by Agresti and Min (2005).
-sign-flip   mean per class, mean AP, J, F: if the models were alike, every unit's difference would be as
-            likely with the other sign. All sign patterns up to 20 units that differ, else 20,000 seeded
-            draws, p = (1 + hits) / (1 + draws), which is never 0 (Phipson, Smyth 2010). Interval:
-            paired bootstrap; by strata for the mean per class.
+sign-flip   mean per class, mean AP, J, F, means over draws of few labels: if the models were alike, every
+            unit's difference would be as likely with the other sign. All sign patterns up to 20 units that
+            differ, else 20,000 seeded draws, p = (1 + hits) / (1 + draws), which is never 0 (Phipson, Smyth
+            2010). Interval: paired bootstrap; by strata for the mean per class.
 
 Holm (1979) makes p values of many layers and tasks hold together. Best layers: see `best_layers`.
 """
@@ -232,10 +232,10 @@ def paired_interval(
     """Interval of b - a; arguments and errors of `paired_test`."""
     a, b = aligned(a, b)
     steps = b.scores - a.scores
-    if not a.binary:
-        return _bootstrap_bounds(a, steps, confidence, seed)
     if a.strata.any():
         return _stratified_bounds(a, steps, confidence, seed)
+    if not a.binary:
+        return _bootstrap_bounds(a, steps, confidence, seed)
     return paired_proportions(int((steps < 0).sum()), int((steps > 0).sum()), len(a), confidence)
 
 

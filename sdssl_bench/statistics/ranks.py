@@ -65,6 +65,8 @@ def benchmark_key(record: Record) -> tuple[str, ...]:
     return (
         record["task"], protocol["id"], str(protocol["version"]), protocol["digest"],
         data["name"], data["variant"], data["fingerprint"], record["headline"],
+        # Models that learned from other labels, of another seed, are not paired.
+        str(protocol["resolved"].get("labels")),
     )  # fmt: skip
 
 

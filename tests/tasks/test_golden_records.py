@@ -25,9 +25,11 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "davis": ("davis", {"short_side": "96", "context": "2"}),
     "finetune": ("flowers", {"epochs": "2", "warmup": "1", "batch": "48"}),
     "knn": ("cifar10", {}),
+    "knn/dino+2-shot": ("cifar10", {"shots": "2"}),
     "linear": ("flowers", {"epochs": "2", "batch": "48"}),
     "linear/dinov2": ("flowers", {"epochs": "2", "batch": "48", "iterations": "2"}),
     "linear/logreg": ("flowers", {}),
+    "linear/logreg+3-shot": ("flowers", {"shots": "3", "tries": "2"}),
     "retrieval": ("roxford5k", {"imsize_oxford": "96"}),
 }
 """Task or protocol -> dataset, and parameters that suit a miniature."""
@@ -40,7 +42,7 @@ CHAOTIC = "tsne/"
 """What amplifies the rounding of another machine."""
 PROTOCOLS = [
     f"{name}/{preset}" for name in tasks.task_names() for preset in tasks.task_class(name).presets
-]
+] + [protocol for protocol in SETTINGS if "+" in protocol]
 
 
 def found(protocol: str, cache: Path) -> dict[str, Any]:
@@ -53,7 +55,7 @@ def found(protocol: str, cache: Path) -> dict[str, Any]:
         task,
         dataset,
         layers=(3,) if task == "finetune" else (2, 3),
-        protocol=preset,
+        protocol=preset.partition("+")[0],
         parameters=parameters,
         data_root=shared_mini(),
         cache_dir=cache,

@@ -19,6 +19,8 @@ from sdssl_bench.probes.scores import grade, ranks_of
 
 TEST_ROWS = 8192
 """Rows scored at a time."""
+NO_CHOICE = 1.0
+"""C where every class has one labelled image, none of which can be spared: scikit-learn's default."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +31,9 @@ class Probe:
         layers: layer numbers.
         train, test: inputs of each layer, [N, D].
         train_targets, test_targets: true classes.
-        classes: [K] the classes that occur in training; heads are of these only.
-        validation: [N] which training rows are validation.
+        rows: [M] training rows in use.
+        classes: [K] the classes that occur among them; heads are of these only.
+        validation: [M] which of them are validation.
         score_name: metric that chooses, "top1" or "mean_per_class".
         tolerance: of the objective.
         device: torch device.
@@ -41,6 +44,7 @@ class Probe:
     test: Sequence[Joined]
     train_targets: NDArray[np.int64]
     test_targets: NDArray[np.int64]
+    rows: NDArray[np.int64]
     classes: NDArray[np.int64]
     validation: NDArray[np.bool_]
     score_name: str
@@ -79,13 +83,20 @@ class Choice:
         c: the C chosen.
         scores: every score that was seen.
         unsolved: C -> distance from the optimum, where that is not within the tolerance.
-        head: where to start the refit.
+        head: where to start the refit; None is zero.
     """
 
     c: float
     scores: Mapping[float, float]
     unsolved: Mapping[float, float]
-    head: tuple[Tensor, Tensor]
+    head: tuple[Tensor, Tensor] | None
+
+
+def choices(probe: Probe, sweep: str) -> list[Choice | None]:
+    """What validation chooses for each layer, None where no C is solved; without any image `NO_CHOICE`."""
+    if not probe.validation.any():
+        return [Choice(NO_CHOICE, {}, {}, None) for _ in probe.layers]
+    return Selection(probe).choose(sweep)
 
 
 class Selection:
@@ -93,9 +104,9 @@ class Selection:
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
-        self.fit = np.flatnonzero(~probe.validation)
+        self.fit = probe.rows[~probe.validation]
         self.solver = probe.solver(self.fit)
-        rows = np.flatnonzero(probe.validation)
+        rows = probe.rows[probe.validation]
         self.targets = probe.train_targets[rows]
         self.inputs = [Joined([np.asarray(inputs[rows])]) for inputs in probe.train]
         self.scores: list[dict[float, float]] = [{} for _ in probe.layers]

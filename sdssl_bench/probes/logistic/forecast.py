@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from sdssl_bench.datasets import ClassificationData
+from sdssl_bench.datasets import ClassificationData, LabelDraws
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.probes.linear.design import Design
 from sdssl_bench.probes.linear.inputs import parts_of
@@ -32,16 +32,20 @@ def logreg_work(
     *,
     kind: str,
     sweep: str,
+    draws: LabelDraws | None = None,
     ctx: RunContext,
 ) -> Work:
     """What `score_logreg_layers` would do with the same arguments."""
     rows, tests = (len(limited_indices(len(s), ctx.limit)) for s in (data.train, data.test))
+    tries = 1
+    if draws is not None:
+        rows, tries = draws.size, len(draws.rows)
     widths = [sum(encoder.dims[n - 1] for n, _ in parts_of(kind, layer)) for layer in layers]
     classes = data.train.num_classes
 
     def measure() -> float:
         each = {width: _product(rows, width, classes, ctx=ctx) for width in set(widths)}
-        return sum(each[width] for width in widths) * TRIED[sweep] * PRODUCTS
+        return sum(each[width] for width in widths) * tries * TRIED[sweep] * PRODUCTS
 
     return Work(
         what="logistic regression",

@@ -1,6 +1,7 @@
 """Logistic regression on cached features: choose C on validation, refit on all, test once.
 
 All layers of one width are solved together; see `logreg` for the solver, `logreg_choice` for the choice.
+Of few labels every draw is a probe of its own, and scores are means over the draws.
 A C whose problem is not solved to the tolerance cannot be chosen and is named in the record; a layer
 whose refit is not solved has no score.
 """
@@ -13,15 +14,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from sdssl_bench.datasets import ClassificationData
+from sdssl_bench.datasets import ClassificationData, ImageSet, LabelDraws
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features import FeatureBank, skipped_images
 from sdssl_bench.probes.linear.inputs import joined
-from sdssl_bench.probes.logistic.choice import Choice, Probe, Selection
-from sdssl_bench.probes.scores import grade, is_whole
-from sdssl_bench.probes.val_split import validation_mask
+from sdssl_bench.probes.logistic.choice import Choice, Probe, choices
+from sdssl_bench.probes.scores import grade, is_whole, mean_of_tries
+from sdssl_bench.probes.val_split import hashed_mask, validation_mask
 from sdssl_bench.system import resolve_device
 from sdssl_bench.task import LayerScores, RunContext
 
@@ -35,6 +37,7 @@ def score_logreg_layers(
     sweep: str,
     tolerance: float,
     val_fraction: float,
+    draws: LabelDraws | None = None,
     ctx: RunContext,
 ) -> Iterator[LayerScores]:
     """Scores of each layer from the banks of both splits.
@@ -47,54 +50,71 @@ def score_logreg_layers(
         sweep: one of `sweep.SWEEPS`.
         tolerance: of the objective, absolute.
         val_fraction: of the training images, where validation is not predefined.
+        draws: the training images whose labels are used, for validation too; None is all.
         ctx: device and progress.
 
     Raises:
         TaskError: once all others are yielded, if the refit of a layer is not within the tolerance.
     """
     train, test = banks["train"], banks["test"]
-    validation = validation_mask(data.train, train.indices, fraction=val_fraction)
+    tries = _tries(data.train, train, draws, val_fraction)
     whole = is_whole(data, test.indices)
     lost: list[int] = []
     widths: dict[int, list[int]] = {}
     for layer in layers:
         widths.setdefault(joined(train, kind, layer).shape[1], []).append(layer)
     for group in widths.values():
-        probe = Probe(
-            layers=group,
-            train=[joined(train, kind, layer) for layer in group],
-            test=[joined(test, kind, layer) for layer in group],
-            train_targets=train.targets,
-            test_targets=test.targets,
-            classes=np.unique(train.targets),
-            validation=validation,
-            score_name=data.headline,
-            tolerance=tolerance,
-            device=resolve_device(ctx.device),
-        )
-        started = time.perf_counter()
-        selection = Selection(probe)
-        choices = selection.choose(sweep)
-        chosen = time.perf_counter()
-        del selection
-        refits = _refit(probe, choices)
-        seconds = {"select": chosen - started, "refit": time.perf_counter() - chosen}
+        inputs = {
+            name: [joined(bank, kind, layer) for layer in group] for name, bank in banks.items()
+        }
+        metrics: list[list[dict[str, float]]] = [[] for _ in group]
+        right: list[list[NDArray[np.bool_]]] = [[] for _ in group]
+        fits: list[list[dict[str, Any]]] = [[] for _ in group]
+        seconds = {"select": 0.0, "refit": 0.0}
+        for rows, validation in tries:
+            probe = Probe(
+                layers=group,
+                train=inputs["train"],
+                test=inputs["test"],
+                train_targets=train.targets,
+                test_targets=test.targets,
+                rows=rows,
+                classes=np.unique(train.targets[rows]),
+                validation=validation,
+                score_name=data.headline,
+                tolerance=tolerance,
+                device=resolve_device(ctx.device),
+            )
+            started = time.perf_counter()
+            chosen = choices(probe, sweep)
+            selected = time.perf_counter()
+            refits = _refit(probe, chosen)
+            seconds["select"] += selected - started
+            seconds["refit"] += time.perf_counter() - selected
+            for position, refit in refits.items():
+                choice = chosen[position]
+                assert choice is not None
+                ranks = probe.ranks(probe.test[position], test.targets, refit.head)
+                graded = grade(ranks, test.targets, num_classes=data.train.num_classes, whole=whole)
+                seen = {f"val/{data.headline}": choice.scores[choice.c]} if choice.scores else {}
+                metrics[position].append({**graded.metrics(), **seen})
+                right[position].append(graded.correct)
+                images = {"fit": int((~validation).sum()), "val": int(validation.sum())}
+                fits[position].append({**_notes(choice, refit, data.headline), "images": images})
         for position, layer in enumerate(group):
-            choice, refit = choices[position], refits.get(position)
-            if choice is None or refit is None:
+            if len(fits[position]) < len(tries):
                 lost.append(layer)
                 continue
-            ranks = probe.ranks(probe.test[position], test.targets, refit.head)
-            graded = grade(ranks, test.targets, num_classes=data.train.num_classes, whole=whole)
+            means, items, notes = mean_of_tries(metrics[position], {"correct": right[position]})
             yield LayerScores(
                 layer=layer,
-                metrics={**graded.metrics(), f"val/{data.headline}": choice.scores[choice.c]},
+                metrics=means,
                 n=len(test.targets),
-                items={"index": test.indices, "target": test.targets, "correct": graded.correct},
+                items={"index": test.indices, "target": test.targets, **items},
                 seconds=seconds,
                 notes={
-                    **_notes(choice, refit, data.headline),
-                    "images": {"fit": int((~validation).sum()), "val": int(validation.sum())},
+                    **(fits[position][0] if len(tries) == 1 else {"fits": fits[position]}),
+                    **notes,
                     **skipped_images(banks),
                 },
             )
@@ -105,6 +125,24 @@ def score_logreg_layers(
             f"{tolerance:.0e} of its optimum; all other layers are stored. Look at its features with "
             "'sdssl-bench doctor', extract them with --dtype float32, or raise --set tolerance=..."
         )
+
+
+def _tries(
+    images: ImageSet, bank: FeatureBank, draws: LabelDraws | None, fraction: float
+) -> list[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """By try: [M] rows of the bank in use, and [M] which of them are validation.
+
+    Few labels are all there is: validation is taken from them by the hash of names, also where the set
+    has validation images of its own, and no image of a class that has one label is taken.
+    """
+    if draws is None:
+        every = np.arange(len(bank.indices))
+        return [(every, validation_mask(images, bank.indices, fraction=fraction))]
+    found = []
+    for rows in draws.places(bank.indices):
+        names = [images.names[index] for index in bank.indices[rows].tolist()]
+        found.append((rows, hashed_mask(names, bank.targets[rows], fraction=fraction)))
+    return found
 
 
 def _notes(choice: Choice, refit: "Refit", headline: str) -> dict[str, Any]:
@@ -118,12 +156,19 @@ def _notes(choice: Choice, refit: "Refit", headline: str) -> dict[str, Any]:
         "penalty": refit.penalty,
         "objective": refit.objective,
         "gap": refit.gap,
+        **(_seen(choice, headline) if choice.scores else {}),
+        **({"not_converged": unsolved} if unsolved else {}),
+    }
+
+
+def _seen(choice: Choice, headline: str) -> dict[str, Any]:
+    """What validation showed."""
+    return {
         "at_edge_of_sweep": choice.c in (min(choice.scores), max(choice.scores)),
         "val_curve": {
             "C": sorted(choice.scores),
             headline: [choice.scores[c] for c in sorted(choice.scores)],
         },
-        **({"not_converged": unsolved} if unsolved else {}),
     }
 
 
@@ -144,21 +189,25 @@ class Refit:
     head: tuple[Tensor, Tensor]
 
 
-def _refit(probe: Probe, choices: Sequence[Choice | None]) -> dict[int, Refit]:
-    """Every layer at its C on all training rows; scikit-learn's C is kept, so the penalty changes.
+def _refit(probe: Probe, found: Sequence[Choice | None]) -> dict[int, Refit]:
+    """Every layer at its C on all rows in use; scikit-learn's C is kept, so the penalty changes.
 
     Returns:
         By position; without those that are not solved.
     """
-    chosen = {place: choice for place, choice in enumerate(choices) if choice is not None}
+    chosen = {place: choice for place, choice in enumerate(found) if choice is not None}
     if not chosen:
         return {}
-    rows = np.arange(len(probe.train_targets))
-    solver = probe.solver(rows)
-    start = [solver.designs[place].from_features(*choice.head) for place, choice in chosen.items()]
+    solver = probe.solver(probe.rows)
+    start = [
+        solver.designs[place].from_features(*choice.head)
+        if choice.head is not None
+        else solver.loss.zeros(1)[0]
+        for place, choice in chosen.items()
+    ]
     solution = solver.solve(
         list(chosen),
-        [1.0 / (choice.c * len(rows)) for choice in chosen.values()],
+        [1.0 / (choice.c * len(probe.rows)) for choice in chosen.values()],
         start=torch.stack(start),
     )
     return {
