@@ -6,6 +6,8 @@ accuracy            images, one stratum, size 1; in the mean over draws of few l
                     the share of draws in which it is right
 mean per class      images, one stratum per class
 mean AP             queries that have positives, one stratum, size 1
+what a task stores  images, one stratum, size 1: an array of the metric's own name is scores of images whose
+                    plain mean the metric is (mIoU's are `metrics.overlap_scores`)
 J, F, J&F of DAVIS  sequences, one stratum; a sequence's size is its number of objects, because the
                     benchmark averages over objects while objects of one sequence are not independent
 
@@ -177,6 +179,8 @@ def _arrays_of(metric: str, headline: str, stored: list[str]) -> tuple[str, ...]
         wanted = (f"{prefix}/{name[1:].lower()}", "index")
     elif name.partition("@")[0] == "mAP":
         wanted = (f"{prefix}/position",)
+    elif "index" in stored:
+        wanted = (metric, "index")
     else:
         return None
     return wanted if wanted[0] in stored else None
@@ -198,7 +202,8 @@ def _item_scores(
         return _single(first.astype(np.float64), strata, stored["index"], "images", binary=binary)
     if "index" in arrays:
         kept = np.isfinite(first)  # queries without positives have no AP
-        return _single(first[kept], one_stratum[kept], stored["index"][kept], "queries")
+        kind = "images" if arrays[0] == metric else "queries"
+        return _single(first[kept], one_stratum[kept], stored["index"][kept], kind)
     top_k = name.partition("@")[2]
     scores = single_ap(first, top_k=int(top_k) if top_k else None)
     block = arrays[0].removesuffix("position")

@@ -375,3 +375,23 @@ def test_resampling_objects_instead_would_promise_too_much() -> None:
         level = np.repeat(generator.uniform(0.3, 0.9, 15), 4)
         found.append(interval(clusters(level, np.ones(60))))
     assert covered(found, 0.6) < 0.8
+
+
+def test_scores_under_the_name_of_a_metric_are_its_units_whatever_task_stored_them(
+    tmp_path: Path,
+) -> None:
+    scores = np.random.default_rng(3).normal(0.5, 0.2, 40)
+    items = {"index": np.arange(40), "mIoU": scores}
+    metrics = {"mIoU": float(scores.mean()), "other": 0.25}
+    path, record = store(tmp_path, {3: (metrics, items)}, headline="mIoU", task="of-others")
+    units = layer_item_scores(record, path, 3)
+    assert units is not None
+    assert (units.kind, len(units), units.binary) == ("images", 40, False)
+    found = layer_interval(record, path, 3)
+    assert found is not None
+    assert found.low < found.value == metrics["mIoU"] < found.high
+    assert found.se == pytest.approx(scores.std(ddof=1) / math.sqrt(40), rel=0.05)
+    assert layer_item_scores(record, path, 3, "other") is None
+    record["layers"]["3"]["metrics"]["mIoU"] += 0.01
+    with pytest.raises(DataError, match="One of the two files was changed"):
+        layer_item_scores(record, path, 3)
