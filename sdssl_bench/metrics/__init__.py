@@ -1,4 +1,4 @@
-"""Scores as pure functions of arrays: accuracies, average precision, J and F.
+"""Scores as pure functions of arrays: accuracies, average precision, J and F, IoU.
 
 In: ranks, masks, scores. Out: fractions in [0, 1]. Each has a brute-force twin in the tests.
 """
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
         revisited_scores,
         single_ap,
     )
+    from sdssl_bench.metrics.overlap import class_counts, class_iou, overlap_scores
     from sdssl_bench.metrics.region_boundary import as_array, boundary, score_frame
 else:
     from sdssl_bench.exports import lazily
