@@ -87,7 +87,7 @@ class Task(Contract):
     version: ClassVar[int] = 1
     datasets: ClassVar[tuple[str, ...]] = sets_of("video")
     default_datasets: ClassVar[tuple[str, ...]] = ("davis",)
-    folder_has: ClassVar[str] = "JPEGImages"
+    folder_has: ClassVar[str] = "JPEGImages/480p"
     options: ClassVar[tuple[Option, ...]] = (
         Option("single-object", "parameter", "All but 0 is object 1 (DAVIS-2016)."),
         Option("save-masks", "artifact", "Predicted masks: layer12/NAME/*.png.", ("masks",)),

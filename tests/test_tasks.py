@@ -112,7 +112,11 @@ def test_a_task_runs_on_the_datasets_it_takes_or_on_its_own(tmp_path: Path) -> N
         (("knn", "davis"), ["davis"], "knn needs --dataset"),
         (("knn",), ["davis"], "Unknown dataset of knn 'davis'"),
         (("davis", "knn"), ["cifar11"], "Unknown dataset of davis, knn 'cifar11'. Did you mean"),
-        (("davis", "knn"), [f"{folder}/train"], r"one of JPEGImages/ \(davis\), train/ \(knn\)"),
+        (
+            ("davis", "knn"),
+            [f"{folder}/train"],
+            r"one of JPEGImages/480p/ \(davis\), train/ \(knn\)",
+        ),
     ):
         with pytest.raises(UsageError, match=message):
             runs(*names, on=on)

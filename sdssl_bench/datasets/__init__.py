@@ -1,7 +1,7 @@
 """The official layouts of all sets: read, checked, and made in miniature.
 
-In: a data root. Out: images by index with targets, annotated videos, queries and databases, each with a
-fingerprint and proof of completeness.
+In: a data root. Out: images by index with targets or masks, annotated videos, queries and databases, each
+with a fingerprint and proof of completeness.
 """
 
 from typing import TYPE_CHECKING
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sdssl_bench.datasets.mini.copy_attacks import make_attacks
     from sdssl_bench.datasets.mini.make import make_mini, miniatures
     from sdssl_bench.datasets.mini.photographs import REGIONS, crop
-    from sdssl_bench.datasets.readers import copydays, davis, roxford_rparis
+    from sdssl_bench.datasets.readers import copydays, davis, masks, roxford_rparis
     from sdssl_bench.datasets.readers.copydays import (
         BLOCKS,
         ONE_EACH,
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
         list_images,
         load_extra,
     )
-    from sdssl_bench.datasets.readers.palette import read_mask, voc_palette, write_mask
+    from sdssl_bench.datasets.readers.masks import MaskData, MaskedImages
+    from sdssl_bench.datasets.readers.palette import VOID, read_mask, voc_palette, write_mask
     from sdssl_bench.datasets.readers.roxford_rparis import RetrievalData, without_positives
     from sdssl_bench.datasets.readers.video_files import (
         Size,

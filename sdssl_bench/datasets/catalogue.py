@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from sdssl_bench.datasets.specs.fine_grained import FINE_GRAINED
 from sdssl_bench.datasets.specs.general import CIFAR, IMAGENET
+from sdssl_bench.datasets.specs.masks import ADE, VOC
 from sdssl_bench.datasets.specs.own import OWN, own_has, own_source
 from sdssl_bench.datasets.specs.retrieval_video import COPYDAYS, DAVIS, ROXFORD, RPARIS
-from sdssl_bench.datasets.specs.specification import DatasetSpec
+from sdssl_bench.datasets.specs.specification import FOLDERS, DatasetSpec
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.system import load_plugin, plugins
 
@@ -26,7 +27,8 @@ if TYPE_CHECKING:
 GROUP = "sdssl_bench.datasets"
 
 _BUILT_IN = {
-    one.name: one for one in (*CIFAR, *FINE_GRAINED, IMAGENET, DAVIS, ROXFORD, RPARIS, COPYDAYS)
+    one.name: one
+    for one in (*CIFAR, *FINE_GRAINED, IMAGENET, DAVIS, ROXFORD, RPARIS, COPYDAYS, VOC, ADE)
 }
 
 
@@ -80,15 +82,14 @@ def layout(name: str) -> str:
 
 
 def kind_of(name: str) -> str:
-    """What a set is made for, one of `specification.KINDS`; a folder of videos is known by its parts.
+    """What a set is made for, one of `specification.KINDS`; a folder is known by its parts.
 
     Raises:
         UsageError: for an unknown name.
     """
     if own_source(name) is None:
         return spec(name).kind
-    videos = own_has(name, "JPEGImages") and not own_has(name, "train")
-    return "video" if videos else "classification"
+    return next((kind for kind, part in FOLDERS.items() if own_has(name, part)), "classification")
 
 
 def _plugins() -> dict[str, "EntryPoint"]:

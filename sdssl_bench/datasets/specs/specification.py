@@ -17,8 +17,11 @@ KINDS = {
     "retrieval": "sdssl_bench.datasets.readers.roxford_rparis",
     "copies": "sdssl_bench.datasets.readers.copydays",
     "video": "sdssl_bench.datasets.readers.davis",
+    "masks": "sdssl_bench.datasets.readers.masks",
 }
 """What a set is made for -> the module whose `load` and `check` read it."""
+FOLDERS = {"classification": "train", "masks": "SegmentationClass", "video": "JPEGImages/480p"}
+"""Kind -> the part by which a folder of one's own is known to be of it; the first that is there counts."""
 MARKER = "sdssl-bench-mini.json"
 """Written by `data mini`: what a complete miniature of each set has."""
 
@@ -67,9 +70,9 @@ class DatasetSpec:
         folders: where below the data root it may lie, in order of preference; "" is the root itself.
         anchors: files or folders ("x/") of which one shows that a folder is this set.
         tree: the expected tree, as printed.
-        reader: of a classification set, "module:function", called with the set's folder and the number
-            of classes; returns a `listing.Listing`.
-        num_classes: C of a classification set; objects of all videos.
+        reader: "module:function", called with the set's folder: of a classification set with the number
+            of classes too, returns a `listing.Listing`; of masks returns a `mask_layouts.Layout`.
+        num_classes: C of a classification set or of masks; objects of all videos.
         headline: of a classification set: "top1" or "mean_per_class".
         heading: title in a narrow column; the title if empty.
         holds: what a complete copy has, in words; made of the numbers for a classification set.
