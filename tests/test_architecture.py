@@ -24,7 +24,7 @@ ORDER = (
     ("runner", "datasets"),
     ("paper",),
     ("features", "checkpoints"),
-    ("probes", "retrieval", "video"),
+    ("probes", "retrieval", "video", "dense"),
     ("analysis",),
     ("reports",),
     ("api",),

@@ -37,6 +37,7 @@ TOY = {
     "pretrain_views": ["--images", "2", "--size", "32"],
     "retrieval_layers": ["--images", "4", "--imsize", "32", "--repeats", "1"],
     "retrieval_scoring": [],
+    "segmentation_layers": ["--images", "4", "--size", "32", "--repeats", "1"],
     "scale": [
         "--rows", "400,800", "--layers", "2", "--width", "16", "--classes", "10", "--queries", "50",
         "--penalties", "3",

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from sdssl_bench.neighbors.exact import top_k
     from sdssl_bench.neighbors.forecast import top_k_bytes, top_k_cost
     from sdssl_bench.neighbors.foreign_features import score_knn
-    from sdssl_bench.neighbors.vote import weighted_knn_vote
+    from sdssl_bench.neighbors.vote import soft_votes, weighted_knn_vote
 else:
     from sdssl_bench.exports import lazily
 

@@ -86,3 +86,33 @@ def class_votes(
         minlength=len(scores) * num_classes,
     )
     return flat.astype(np.float64, copy=False).reshape(len(scores), num_classes)
+
+
+def soft_votes(
+    scores: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    neighbours: NDArray[np.int64],
+    *,
+    temperature: float,
+) -> NDArray[np.float32]:
+    """[Q, C] mean of the neighbours' label shares, weighted by the softmax of score / temperature.
+
+    Args:
+        scores: [Q, K] cosines in descending order.
+        labels: [N, C] shares of each class in a row of the bank; rows sum to 1.
+        neighbours: [Q, K] rows of the bank.
+        temperature: of the softmax; 0.02 in Balazevic et al. 2023.
+
+    >>> shares = np.array([[1, 0], [0.5, 0.5]], np.float32)
+    >>> soft_votes(np.array([[0.9, 0.9]], np.float32), shares, np.array([[0, 1]]), temperature=0.1)
+    array([[0.75, 0.25]], dtype=float32)
+    """
+    votes = np.empty((len(scores), labels.shape[1]), np.float32)
+    step = max(1, BLOCK_VOTES // (scores.shape[1] * labels.shape[1]))
+    for start in range(0, len(scores), step):
+        part = slice(start, start + step)
+        logits = scores[part] / np.float32(temperature)
+        weights = np.exp(logits - logits[:, :1])
+        weights /= weights.sum(1, keepdims=True)
+        votes[part] = np.einsum("qk,qkc->qc", weights, labels[neighbours[part]])
+    return votes

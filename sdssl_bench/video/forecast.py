@@ -39,7 +39,7 @@ def videos_work(scorer: VideoScorer, videos: Sequence[Video]) -> Work:
     frames = sum(len(part.video.frames) for part in todo)
     width = sum(encoder.dims[layer - 1] for layer in layers)
     return Work(
-        what="segmentation",
+        what="label propagation",
         items=frames,
         unit="frames",
         stored=sum(len(video.frames) for video in videos) - frames,

@@ -29,6 +29,7 @@ TASKS = (
     ("-t", "retrieval", "-d", "roxford5k", "--imsize", "48"),
     ("-t", "copydays", "--imsize", "36"),
     ("-t", "davis", "--set", "short_side=64", "--layers", "2,3"),
+    ("-t", "segmentation", "-d", "voc2012", "--image-size", "64", "--mask-size", "64"),
     ("-t", "analysis", "-d", "cifar10", "--set", "iterations=250", "--set", "tsne_images=40"),
     ("-t", "cka", "-d", "cifar10", "--against", CKPT),
 )

@@ -31,6 +31,7 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "linear/logreg": ("flowers", {}),
     "linear/logreg+3-shot": ("flowers", {"shots": "3", "tries": "2"}),
     "retrieval": ("roxford5k", {"imsize_oxford": "96"}),
+    "segmentation": ("ade20k", {"image_size": "64", "k": "10", "bank": "400"}),
 }
 """Task or protocol -> dataset, and parameters that suit a miniature."""
 EXTRA = {

@@ -21,7 +21,7 @@ def write_voc(root: Path, studio: Studio) -> None:
     masks = folder / "SegmentationClass"
     masks.mkdir(parents=True)
     for split, listed in (("train", "train"), ("test", "val")):
-        names = []
+        names: list[str] = []
         for class_id, _ in studio.shots(split):
             name = f"{'2007' if split == 'train' else '2008'}_{len(names):06d}"
             names.append(name)
