@@ -99,21 +99,10 @@ def run(
 def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> Record:
     """A record without layers: everything that identifies the measurement."""
     assert encoder.info is not None, "a loaded encoder knows who it is"
-    protocol = {
-        "id": f"{task.name}/{task.protocol}{'+' * bool(task.part)}{task.part}",
-        "version": task.version,
-        "parameters": recorded_parameters(task),
-    }
     head: Record = {
         "schema_version": SCHEMA_VERSION,
         "task": task.name,
-        # The digest leaves out what follows from the encoder, so encoders of different input sizes
-        # under one protocol share a column.
-        "protocol": {
-            **protocol,
-            "digest": digest(protocol)[:16],
-            "resolved": task.resolve(encoder, data, ctx),
-        },
+        "protocol": {**protocol_entry(task), "resolved": task.resolve(encoder, data, ctx)},
         "dataset": dataset_entry(task.describe_data(data)),
         "model": model_entry(encoder, encoder.info),
         "headline": task.headline(data),
@@ -133,6 +122,19 @@ def record_head(encoder: Encoder, task: Task, data: Any, *, ctx: RunContext) -> 
         json.dumps(head, allow_nan=False)
     )  # as it will be read back: lists, no tuples
     return {**head, "key": record_key(head)}
+
+
+def protocol_entry(task: Task) -> dict[str, Any]:
+    """The protocol as a record states it, without what follows from the encoder.
+
+    Nor does the digest have that: encoders of different input sizes under one protocol share a column.
+    """
+    protocol = {
+        "id": f"{task.name}/{task.protocol}{'+' * bool(task.part)}{task.part}",
+        "version": task.version,
+        "parameters": recorded_parameters(task),
+    }
+    return {**protocol, "digest": digest(protocol)[:16]}
 
 
 def model_entry(encoder: Encoder, info: ModelInfo) -> dict[str, Any]:

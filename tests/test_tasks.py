@@ -14,7 +14,7 @@ import sdssl_bench
 from mini_data import shared_mini
 from sdssl_bench import tasks
 from sdssl_bench.api import task_runs
-from sdssl_bench.cli import task_options
+from sdssl_bench.cli import asked_tasks, task_options
 from sdssl_bench.cli.main import app
 from sdssl_bench.errors import UsageError
 from sdssl_bench.system import plugins
@@ -43,7 +43,7 @@ def test_the_command_line_names_no_option_of_a_task() -> None:
     declared = task_options.declared()
     words = {key for owners in declared.values() for one in owners.values() for key in one.keys}
     words |= declared.keys()
-    for file in ("run", "running", "task_options", "help", "options"):
+    for file in ("run", "running", "asked_tasks", "task_options", "help", "options"):
         tree = ast.parse((PACKAGE / "cli" / f"{file}.py").read_text())
         texts = {n.value.strip("-") for n in ast.walk(tree)
                  if isinstance(n, ast.Constant) and isinstance(n.value, str)}  # fmt: skip
@@ -123,27 +123,50 @@ def test_a_task_runs_on_the_datasets_it_takes_or_on_its_own(tmp_path: Path) -> N
 
 
 def test_all_leaves_out_what_lacks_an_option_and_says_so() -> None:
-    chosen, left_out = task_options.chosen_tasks(["all"], {})
+    chosen, left_out = asked_tasks.chosen_tasks(["all"], {})
     assert set(chosen) == set(tasks.task_names()) - {"cka"}
     assert left_out == ["cka (needs --against)"]
-    assert "cka" in task_options.chosen_tasks(["all"], {"against": "x"})[0]
-    assert task_options.chosen_tasks(["knn,all"], {})[0][0] == "knn"
+    assert "cka" in asked_tasks.chosen_tasks(["all"], {"against": "x"})[0]
+    assert asked_tasks.chosen_tasks(["knn,all"], {})[0][0] == "knn"
     with pytest.raises(UsageError, match="cka needs --against"):
-        task_options.chosen_tasks(["cka"], {})
+        asked_tasks.chosen_tasks(["cka"], {})
 
 
 def test_an_option_with_an_effect_on_none_of_the_tasks_is_an_error() -> None:
-    assert task_options.chosen_tasks(["knn,copydays"], {"imsize": "96"})
+    assert asked_tasks.chosen_tasks(["knn,copydays"], {"imsize": "96"})
     with pytest.raises(
         UsageError, match="--imsize has no effect on task knn, davis: it belongs to"
     ):
-        task_options.chosen_tasks(["knn,davis"], {"imsize": "96"})
-    assert task_options.changes("retrieval", {"imsize": "96"}, {"gem_p": "2"}) == [{
+        asked_tasks.chosen_tasks(["knn,davis"], {"imsize": "96"})
+    assert asked_tasks.changes("retrieval", {"imsize": "96"}, {"gem_p": "2"}) == [{
         "gem_p": "2", "imsize_oxford": "96", "imsize_paris": "96",
     }]  # fmt: skip
-    assert task_options.changes("knn", {"imsize": "96"}, {}) == [{}]
+    assert asked_tasks.changes("knn", {"imsize": "96"}, {}) == [{}]
     with pytest.raises(UsageError, match="--imsize and --set imsize_paris set the same"):
-        task_options.changes("retrieval", {"imsize": "96"}, {"imsize_paris": "64"})
+        asked_tasks.changes("retrieval", {"imsize": "96"}, {"imsize_paris": "64"})
+
+
+def test_each_task_of_a_command_has_its_protocol_and_its_parameters() -> None:
+    words = ["knn", "linear/logreg", "linear"]
+    given = {
+        "transform": "B",
+        "knn.k": "5,7",
+        "knn.headline_k": "5",
+        "linear/logreg.transform": "A",
+    }
+    found = asked_tasks.loaded(words, None, {}, assigned=given)
+    alone = [
+        tasks.load("knn", None, {"transform": "B", "k": "5,7", "headline_k": "5"}),
+        tasks.load("linear", "logreg", {"transform": "A"}),
+        tasks.load("linear", None, {"transform": "B"}),
+    ]
+    assert found == alone
+    with pytest.raises(UsageError, match=r"task of --set 'kn'\. Did you mean 'knn'"):
+        asked_tasks.loaded(words, None, {}, assigned={"kn.k": "5"})
+    with pytest.raises(UsageError, match="both name one"):
+        asked_tasks.loaded(["linear/logreg"], "logreg", {}, assigned={})
+    with pytest.raises(UsageError, match=r"protocol of linear 'logregg'\. Did you mean 'logreg'"):
+        asked_tasks.loaded(["linear/logregg"], None, {}, assigned={})
 
 
 @pytest.fixture(autouse=True)

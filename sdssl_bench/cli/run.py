@@ -51,7 +51,7 @@ def run(
         list[str],
         opt.option(
             WHAT,
-            "Task(s), or all: those that lack no option.",
+            "Task(s), TASK/PROTOCOL too, or all: those that lack no option.",
             "--task",
             "-t",
             takes="LIST",
@@ -101,7 +101,7 @@ def run(
         list[str] | None,
         opt.option(
             opt.PROTOCOL,
-            "One parameter; may be repeated.",
+            "One parameter, or TASK.NAME=VALUE; may be repeated.",
             "--set",
             takes="NAME=VALUE",
             default="none",
@@ -137,42 +137,37 @@ def run(
 
     sdssl-bench run -t knn -d cifar10,flowers -c encoder.safetensors --all-layers
     """
-    from sdssl_bench import checkpoints, tasks
+    from sdssl_bench import checkpoints
     from sdssl_bench.api import task_runs
-    from sdssl_bench.cli import running, task_options
+    from sdssl_bench.cli import asked_tasks, running, task_options
     from sdssl_bench.cli.plan import print_plan
     from sdssl_bench.datasets import values_within
-    from sdssl_bench.system import Progress, default_cache, is_main_process, join
-    from sdssl_bench.task import RunContext
+    from sdssl_bench.system import Progress, is_main_process, join
 
     values = task_options.given(ctx.obj)
-    names, left_out = task_options.chosen_tasks(task, values)
+    names, left_out = asked_tasks.chosen_tasks(task, values)
     assigned = opt.assignments("--set", changes)
-    chosen = [
-        tasks.load(name, protocol, changed)
-        for name in names
-        for changed in task_options.changes(name, values, assigned=assigned)
-    ]
+    chosen = asked_tasks.loaded(names, protocol, values, assigned=assigned)
     every = "all" in opt.comma_list("--task", task)
     pairs = task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)
     _check_range(image_range, [name for _, name in pairs])
     artifacts = task_options.artifact_folders(values, pairs, overwrite=overwrite)
     join()
     progress = Progress(quiet=quiet or not is_main_process())
-    context = RunContext(
-        data_root=data_root.expanduser() if data_root else None,
-        cache_dir=cache_dir.expanduser() if cache_dir else default_cache(),
+    context = running.run_context(
+        data_root=data_root,
+        cache_dir=cache_dir,
         device=running.check_device(device),
-        dtype=opt.choice("--dtype", dtype, ("float32", "bfloat16", "float16")),
-        bank_dtype=opt.choice("--bank-dtype", bank_dtype, ("float32", "float16")),
-        batch_size=opt.batch_size(batch_size),
+        dtype=dtype,
+        bank_dtype=bank_dtype,
+        batch_size=batch_size,
         num_workers=num_workers,
         seed=seed,
         limit=limit,
         allow_partial=allow_partial,
-        on_bad_image=opt.choice("--on-bad-image", on_bad_image, ("error", "skip")),
-        image_range=opt.limits("--image-range", image_range),
-        backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
+        on_bad_image=on_bad_image,
+        image_range=image_range,
+        backend=backend,
         artifacts=artifacts,
         inputs=task_options.input_folders(values),
         against=task_options.second_encoder(values, norm=encoder["norm"]),

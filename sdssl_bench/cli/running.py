@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import typer
 
+from sdssl_bench.cli import options as opt
 from sdssl_bench.encoders import Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError
 from sdssl_bench.records import ResultStore
 from sdssl_bench.reports import layer_table, result_line
 from sdssl_bench.runner import Outcome, run
 from sdssl_bench.statistics import Interval, record_intervals
-from sdssl_bench.system import is_main_process, refused, show
+from sdssl_bench.system import default_cache, is_main_process, refused, show
 from sdssl_bench.task import RunContext, Task
 
 
@@ -33,6 +35,46 @@ def check_device(device: str) -> str:
         found = torch.cuda.device_count()
         raise UsageError(f"--device {device} was asked for, this machine has {found} CUDA devices.")
     return device
+
+
+def run_context(
+    *,
+    data_root: Path | None,
+    cache_dir: Path | None,
+    device: str,
+    dtype: str,
+    bank_dtype: str,
+    batch_size: str,
+    num_workers: int | None,
+    seed: int,
+    limit: int | None,
+    allow_partial: bool,
+    on_bad_image: str,
+    image_range: str | None,
+    backend: str,
+    **more: Any,
+) -> RunContext:
+    """What tasks get from the options of `run`, which have these names; `more` is of `RunContext`.
+
+    Raises:
+        UsageError: if a text is none of those that its option takes.
+    """
+    return RunContext(
+        data_root=data_root.expanduser() if data_root else None,
+        cache_dir=cache_dir.expanduser() if cache_dir else default_cache(),
+        device=device,
+        dtype=opt.choice("--dtype", dtype, ("float32", "bfloat16", "float16")),
+        bank_dtype=opt.choice("--bank-dtype", bank_dtype, ("float32", "float16")),
+        batch_size=opt.batch_size(batch_size),
+        num_workers=num_workers,
+        seed=seed,
+        limit=limit,
+        allow_partial=allow_partial,
+        on_bad_image=opt.choice("--on-bad-image", on_bad_image, ("error", "skip")),
+        image_range=opt.limits("--image-range", image_range),
+        backend=opt.choice("--backend", backend, ("auto", "torch", "faiss")),
+        **more,
+    )
 
 
 def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> list[int]:

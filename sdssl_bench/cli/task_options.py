@@ -145,63 +145,6 @@ def given(raw: Mapping[str, Any]) -> Values:
     return {names[key]: value for key, value in raw.items() if value not in (None, [], ())}
 
 
-def chosen_tasks(texts: Sequence[str], values: Values) -> tuple[list[str], list[str]]:
-    """The tasks asked for, and those that "all" leaves out because an option they need is not given.
-
-    Raises:
-        UsageError: for an unknown task, one that lacks an option it needs, or an option that has no
-            effect on any of them.
-    """
-    named = opt.comma_list("--task", texts)
-    lacking = {
-        name: option.name
-        for name in tasks.task_names()
-        for option in tasks.task_class(name).options
-        if option.required and option.name not in values
-    }
-    chosen, left_out = [name for name in named if name != "all"], []
-    for name in chosen:
-        tasks.task_class(name)
-        if name in lacking:
-            raise UsageError(f"Task {name} needs --{lacking[name]}.")
-    if "all" in named:
-        left_out = [f"{name} (needs --{option})" for name, option in lacking.items()]
-        others = (name for name in tasks.task_names() if name not in lacking)
-        chosen = list(dict.fromkeys([*chosen, *others]))
-    for name in values:
-        owners = declared().get(name) or declared()[name.removesuffix(SET)]
-        if not owners.keys() & set(chosen):
-            raise UsageError(
-                f"--{name} has no effect on task {', '.join(chosen)}: it belongs to "
-                f"{', '.join(owners)}. Leave it out."
-            )
-    return chosen, left_out
-
-
-def changes(task: str, values: Values, assigned: Mapping[str, str]) -> list[dict[str, str]]:
-    """Parameter -> text for `tasks.load`, from a task's own options and from --set.
-
-    Returns:
-        One, or one for each value of the options that make a run each.
-
-    Raises:
-        UsageError: if a parameter is set by both.
-    """
-    found, runs = dict(assigned), list[dict[str, str]]()
-    for option in tasks.task_class(task).options:
-        if option.kind == "parameter" and option.name in values:
-            for key in option.keys:
-                if key in assigned:
-                    raise UsageError(f"--{option.name} and --set {key} set the same. Give one.")
-                if option.each:
-                    runs += [
-                        {key: one} for one in opt.comma_list(f"--{key}", [values[option.name]])
-                    ]
-                else:
-                    found[key] = str(values[option.name])
-    return [{**found, **run} for run in runs or [{}]]
-
-
 def artifact_folders(
     values: Values, pairs: Sequence[tuple[Task, str]], *, overwrite: str
 ) -> dict[str, Path]:
