@@ -3,10 +3,7 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
-import time
-from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout
 from io import StringIO
 from itertools import chain
@@ -14,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-
-from sdssl_bench.system import lifetime
 
 if TYPE_CHECKING:
     from sdssl_bench.records import Stored
@@ -146,58 +141,43 @@ def _compare(sides: "list[list[Stored]]") -> None:
 
 def _pretrain(data: Path, out: Path, *, progress: "Progress", verbose: bool) -> None:
     """Both in processes of their own, as a user would; each goes on where it was interrupted."""
-    todo = [one for one in PRESETS if not (out / one / "encoder.safetensors").exists()]
-    threads = str(max(1, (os.cpu_count() or 1) // max(1, len(todo))))
-    package = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": threads}
-    environment[lifetime.CHILD_OF] = str(os.getpid())
-    jobs: list[tuple[str, subprocess.Popen[bytes]]] = []
-    for preset in todo:
+    from sdssl_bench.system import Job, available_cpus, run_jobs, shares
+
+    jobs = []
+    for preset in PRESETS:
+        if (out / preset / "encoder.safetensors").exists():
+            continue
         arguments = [
             *("--preset", preset, *chain(*SETTINGS)),
             *("--data-root", str(data), "--out", str(out / preset), "--resume", "auto"),
         ]
-        with (out / f"{preset}.log").open("wb") as log:
-            jobs.append(
-                (
-                    preset,
-                    subprocess.Popen(
-                        [sys.executable, "-m", "sdssl_bench.pretrain.main", *arguments],
-                        env=environment,
-                        stdout=log,
-                        stderr=log,
-                    ),
-                )
-            )
-    try:
-        _wait(jobs, out, progress=progress)
-    except BaseException:
-        for _, job in jobs:
-            job.terminate()
-        raise
-    for preset, job in jobs:
-        said = (out / f"{preset}.log").read_text(errors="replace")
-        if verbose:
-            typer.echo(said)
-        if job.returncode:
-            end = "\n".join(said.splitlines()[-15:])
-            typer.echo(f"error: pretraining {preset} failed; its last lines:\n{end}", err=True)
-            raise typer.Exit(1)
-
-
-def _wait(
-    jobs: Sequence[tuple[str, "subprocess.Popen[bytes]"]], out: Path, *, progress: "Progress"
-) -> None:
-    total = STEPS_PER_EPOCH * EPOCHS * len(jobs)
-    progress.start("pretraining", total, "steps")
+        command = [sys.executable, "-m", "sdssl_bench.pretrain.main", *arguments]
+        jobs.append(Job(preset, command, out / f"{preset}.log"))
+        jobs[-1].output.unlink(missing_ok=True)
+    if not jobs:
+        return
+    package = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    place = {**shares(available_cpus(), len(jobs)), "PYTHONPATH": path}
     done = 0
-    while any(job.poll() is None for _, job in jobs):
-        time.sleep(0.3)
-        now = sum(_steps(out / preset / "log.jsonl") for preset, _ in jobs)
+
+    def look() -> None:
+        nonlocal done
+        now = sum(_steps(out / job.name / "log.jsonl") for job in jobs)
         progress.advance(now - done)
         done = now
+
+    progress.start("pretraining", STEPS_PER_EPOCH * EPOCHS * len(jobs), "steps")
+    failed = run_jobs(jobs, [place] * len(jobs), look=look)
     progress.finish()
+    for job in jobs:
+        said = job.output.read_text(errors="replace")
+        if verbose:
+            typer.echo(said)
+        if job.name in failed:
+            end = "\n".join(said.splitlines()[-15:])
+            typer.echo(f"error: pretraining {job.name} failed; its last lines:\n{end}", err=True)
+            raise typer.Exit(1)
 
 
 def _steps(log: Path) -> int:

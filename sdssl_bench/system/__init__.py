@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         write_atomic,
         writing,
     )
+    from sdssl_bench.system.jobs import Job, run_jobs, shares
     from sdssl_bench.system.launching import is_first
     from sdssl_bench.system.lifetime import end_with_parent
     from sdssl_bench.system.locking import locked
