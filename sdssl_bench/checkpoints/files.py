@@ -5,6 +5,7 @@ numpy's `.npz`. What a folder is made of, `folders` knows.
 """
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -17,6 +18,9 @@ from sdssl_bench.checkpoints.inert.arrays import read_npz
 from sdssl_bench.checkpoints.inert.mapped import Archive, mapping
 from sdssl_bench.checkpoints.inert.torch_files import as_mapping, read_legacy, read_zip
 from sdssl_bench.errors import DataError
+
+GATHERED = "sdssl_bench_gathered"
+"""Metadata of a safetensors file that `gathering` made of pieces: what they were, and their digest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +36,7 @@ class CheckpointFile:
         stood_in: names of classes and functions that a pickle asked for and did not get.
         hints: what else a folder says: the content of its JSON files, by name.
         parts: the files that were read; () = `path` alone.
+        gathered: of a file that was made of pieces, their name and digest.
     """
 
     path: Path
@@ -41,9 +46,12 @@ class CheckpointFile:
     stood_in: tuple[str, ...] = ()
     hints: Mapping[str, Any] = field(default_factory=dict)
     parts: tuple[Path, ...] = ()
+    gathered: Mapping[str, str] = field(default_factory=dict)
 
     def sha256(self) -> str:
-        """Digest of the file; of several, the digest over their names and digests."""
+        """Digest of the file; of several, the digest over their names and digests, gathered or not."""
+        if self.gathered:
+            return self.gathered["sha256"]
         if not self.parts:
             return file_sha256(self.path)
         if len(self.parts) == 1:
@@ -141,7 +149,24 @@ def _read_safetensors(path: Path) -> CheckpointFile:
             f"{path} is no complete safetensors file ({_first_line(error)}); "
             "it is truncated or damaged: copy or download it again."
         ) from error
+    if GATHERED in metadata:
+        return _gathered(path, content, metadata[GATHERED])
     return CheckpointFile(path, "safetensors", content, metadata)
+
+
+def _gathered(path: Path, content: dict[str, Tensor], header: str) -> CheckpointFile:
+    try:
+        origin = json.loads(header)
+        known = {key: str(origin[key]) for key in ("name", "sha256")}
+        stood_in = tuple(map(str, origin["stood_in"]))
+        return CheckpointFile(
+            path, str(origin["container"]), content, {}, stood_in, dict(origin["hints"]), (), known
+        )
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise DataError(
+            f"{path} does not say what it was gathered from ({type(error).__name__}: {error}); remove it, "
+            "and the same command makes it again."
+        ) from error
 
 
 def _first_line(error: BaseException) -> str:

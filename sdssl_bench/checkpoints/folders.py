@@ -35,20 +35,25 @@ def read_folder(folder: Path) -> CheckpointFile:
         raise DataError(
             f"{folder} holds an adapter of peft, which is no model without its base. {MERGE}"
         )
-    name = next((name for name in WEIGHTS if (folder / name).is_file()), None)
-    if name is None:
+    weights = weights_of(folder)
+    if weights is None:
         names = sorted(path.name for path in folder.iterdir() if path.suffix in _SUFFIXES)
         held = f"It holds {', '.join(names[:10])}." if names else "It holds no checkpoint file."
         raise DataError(
             f"{folder} is a folder, expected a checkpoint file or a folder with {WEIGHTS[0]} or "
             f"{WEIGHTS[2]}. {held}"
         )
-    if name.endswith(".index.json"):
-        return read_shards(folder / name, folder, hints)
-    file = read_file(folder / name)
+    if weights.name.endswith(".index.json"):
+        return read_shards(weights, folder, hints)
+    file = read_file(weights)
     return CheckpointFile(
-        folder, file.container, file.content, file.metadata, file.stood_in, hints, (folder / name,)
+        folder, file.container, file.content, file.metadata, file.stood_in, hints, (weights,)
     )
+
+
+def weights_of(folder: Path) -> Path | None:
+    """The file or index that a folder's weights are read from; None if it has none that is known."""
+    return next((folder / name for name in (INDEX, *WEIGHTS) if (folder / name).is_file()), None)
 
 
 MERGE = (

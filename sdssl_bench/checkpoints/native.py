@@ -80,18 +80,20 @@ def save(
     }
     state = encoder.backbone_state() if encoder else source
     assert isinstance(state, Mapping)
-    return _write(Path(path).expanduser(), state, json.dumps(header, sort_keys=True))
+    # One entry: safetensors writes several in an order of chance, and equal files have equal digests.
+    text = {METADATA_KEY: json.dumps(header, sort_keys=True)}
+    return write_tensors(Path(path).expanduser(), state, text)
 
 
-def _write(path: Path, state: Mapping[str, Tensor], header: str) -> Path:
+def write_tensors(path: Path, state: Mapping[str, Tensor], metadata: dict[str, str]) -> Path:
+    """Writes a safetensors file: complete or not at all."""
     from safetensors.torch import save_file
 
     tensors = {
         k: v.detach().cpu().clone(memory_format=torch.contiguous_format) for k, v in state.items()
     }
     with replacing(path) as temporary:
-        # One entry: safetensors writes several in an order of chance, and equal files have equal digests.
-        save_file(tensors, temporary, metadata={METADATA_KEY: header})
+        save_file(tensors, temporary, metadata=metadata)
     return path
 
 

@@ -129,6 +129,8 @@ def _name(file: CheckpointFile) -> str:
     Encoders of a pretraining run have the run's name: the last one that alone, those on the way before
     their epoch. Runs of the same name are told apart by their digests.
     """
+    if file.gathered:
+        return file.gathered["name"]
     if file.path.is_dir():
         return file.path.resolve().name
     name = file.path.name.removesuffix(".tar").removesuffix(".index.json")
