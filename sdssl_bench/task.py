@@ -184,6 +184,8 @@ class Task(Protocol):
     """False where the numbers describe and have no better or worse."""
     options: ClassVar[tuple[Option, ...]] = ()
     """Its own options of `run`."""
+    shares_pass: ClassVar[bool] = True
+    """Whether its forward pass serves other tasks of one `transform`, if it has that parameter."""
     first: ClassVar[bool] = False
     """Whether it is the one that is run where none is named: cheap, and fit for every encoder."""
     trial: ClassVar[Trial | None] = None

@@ -60,6 +60,7 @@ class Task(ClassificationTask):
     name: ClassVar[str] = "finetune"
     title: ClassVar[str] = "fine-tuning of the encoder up to a layer"
     version: ClassVar[int] = 2
+    shares_pass: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mocov3": {},
         "paper": {"select": "test", "metric": "top1"},

@@ -262,9 +262,9 @@ def test_tests_import_what_is_declared_for_them() -> None:
 
 
 LIGHT = (
-    "--help", "run --help", "compare --help", "explain --help", "reproduce --help", "leaderboard --help",
-    "pretrain --help", "ls tasks", "ls datasets", "ls protocols", "ls models", "show knn", "show cifar10",
-    "data layout cub", "reproduce --figure 4", "pretrain",
+    "--help", "run --help", "sweep --help", "compare --help", "explain --help", "reproduce --help",
+    "leaderboard --help", "pretrain --help", "ls tasks", "ls datasets", "ls protocols", "ls models",
+    "show knn", "show cifar10", "data layout cub", "reproduce --figure 4", "pretrain",
 )  # fmt: skip
 """Command lines that are answered from declarations, in one process: the first that is heavy is named."""
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from sdssl_bench.checkpoints.diagnosis_text import render
     from sdssl_bench.checkpoints.doctor import diagnose
     from sdssl_bench.checkpoints.files import file_sha256
-    from sdssl_bench.checkpoints.gathering import file_digest, gather, whole
+    from sdssl_bench.checkpoints.gathering import file_identity, gather, whole
     from sdssl_bench.checkpoints.hub import check_before_imports
     from sdssl_bench.checkpoints.loading import load
     from sdssl_bench.checkpoints.native import save

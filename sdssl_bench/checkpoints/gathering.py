@@ -11,7 +11,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from sdssl_bench.checkpoints.files import GATHERED, read_file
+from sdssl_bench.checkpoints.files import GATHERED
 from sdssl_bench.checkpoints.folders import weights_of
 from sdssl_bench.checkpoints.native import write_tensors
 from sdssl_bench.checkpoints.read import parse, read
@@ -55,16 +55,18 @@ def gather(uri: str, cache: Path) -> str:
     return str(place)
 
 
-def file_digest(uri: str) -> str | None:
-    """The digest that a record has of a checkpoint's file, by reading no tensor; None if there is none.
+def file_identity(uri: str) -> tuple[str, str] | None:
+    """The name and the digest that records have of a file, by looking at no tensor; None for no file.
 
     Raises:
-        DataError: if a file is missing or damaged.
+        DataError: if the file is missing or damaged.
     """
     parsed = parse(uri)
     if parsed.scheme != "file" or parsed.path.is_dir() or parsed.path.name.endswith(".index.json"):
         return None
-    return read_file(parsed.path).sha256()
+    contents = read(uri)
+    assert contents.file is not None
+    return contents.name, contents.file.sha256()
 
 
 def _place(uri: str, cache: Path) -> Path | None:

@@ -25,6 +25,7 @@ from sdssl_bench.cli import (
     reproduce,
     run,
     score,
+    sweep,
     watch,
 )
 from sdssl_bench.cli.help import App, Group
@@ -163,6 +164,7 @@ app.add_typer(
     help="Score features or masks that come from anywhere.",
     rich_help_panel=SCORE,
 )
+app.command("sweep", rich_help_panel=SCORE)(sweep.sweep)
 app.command("pretrain", rich_help_panel=BEGIN)(pretrain.pretrain)
 app.command("watch", rich_help_panel=SCORE)(watch.watch)
 app.command("leaderboard", rich_help_panel=RESULTS)(leaderboard.leaderboard)

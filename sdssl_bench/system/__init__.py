@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system.distributed import (
         agreed,
         broadcast,
+        cuda_devices,
         gather_objects,
         is_main_process,
         join,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sdssl_bench.system.plugin_points import (
         include,
         included,
+        included_files,
         load_plugin,
         package_of,
         place_of,

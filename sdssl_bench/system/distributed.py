@@ -165,3 +165,11 @@ def resolve_device(device: str) -> str:
     if launched():
         return str(_state().device)
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def cuda_devices() -> list[str]:
+    """The GPUs this process may use, each as $CUDA_VISIBLE_DEVICES takes it."""
+    count = torch.cuda.device_count()
+    given = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = [str(one) for one in range(count)] if given is None else given.split(",")
+    return [name.strip() for name in names][:count]

@@ -105,6 +105,11 @@ def included() -> dict[str, str]:
     return {one.path.name: one.sha256 for one in _included.values()}
 
 
+def included_files() -> list[Path]:
+    """The files that were added."""
+    return [one.path for one in _included.values()]
+
+
 def place_of(error: BaseException, otherwise: object) -> str:
     """File and line where foreign code failed."""
     trace = error.__traceback__

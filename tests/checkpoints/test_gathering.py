@@ -35,7 +35,7 @@ def test_one_file_gives_the_record_of_its_pieces(kind: str, tmp_path: Path) -> N
     one, pieces = info(promised), info(str(folder))
     assert replace(one, uri="") == replace(pieces, uri="")
     assert model_identity(asdict(one)) == model_identity(asdict(pieces))
-    assert checkpoints.file_digest(promised) == pieces.file_sha256
+    assert checkpoints.file_identity(promised) == (pieces.name, pieces.file_sha256)
     before = Path(promised).stat().st_mtime_ns
     assert checkpoints.gather(str(folder), cache) == promised
     assert Path(promised).stat().st_mtime_ns == before
@@ -61,8 +61,8 @@ def test_what_is_whole_stays_where_it_is(tmp_path: Path) -> None:
         assert checkpoints.gather(uri, tmp_path / "cache") == uri
         assert checkpoints.whole(uri, tmp_path / "cache") == uri
     assert not (tmp_path / "cache").exists()
-    assert checkpoints.file_digest(str(file)) == checkpoints.file_sha256(file)
-    assert checkpoints.file_digest("control:pixels") is None
+    assert checkpoints.file_identity(str(file)) == ("alone", checkpoints.file_sha256(file))
+    assert checkpoints.file_identity("control:pixels") is None
 
 
 def test_a_file_that_does_not_say_what_it_is_made_of_is_refused(tmp_path: Path) -> None:
