@@ -77,22 +77,22 @@ def sweep(
         return
     jobs, whole = _to_do(path, gather=bool(chosen))
     measurements = sum(len(job.parts) for job in jobs)
-    told = f"{whole} measurements, {whole - measurements} recorded"
-    told += f", {measurements} to do in {len(jobs)} jobs" if jobs else ": nothing is left to do"
+    summary = f"{whole} measurements, {whole - measurements} recorded"
+    summary += f", {measurements} to do in {len(jobs)} jobs" if jobs else ": nothing is left to do"
     if lines:
-        typer.echo(told, err=True)
+        typer.echo(summary, err=True)
         for job in jobs:
             typer.echo(job.line)
     elif local:
-        typer.echo(told)
+        typer.echo(summary)
         _run_here(jobs, local)
     elif slurm is not None:
-        typer.echo(told)
+        typer.echo(summary)
         _write_script(jobs, path, slurm)
     else:
         for job in jobs:
             typer.echo(job.name)
-        typer.echo(told + (": --print, --local N or --slurm FILE runs them" if jobs else ""))
+        typer.echo(summary + (": --print, --local N or --slurm FILE runs them" if jobs else ""))
 
 
 def _what(words: Sequence[str]) -> tuple[bool, Path]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import pytest
 import torch
-from click.testing import Result
 from typer.testing import CliRunner
 
 from mini_data import shared_mini
@@ -72,7 +71,7 @@ def models() -> list[str]:
     return sorted(str(path) for path in Path("runs").glob("*/encoder.safetensors"))
 
 
-def cli(*arguments: str, code: int = 0) -> Result:
+def cli(*arguments: str, code: int = 0) -> Any:
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == code, done.output
     return done
