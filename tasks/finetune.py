@@ -99,8 +99,7 @@ class Task(ClassificationTask):
         "Layers share no pass: each is a training of its own. --dry-run says how many.",
         "Nobody released recipes for CUB, Aircraft, Cars, Dogs and NABirds: their constants "
         "are this suite's.",
-        "paper, code and imagenet choose the epoch on test, as their sources do, and are "
-        "labelled so.",
+        "paper, code and imagenet choose the epoch on test, as their sources do, and say so.",
     )
     elsewhere: ClassVar[tuple[str, ...]] = (
         "MoCo v3's transfer code accepts RandAugment and random erasing without effect: its "
