@@ -153,7 +153,7 @@ def test_every_command_and_option_that_a_page_shows_exists() -> None:
 
 
 def test_every_option_protocol_and_parameter_that_a_sentence_names_exists() -> None:
-    names = ("run", "doctor", "compare", "leaderboard", "report", "reproduce", "explain")
+    names = ("run", "sweep", "doctor", "compare", "leaderboard", "report", "reproduce", "explain")
     helps = [
         CliRunner().invoke(app, [one, "--help"], env={"COLUMNS": "200"}).output for one in names
     ]

@@ -277,6 +277,21 @@ def test_what_is_wrong_is_said_with_its_line(
     assert re.search(rf"line {line}\b", message), message
 
 
+def test_the_plan_of_the_page_is_one(place: Path) -> None:
+    page = (ROOT / "docs" / "clusters.md").read_text("utf-8")
+    text = page.partition('```toml title="plan.toml"\n')[2].partition("```")[0]
+    assert "/shared/runs/*/encoder.safetensors" in text
+    text = text.replace("/shared/runs", "runs").replace("/shared/dino.pth", models()[0])
+    Path("plan.toml").write_text(text)
+    jobs = jobs_of(read_plan(Path("plan.toml")))
+    words = Counter((job.dataset, part.word) for job in jobs for part in job.parts)
+    pairs = [*product(SETS, WORDS), ("davis", "davis")]
+    assert words == Counter(dict.fromkeys(pairs, 3))
+    for job in jobs:
+        assert job.params["dtype"] == "bfloat16"
+        assert job.params["network"] == ("teacher" if job.model.options else None)
+
+
 def test_ways_to_run_exclude_each_other(place: Path) -> None:
     for arguments, says in (
         (("plan.toml", "--print", "--local", "2"), "--print and --local exclude"),
@@ -404,9 +419,7 @@ def test_a_job_that_fails_stops_no_other_and_the_exit_code_tells(
 
 
 @pytest.mark.slow
-def test_a_sweep_that_is_killed_goes_on_and_stores_what_an_undisturbed_one_does(
-    place: Path,
-) -> None:
+def test_a_sweep_that_is_killed_goes_on_to_the_scores_of_its_lines(place: Path) -> None:
     for end in (signal.SIGTERM, signal.SIGKILL, None):
         before = len(list(ResultStore(Path("the results"))))
         job = command("--local", "2")
@@ -420,14 +433,18 @@ def test_a_sweep_that_is_killed_goes_on_and_stores_what_an_undisturbed_one_does(
             assert "goes on from there" in errors
         time.sleep(2)  # those that a kill leaves end by themselves
     assert set(states().values()) == {"done"}
-    disturbed = {record["key"]: record["digest"] for _, record in ResultStore(Path("the results"))}
-    for words in _anew():
+    disturbed = scores("the results")
+    text = (
+        Path("plan.toml").read_text().replace("the results", "anew").replace('"cache"', '"other"')
+    )
+    Path("plan.toml").write_text(text)
+    for words in lines():
         cli(*words[1:])
-    anew = {record["key"]: record["digest"] for _, record in ResultStore(Path("anew"))}
-    assert disturbed.keys() == anew.keys()
+    assert disturbed == scores("anew")
 
 
-def _anew() -> list[list[str]]:
-    text = Path("plan.toml").read_text()
-    Path("plan.toml").write_text(text.replace("the results", "anew").replace('"cache"', '"other"'))
-    return lines()
+def scores(results: str) -> dict[str, dict[str, dict[str, float]]]:
+    return {
+        record["key"]: {layer: entry["metrics"] for layer, entry in record["layers"].items()}
+        for _, record in ResultStore(Path(results))
+    }
