@@ -57,7 +57,8 @@ class _Place:
         pass
 
     def __exit__(self, _kind: Any, error: BaseException | None, _trace: Any) -> None:
-        if isinstance(error, UserError):
+        # The innermost place is the line.
+        if isinstance(error, UserError) and not str(error).startswith(f"{self.file.path}"):
             line = self.file.line(self.keys)
             where = f", line {line}" if line else ""
             raise type(error)(f"{self.file.path}{where}: {error}") from None

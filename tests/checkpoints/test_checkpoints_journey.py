@@ -16,8 +16,8 @@ from sdssl_bench.errors import UsageError
 ROOM = Path(loading.__file__).parent
 INERT = ("mapped", "arrays", "restore", "torch_files", "distributed", "__init__")
 ORDER = (
-    "options", "keys", "hub", "released_weights", *(f"inert.{name}" for name in INERT),
-    "files", "folders", "colours", "hugging_face", "modules", "native", "read", "renaming", "vit_names",
+    "options", "keys", "hub", "released_weights", *(f"inert.{name}" for name in INERT), "files", "folders",
+    "colours", "hugging_face", "modules", "native", "read", "gathering", "renaming", "vit_names",
     "family_names", "styles", "networks", "releases", "recognise",
     "heads", "config", "families", "infer", "freshness", "verify", "loading", "doctor", "diagnosis_text",
     "__init__",

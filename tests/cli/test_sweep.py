@@ -274,7 +274,10 @@ def test_what_is_wrong_is_said_with_its_line(
         jobs_of(read_plan(Path("plan.toml")))
     message = str(error.value)
     assert says in message
-    assert re.search(rf"line {line}\b", message), message
+    assert re.match(rf"plan.toml(, line {line}:| is no TOML file: .*line {line},)", message), (
+        message
+    )
+    assert message.count("plan.toml") == 1
 
 
 def test_the_plan_of_the_page_is_one(place: Path) -> None:
