@@ -85,6 +85,7 @@ from sdssl_bench.system import lifetime
 lifetime.end_with_launcher()
 with lifetime.stopping():
     try:
+        print("listens", flush=True)
         time.sleep(600)
     except lifetime.Terminated:
         print("saved")
@@ -100,7 +101,9 @@ def test_whatever_ends_the_parent_ends_its_jobs(by: signal.Signals, tmp_path: Pa
     assert [parent.stdout.readline() for _ in range(2)] == ["0\n", "1\n"]
     children = psutil.Process(parent.pid).children()
     assert len(children) == 2
-    time.sleep(1.5)  # until they listen
+    while not all((tmp_path / name).read_text() for name in "01"):
+        assert parent.poll() is None
+        time.sleep(0.05)
     parent.send_signal(by)
     code_of = parent.wait(30)
     _, alive = psutil.wait_procs(children, timeout=10)
@@ -108,7 +111,7 @@ def test_whatever_ends_the_parent_ends_its_jobs(by: signal.Signals, tmp_path: Pa
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1"]
     if by == signal.SIGTERM:
         assert code_of == 143
-        assert [(tmp_path / name).read_text() for name in "01"] == ["saved\n"] * 2
+        assert [(tmp_path / name).read_text() for name in "01"] == ["listens\nsaved\n"] * 2
 
 
 def test_cores_are_shared_and_nobody_gets_none() -> None:
