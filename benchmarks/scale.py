@@ -42,7 +42,7 @@ from sdssl_bench.analysis.layer_similarity import similarity
 from sdssl_bench.datasets.base import ClassificationData, ImageSet
 from sdssl_bench.features.bank import FeatureBank
 from sdssl_bench.features.passes import FLUSH_SECONDS
-from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name
+from sdssl_bench.features.store import BankFile, BankFolder, BankKey, BankWriter
 from sdssl_bench.neighbors.exact import top_k
 from sdssl_bench.neighbors.vote import weighted_knn_vote
 from sdssl_bench.paper.layouts import DATASETS, FRAMEWORKS
@@ -106,7 +106,7 @@ class Job:
             Path(self.cache) / f"{split}-{rows}-{self.layers}-{self.width}-{self.classes}", rows
         )
         # The last of the twelve.
-        names = {n: bank_name(n, "cls") for n in range(DEPTH + 1 - self.layers, DEPTH + 1)}
+        names = {n: BankKey(n, "cls").name for n in range(DEPTH + 1 - self.layers, DEPTH + 1)}
         if not folder.manifest():
             folder.prepare({}, dict.fromkeys(names.values(), self.width), "float16", about={})
         files = folder.files(list(names.values()))
@@ -116,7 +116,7 @@ class Job:
         spent = np.zeros(2)
         for split in ("train", "test"):
             folder, files = self._folder(split)
-            own = {bank_name(*pair): file for pair, file in files.items()}
+            own = {BankKey(*pair).name: file for pair, file in files.items()}
             if all(one.done.all() for one in folder.state(own).values()):
                 continue
             writer, flushed = BankWriter(folder, own), time.perf_counter()

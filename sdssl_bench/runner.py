@@ -139,7 +139,14 @@ def protocol_entry(task: Task) -> dict[str, Any]:
 
 def model_entry(encoder: Encoder, info: ModelInfo) -> dict[str, Any]:
     """The model as a record states it."""
-    return {**asdict(info), "norm": encoder.norm, "depth": encoder.depth}
+    return {
+        **asdict(info),
+        "name": encoder.title,
+        "norm": encoder.norm,
+        "depth": encoder.depth,
+        # Only inside a block: an addition to records of the first version.
+        **encoder.place,
+    }
 
 
 def dataset_entry(info: DatasetInfo) -> dict[str, Any]:

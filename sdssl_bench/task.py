@@ -182,6 +182,8 @@ class Task(Protocol):
     """What folder:PATH holds if that is a dataset too, e.g. "train"; "" where a folder is none."""
     ranked: ClassVar[bool] = True
     """False where the numbers describe and have no better or worse."""
+    points: ClassVar[bool] = True
+    """False where it cuts the encoder after a block, so that `run --points` says nothing to it."""
     options: ClassVar[tuple[Option, ...]] = ()
     """Its own options of `run`."""
     shares_pass: ClassVar[bool] = True

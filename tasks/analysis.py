@@ -266,9 +266,8 @@ class Task(Contract):
     ) -> None:
         from sdssl_bench.analysis import write_panels
 
-        assert encoder.info is not None
         names = dict(enumerate(data.source.test.class_names))
-        heading = f"{encoder.info.name} on {data.source.name}, t-SNE of {len(targets)} images"
+        heading = f"{encoder.title} on {data.source.name}, t-SNE of {len(targets)} images"
         write_panels(folder / "tsne.png", panels, targets, names=names, heading=heading)
 
     def tables(self, record: Mapping[str, Any], path: Path) -> Iterator[RenderableType]:

@@ -147,7 +147,7 @@ class Task(Contract):
         )
         seconds["cka"] = time.perf_counter() - started
         for layer in layers:
-            yield replace(self._score(layer, found, banks, other.info.name), seconds=seconds)
+            yield replace(self._score(layer, found, banks, other.title), seconds=seconds)
             seconds = {}
 
     def work(

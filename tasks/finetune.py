@@ -6,8 +6,7 @@ stochastic depth, mixup and cutmix per dataset. `--layers 6,12` fine-tunes trunc
 its own: that is what early exit would give.
 
 mocov3   the epoch is chosen on validation images taken from train; test is read once.
-paper    trains on all of train and reports the epoch with the best top-1 on test, as the references do,
-         labelled so.
+paper    trains on all of train; reports the epoch best on test (top-1), as the references do, labelled so.
 code     as the SDSSL authors' script: batch 128 (so rate 7.5e-5), patch embedding frozen, positions
          trained, they and [CLS] decayed, no stochastic depth, test read every 10 epochs; else as paper.
          Its loss is halved besides, which AdamW does not feel.
@@ -61,6 +60,7 @@ class Task(ClassificationTask):
     title: ClassVar[str] = "fine-tuning of the encoder up to a layer"
     version: ClassVar[int] = 2
     shares_pass: ClassVar[bool] = False
+    points: ClassVar[bool] = False
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "mocov3": {},
         "paper": {"select": "test", "metric": "top1"},

@@ -66,13 +66,14 @@ def _extraction(size: str) -> Iterator[Row]:
     from sdssl_bench.features.extraction import extract
     from sdssl_bench.features.forward import Forward
     from sdssl_bench.features.loading import batches
+    from sdssl_bench.features.store import BankKey
     from sdssl_bench.task import RunContext
 
     count, name = (64, "vit_small_patch16_224") if size == "full" else (4, "vit_tiny_patch16_224")
     encoder = api.as_encoder(timm.create_model(name, num_classes=0).eval())
     place, steps = torch.device("cpu"), preprocess("A", encoder.input_size)
     wanted = range(1, encoder.depth + 1)
-    forward = Forward(encoder, [(layer, "cls") for layer in wanted], device=place,
+    forward = Forward(encoder, [BankKey(layer, "cls") for layer in wanted], device=place,
                       dtype="float32", batch_size=None)  # fmt: skip
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)

@@ -5,7 +5,8 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any, overload
 
@@ -15,7 +16,7 @@ from sdssl_bench import checkpoints, encoders, tasks
 from sdssl_bench.api.pairs import task_runs
 from sdssl_bench.api.results import Result, Results, TemporaryFolder
 from sdssl_bench.datasets import values_within
-from sdssl_bench.encoders import Encoder, ModelInfo, stated_pretraining
+from sdssl_bench.encoders import BLOCK, Encoder, ModelInfo, stated_pretraining
 from sdssl_bench.errors import UsageError, did_you_mean
 from sdssl_bench.records import ResultStore
 from sdssl_bench.runner import run
@@ -66,6 +67,15 @@ def evaluate(
 ) -> Results: ...
 @overload
 def evaluate(encoder: nn.Module, *, dataset: Several, **settings: Any) -> Results: ...
+@overload
+def evaluate(
+    encoder: nn.Module,
+    task: str | None = None,
+    dataset: str = "cifar10",
+    *,
+    points: Several,
+    **settings: Any,
+) -> Results: ...
 def evaluate(
     encoder: nn.Module,
     task: str | Several | None = None,
@@ -73,6 +83,7 @@ def evaluate(
     *,
     layers: Sequence[int] | None = None,
     name: str = "model",
+    points: str | Several = BLOCK,
     protocol: str | None = None,
     parameters: Mapping[str, str] | None = None,
     results: str | os.PathLike[str] | None = None,
@@ -88,6 +99,7 @@ def evaluate(
         dataset: one name or a list; "folder:PATH", "csv:..", "hf:.." for your own images.
         layers: any of 1..L; None is all.
         name: what to call a module that was not loaded by `load_encoder`.
+        points: where in a block, one of `encoders.POINTS` or a list; features of all come from one pass.
         protocol: preset of the task; None is its default.
         parameters: single protocol parameters as text, e.g. {"k": "10,20"}.
         results: folder to store and resume records in; None keeps them as long as what is returned.
@@ -97,7 +109,7 @@ def evaluate(
 
     Returns:
         One task on one dataset: its `Result`, a mapping that is the record (format: results/README.md).
-        A list of either: `Results`, of each task on those of the datasets that it takes, or on its default
+        A list of any: `Results`, of each task on those of the datasets that it takes, or on its default
         ones if it takes none of them, as `run` pairs them.
 
     Raises:
@@ -116,6 +128,7 @@ def evaluate(
         settings["against"] = as_encoder(settings["against"])
     ctx = RunContext(**{"data_root": default_data_root(), "cache_dir": default_cache(), **settings})
     one = isinstance(dataset, str) and (task is None or isinstance(task, str))
+    places = [points] if isinstance(points, str) else list(points)
     names = [task or tasks.first_task()] if task is None or isinstance(task, str) else list(task)
     given = [dataset] if isinstance(dataset, str) else list(dataset)
     chosen = [tasks.load(each, protocol, parameters) for each in names]
@@ -128,13 +141,17 @@ def evaluate(
     found = []
     try:
         with values_within(ctx.image_range):
-            for loaded, data in pairs:
+            views = wrapped.at_points(places)
+            others = [ctx.against] * len(views)
+            if ctx.against is not None:
+                others = [*ctx.against.at_points(places)]
+            for (loaded, data), (view, other) in product(pairs, zip(views, others, strict=True)):
                 record = run(
-                    wrapped,
+                    view,
                     loaded,
                     data,
                     layers=layers or range(1, wrapped.depth + 1),
-                    ctx=ctx,
+                    ctx=replace(ctx, against=other),
                     store=store,
                     overwrite=overwrite,
                 ).record
@@ -142,4 +159,4 @@ def evaluate(
     finally:
         for module, training in was_training.items():
             module.training = training
-    return found[0] if one else Results(found)
+    return found[0] if one and isinstance(points, str) else Results(found)

@@ -93,6 +93,11 @@ def _measure(
 
     assert encoder.info is not None
     for one in records:
+        if "point" in one["model"]:
+            raise UsageError(
+                f"An encoder stops after a block, and {one['protocol']['id']} on {one['dataset']['name']} is "
+                f"of the {one['model']['point']} inside. Leave --ckpt out, or give the record of the blocks."
+            )
         found = one["model"]["weights_sha256"]
         if found != encoder.info.weights_sha256:
             raise DataError(

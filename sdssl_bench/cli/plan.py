@@ -102,15 +102,21 @@ class Plan:
 
 
 def print_plan(
-    encoder: Encoder,
+    views: Sequence[tuple[Encoder, RunContext]],
     pairs: Sequence[tuple[Task, str]],
     layers: Sequence[int],
     *,
-    ctx: RunContext,
     out: Path,
     overwrite: str = "missing",
 ) -> int:
     """Print what every task would do on every dataset, where its record lies, and what all will cost.
+
+    Args:
+        views: from `running.at_points`.
+        pairs: from `running.task_runs`.
+        layers: any of 1..L.
+        out: folder of the results.
+        overwrite: see `runner.run`.
 
     Returns:
         An exit code, as `running.run_all`.
@@ -119,28 +125,32 @@ def print_plan(
 
     def add(task: Task, name: str) -> None:
         started = time.perf_counter()
-        data = task.load_data(name, ctx)
-        head = record_head(encoder, task, data, ctx=ctx)
-        todo = layers_to_score(
-            list(layers), store.find(head), task=task, ctx=ctx, overwrite=overwrite
-        )
+        data = task.load_data(name, views[0][1])
         plan.setup += time.perf_counter() - started
-        if is_main_process():
-            images = sum(head["dataset"]["splits"].values())
-            show(
-                f"{head['protocol']['id']}@{head['protocol']['version']} on {name} "
-                f"({head['dataset']['variant']}, {images:,} images):\n"
-                f"  {len(todo)} layers to score, {len(layers) - len(todo)} stored -> "
-                f"{store.path(head)}"
+        for view, ctx in views:
+            started = time.perf_counter()
+            head = record_head(view, task, data, ctx=ctx)
+            todo = layers_to_score(
+                list(layers), store.find(head), task=task, ctx=ctx, overwrite=overwrite
             )
-        if todo:
-            plan.add(task, name, list(task.work(encoder, data, todo, ctx)))
+            plan.setup += time.perf_counter() - started
+            if is_main_process():
+                images = sum(head["dataset"]["splits"].values())
+                point = "".join(f", {one} of each block" for one in view.place.values())
+                show(
+                    f"{head['protocol']['id']}@{head['protocol']['version']} on {name} "
+                    f"({head['dataset']['variant']}, {images:,} images{point}):\n"
+                    f"  {len(todo)} layers to score, {len(layers) - len(todo)} stored -> "
+                    f"{store.path(head)}"
+                )
+            if todo:
+                plan.add(task, name, list(task.work(view, data, todo, ctx)))
 
     code = each_pair(pairs, add)
     if plan.parts and is_main_process():
         show(_table(plan))
     if is_main_process():
-        show("\n".join(_sums(plan, cache=ctx.cache_dir, out=out)))
+        show("\n".join(_sums(plan, cache=views[0][1].cache_dir, out=out)))
     return code
 
 

@@ -73,6 +73,10 @@ def run(
         str | None,
         opt.option(WHAT, "Such as 1,6-12.", takes="LIST", default="the last"),
     ] = None,
+    points: Annotated[
+        str | None,
+        opt.option(WHAT, "In a block: block, attention, mlp.", takes="LIST", default="block"),
+    ] = None,
     all_layers: Annotated[bool, opt.option(WHAT, "Every layer 1..L.", "--all-layers")] = False,
     dry_run: Annotated[
         bool,
@@ -142,6 +146,7 @@ def run(
     from sdssl_bench.cli import asked_tasks, running, task_options
     from sdssl_bench.cli.plan import print_plan
     from sdssl_bench.datasets import values_within
+    from sdssl_bench.encoders import BLOCK
     from sdssl_bench.system import Progress, is_main_process, join
 
     values = task_options.given(ctx.obj)
@@ -151,7 +156,10 @@ def run(
     every = "all" in opt.comma_list("--task", task)
     pairs = task_runs(chosen, opt.comma_list("--dataset", dataset), every=every)
     _check_range(image_range, [name for _, name in pairs])
-    artifacts = task_options.artifact_folders(values, pairs, overwrite=overwrite)
+    places = opt.comma_list("--points", None if points is None else [points]) or [BLOCK]
+    pairs, cutting = running.with_points(pairs, places, every=every)
+    left_out += cutting
+    artifacts = task_options.artifact_folders(values, pairs * len(places), overwrite=overwrite)
     join()
     progress = Progress(quiet=quiet or not is_main_process())
     context = running.run_context(
@@ -184,7 +192,11 @@ def run(
     if dry_run:
         with values_within(context.image_range):
             code = print_plan(
-                loaded, pairs, asked, ctx=context, out=out.expanduser(), overwrite=overwrite
+                running.at_points(loaded, context, places),
+                pairs,
+                asked,
+                out=out.expanduser(),
+                overwrite=overwrite,
             )
     else:
         with progress, values_within(context.image_range):
@@ -196,6 +208,7 @@ def run(
                 out=out.expanduser(),
                 overwrite=overwrite,
                 wide=wide,
+                points=places,
             )
     if code:
         raise typer.Exit(code)

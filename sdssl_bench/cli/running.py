@@ -1,16 +1,17 @@
 """What `run` does once its options are read: plan, run every pair, show the layers, sum up."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
 from sdssl_bench.cli import options as opt
-from sdssl_bench.encoders import Encoder, check_layers, parse_layers
+from sdssl_bench.encoders import BLOCK, Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError
 from sdssl_bench.records import ResultStore
-from sdssl_bench.reports import layer_table, result_line
+from sdssl_bench.reports import layer_table, points_table, result_line
 from sdssl_bench.runner import Outcome, run
 from sdssl_bench.statistics import Interval, record_intervals
 from sdssl_bench.system import default_cache, is_main_process, refused, show
@@ -92,6 +93,44 @@ def wanted_layers(encoder: Encoder, text: str | None, *, all_layers: bool) -> li
     return check_layers([encoder.depth], encoder.depth)
 
 
+def with_points(
+    pairs: Sequence[tuple[Task, str]], points: Sequence[str], *, every: bool
+) -> tuple[list[tuple[Task, str]], list[str]]:
+    """The runs that can be made at points in a block, and why the tasks of others are left out.
+
+    Args:
+        pairs: from `task_runs`.
+        points: asked for.
+        every: whether the tasks were asked for as "all": those that cut the encoder stay out.
+
+    Raises:
+        UsageError: for another task that cuts it.
+    """
+    cutting = {task.name for task, _ in pairs if not task.points and list(points) != [BLOCK]}
+    if cutting and not every:
+        raise UsageError(
+            f"--points has no effect on task {', '.join(sorted(cutting))}, which cuts the encoder after a "
+            "block. Leave it out."
+        )
+    kept = [one for one in pairs if one[0].name not in cutting]
+    return kept, [f"{name} (cuts the encoder after a block)" for name in sorted(cutting)]
+
+
+def at_points(
+    encoder: Encoder, ctx: RunContext, points: Sequence[str]
+) -> list[tuple[Encoder, RunContext]]:
+    """The encoder at each point, with what it needs: a second encoder at the same point.
+
+    Raises:
+        UsageError: for a point that is unknown, or that one of them does not have.
+    """
+    encoders = encoder.at_points(points)
+    if ctx.against is None:
+        return [(one, ctx) for one in encoders]
+    others = ctx.against.at_points(points)
+    return [(a, replace(ctx, against=b)) for a, b in zip(encoders, others, strict=True)]
+
+
 def run_all(
     encoder: Encoder,
     pairs: Sequence[tuple[Task, str]],
@@ -101,26 +140,50 @@ def run_all(
     out: Path,
     overwrite: str,
     wide: bool = False,
+    points: Sequence[str] = (BLOCK,),
 ) -> int:
     """Run every (task, dataset); one that fails does not stop the others.
 
     One pair shows its tables; of several each is a line as it arrives, unless `wide`.
 
+    Args:
+        encoder: loaded.
+        pairs: from `task_runs`.
+        layers: any of 1..L.
+        ctx: everything else.
+        out: folder of the results.
+        overwrite: see `runner.run`.
+        wide: tables for several pairs too, with all columns.
+        points: in a block; what is extracted for the first is extracted for all, in one pass.
+
     Returns:
         0, or 1 if a task failed, or 3 if only data were missing. A single pair raises its error.
     """
-    store = ResultStore(out)
+    store, views = ResultStore(out), at_points(encoder, ctx, points)
 
     def score(task: Task, name: str) -> None:
-        outcome = run(encoder, task, name, layers=layers, ctx=ctx, store=store, overwrite=overwrite)
-        if is_main_process():
-            path = store.path(outcome.record)
-            # Drawn from the stored items, so they also prove the numbers that are shown.
-            intervals = record_intervals(outcome.record, path)
-            if wide or len(pairs) == 1:
-                show_result(task, outcome, layers, path, intervals=intervals, wide=wide)
-            else:
+        found: list[tuple[Outcome, Mapping[int, Interval]]] = []
+        for view, needs in views:
+            outcome = run(
+                view, task, name, layers=layers, ctx=needs, store=store, overwrite=overwrite
+            )
+            if is_main_process():
+                # Drawn from the stored items, so they also prove the numbers that are shown.
+                path = store.path(outcome.record)
+                found.append((outcome, record_intervals(outcome.record, path)))
+        if not wide and len(pairs) > 1:
+            for outcome, _ in found:
                 typer.echo(result_line(outcome.record))
+            return
+        together = len(found) > 1 and task.ranked
+        if together:
+            show(points_table([(one.record, ends) for one, ends in found], layers), wide=wide)
+            for one, _ in found:
+                typer.echo(result_line(one.record))
+        for outcome, intervals in found:
+            path = store.path(outcome.record)
+            rows = wide or not together
+            show_result(task, outcome, layers, path, intervals=intervals, rows=rows, wide=wide)
 
     code = each_pair(pairs, score)
     if is_main_process() and len(pairs) > 1:
@@ -162,11 +225,13 @@ def show_result(
     path: Path,
     *,
     intervals: Mapping[int, Interval],
+    rows: bool = True,
     wide: bool = False,
 ) -> None:
-    """Print a result: the layers with their intervals, what else the task shows, and its file."""
-    table = layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals)
-    show(table, wide=wide)
+    """Print a result: the layers with their intervals (if `rows`), what else the task shows, its file."""
+    if rows:
+        table = layer_table(outcome.record, layers, reused=outcome.reused, intervals=intervals)
+        show(table, wide=wide)
     for one in task.tables(outcome.record, path):
         show(one, wide=wide)
     typer.echo(f"record: {path}")

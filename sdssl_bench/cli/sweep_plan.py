@@ -13,6 +13,7 @@ from typing import Any
 import typer
 
 from sdssl_bench import tasks
+from sdssl_bench.api import task_runs
 from sdssl_bench.cli import asked_tasks, running
 from sdssl_bench.cli import options as opt
 from sdssl_bench.cli.plan_file import PlanFile
@@ -107,7 +108,7 @@ def read_plan(path: Path) -> Plan:
         names = opt.comma_list("datasets", _texts(data["datasets"]))
     parts = list(_parts(file, data))
     with file.at("datasets"):
-        found = running.task_runs([part.task for part in parts], names, every=False)
+        found = task_runs([part.task for part in parts], names, every=False)
     by_task = {id(part.task): part for part in parts}
     arguments = []
     for key, option in PLACES.items():

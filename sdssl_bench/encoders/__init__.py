@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         colours_for,
         normalised,
     )
+    from sdssl_bench.encoders.points import BLOCK, POINTS
     from sdssl_bench.encoders.position_embeddings import classify_pos_embed
     from sdssl_bench.encoders.resnet import RESNETS, ResNetEncoder
     from sdssl_bench.encoders.stages import StagesEncoder

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sdssl_bench.encoders.images import IMAGENET_MEAN, IMAGENET_STD, normalised
+from sdssl_bench.encoders.points import BLOCK, AtPoints
 from sdssl_bench.errors import UsageError
 
 NORMS = ("shared", "none", "identity", "per-layer")
@@ -124,7 +125,7 @@ class ModelInfo:
     details: dict[str, Any] = field(default_factory=dict)
 
 
-class Encoder(nn.Module):
+class Encoder(AtPoints):
     """A frozen backbone that shows its inside.
 
     Attributes (set by each subclass):
@@ -149,13 +150,41 @@ class Encoder(nn.Module):
     cls_source: str = "as the encoder defines it"
     info: ModelInfo | None = None
 
+    @property
+    def title(self) -> str:
+        """Its name in tables, which tells its points apart."""
+        assert self.info is not None, "a loaded encoder knows who it is"
+        return " ".join([self.info.name, *self.place.values()])
+
+    def forward_points(
+        self,
+        images: Tensor,
+        layers: Sequence[int],
+        points: Sequence[str],
+        reduce: Callable[[LayerFeatures], Any] = everything,
+    ) -> dict[tuple[int, str], Any]:
+        """`forward_layers` at several points of each layer, from one forward pass.
+
+        Args:
+            images: as there.
+            layers: as there.
+            reduce: as there.
+            points: any of POINTS that `check_points` allows.
+
+        Returns:
+            {(layer, point): reduce(LayerFeatures)}.
+        """
+        assert set(points) == {BLOCK}, "check_points refused all others"
+        found = self.forward_layers(images, layers, reduce)
+        return {(layer, BLOCK): kept for layer, kept in found.items()}
+
     def forward_layers(
         self,
         images: Tensor,
         layers: Sequence[int],
         reduce: Callable[[LayerFeatures], Any] = everything,
     ) -> dict[int, Any]:
-        """Features of all asked layers from one forward pass.
+        """Features of all asked layers at this encoder's point, from one forward pass.
 
         Args:
             images: [B, C, H, W], normalised with this encoder's mean and std.

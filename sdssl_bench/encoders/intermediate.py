@@ -4,27 +4,30 @@ Both functions lend something to the model for the length of one forward pass (h
 grid) and always take it back. One model must therefore not run in two threads at once.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from copy import deepcopy
-from typing import Any
+from typing import Any, TypeVar
 
 from timm.layers.pos_embed import resample_abs_pos_embed
 from torch import Tensor, nn
 
 from sdssl_bench.encoders.position_embeddings import Grid, table_at
 
+Place = TypeVar("Place", bound=Hashable)
+"""What a module is known by: the number of its layer, or that and a point in it."""
+
 
 @contextmanager
 def outputs_of(
-    modules: Mapping[int, nn.Module], use: Callable[[int, Tensor], None]
+    modules: Mapping[Place, nn.Module], use: Callable[[Place, Tensor], None]
 ) -> Iterator[None]:
-    """Calls use(layer, output) as soon as each module has run; keeps no output itself."""
+    """Calls use(place, output) as soon as each module has run; keeps no output itself."""
     with ExitStack() as stack:
-        for layer, module in modules.items():
+        for place, module in modules.items():
 
-            def hook(_: nn.Module, __: Any, output: Tensor, layer: int = layer) -> None:
-                use(layer, output)
+            def hook(_: nn.Module, __: Any, output: Tensor, place: Place = place) -> None:
+                use(place, output)
 
             stack.callback(module.register_forward_hook(hook).remove)
         yield

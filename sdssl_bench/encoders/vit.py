@@ -23,7 +23,9 @@ from sdssl_bench.encoders.encoder import (
     check_layers,
     everything,
 )
+from sdssl_bench.encoders.images import channels_of
 from sdssl_bench.encoders.intermediate import at_grid, outputs_of
+from sdssl_bench.encoders.points import BLOCK, check_branches, module_at
 from sdssl_bench.encoders.position_embeddings import Grid, Positions, classify_pos_embed
 from sdssl_bench.errors import UsageError, did_you_mean
 
@@ -131,21 +133,45 @@ class ViTEncoder(Encoder):
         reduce: Callable[[LayerFeatures], Any] = everything,
     ) -> dict[int, Any]:
         """See `Encoder.forward_layers`."""
+        found = self.forward_points(images, layers, [self.point], reduce)
+        return {layer: kept for (layer, _), kept in found.items()}
+
+    def forward_points(
+        self,
+        images: Tensor,
+        layers: Sequence[int],
+        points: Sequence[str],
+        reduce: Callable[[LayerFeatures], Any] = everything,
+    ) -> dict[tuple[int, str], Any]:
+        """See `Encoder.forward_points`."""
         wanted = check_layers(layers, self.depth)
         grid = self._grid_of(*images.shape[-2:])
-        out: dict[int, Any] = {}
+        out: dict[tuple[int, str], Any] = {}
         size = (int(images.shape[-2]), int(images.shape[-1]))
 
-        def take(layer: int, tokens: Tensor) -> None:
-            out[layer] = reduce(self._features(tokens, layer, grid))
+        def take(place: tuple[int, str], tokens: Tensor) -> None:
+            out[place] = reduce(self._features(tokens, place[0], grid))
 
         with at_grid(self.model, grid, size, self.antialias):
             if self.model.grad_checkpointing and torch.is_grad_enabled():
-                self._recomputing(images, wanted, take)
+                assert set(points) == {BLOCK}, "points in a block are of frozen encoders"
+                self._recomputing(images, wanted, lambda layer, x: take((layer, BLOCK), x))
             else:
-                with outputs_of({layer: self.model.blocks[layer - 1] for layer in wanted}, take):
+                modules = {
+                    (layer, point): module_at(self.model.blocks[layer - 1], point)
+                    for layer in wanted
+                    for point in points
+                }
+                with outputs_of(modules, take):
                     self._intermediates(images, wanted[-1:])
         return out
+
+    def check_points(self) -> None:
+        """See `Encoder.check_points`."""
+        size = (self.input_size, self.input_size)
+        image = torch.ones(1, channels_of(self.model), *size).to(next(self.parameters()))
+        with at_grid(self.model, self._grid_of(*size), size, self.antialias):
+            check_branches(self.model, lambda: self._intermediates(image, [self.depth]))
 
     def _intermediates(self, images: Tensor, layers: Sequence[int], **options: Any) -> Any:
         return self.model.forward_intermediates(
@@ -231,6 +257,8 @@ class ViTEncoder(Encoder):
         fixed. Heads and pooling are left out: they would be parameters without gradient.
         """
         check_layers([layer], self.depth)
+        if self.point != BLOCK:
+            raise UsageError("An encoder is cut after a block: leave --points at block.")
         heads = [getattr(self.model, name, None) for name in ("head", "head_dist", "attn_pool")]
         unused = [*self.model.blocks[layer:], *heads]
         # What the memo holds counts as copied already, so it is never copied at all.

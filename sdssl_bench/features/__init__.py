@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from sdssl_bench.features.image_geometry import Box, Geometry, crop_box
     from sdssl_bench.features.loading import Batch, batches
     from sdssl_bench.features.sources import ManySizes
-    from sdssl_bench.features.store import bank_name
+    from sdssl_bench.features.store import BankKey
     from sdssl_bench.features.views import (
         BLUR_SIGMA,
         JITTER,

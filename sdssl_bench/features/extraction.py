@@ -1,4 +1,4 @@
-"""Features of a dataset split: one forward pass per image for all layers and poolings asked.
+"""Features of a dataset split: one forward pass per image for all layers, poolings and points asked.
 
 Rows go by dataset index into banks in the cache, whatever the batch size, the number of workers or of
 processes (`accelerate launch`). What is stored already is not computed again, and a killed run goes on
@@ -24,7 +24,7 @@ from sdssl_bench.features.forward import DTYPES
 from sdssl_bench.features.identity import Facts, Preprocess, feature_identity, key_of
 from sdssl_bench.features.passes import ADVICE, STOP, Pass, PassResult, StoppedError, run_pass
 from sdssl_bench.features.sources import OneSize, Pool, Source
-from sdssl_bench.features.store import BankFile, BankFolder, alone, bank_name
+from sdssl_bench.features.store import BankFile, BankFolder, BankKey, alone
 from sdssl_bench.system import (
     agreed,
     gather_objects,
@@ -69,7 +69,8 @@ def extract(
     Under a launcher every process must call this; each computes its share and gets the whole bank.
 
     Args:
-        encoder: loaded, with `info` set. It runs in eval mode on `ctx.device` and is handed back as
+        encoder: loaded, with `info` set; the bank is of its point, and that of all its points is made in the
+            same pass. It runs in eval mode on `ctx.device` and is handed back as
             it was.
         images: one split.
         layers: any of 1..L.
@@ -104,7 +105,7 @@ def extract_from(
     """`extract` for images of any source; same arguments, result and errors."""
     started = time.perf_counter()
     images = source.images
-    pairs = _check_request(encoder, layers, poolings, pools=source.pools, ctx=ctx)
+    keys = _check_request(encoder, layers, poolings, pools=source.pools, ctx=ctx)
     if len(images) == 0:
         raise DataError(f"{images.dataset} {images.split}: expected images, found none.")
     facts = feature_identity(
@@ -116,7 +117,7 @@ def extract_from(
     with ExitStack() as stack:
 
         def prepare() -> _Plan:
-            widths = {bank_name(layer, p): encoder.dims[layer - 1] for layer, p in pairs}
+            widths = {one.name: encoder.dims[one.layer - 1] for one in keys}
             lock = alone(folder.path, progress=ctx.progress, what=what)
             try:
                 with writing(folder.path.parent, advice=ADVICE):
@@ -140,7 +141,7 @@ def extract_from(
                 folder=folder,
                 files={name: plan.files[name] for name in plan.missing},
                 missing=plan.missing,
-                pairs=[pair for pair in pairs if bank_name(*pair) in plan.missing],
+                keys=[one for one in keys if one.name in plan.missing],
                 device=torch.device(resolve_device(ctx.device)),
                 ctx=ctx,
             )
@@ -151,7 +152,11 @@ def extract_from(
             ctx.progress.message(f"features of {what}: {len(plan.wanted):,} images from the cache")
         indices = np.setdiff1d(plan.wanted, np.fromiter(bad, np.int64, len(bad)))
         return FeatureBank(
-            {pair: plan.files[bank_name(*pair)] for pair in pairs},
+            {
+                (one.layer, one.pooling): plan.files[one.name]
+                for one in keys
+                if one.point == encoder.point
+            },
             len(images),
             indices=indices,
             targets=images.targets[indices],
@@ -168,7 +173,7 @@ def _check_request(
     *,
     pools: Mapping[str, Pool],
     ctx: RunContext,
-) -> list[tuple[int, str]]:
+) -> list[BankKey]:
     for pooling in poolings:
         if pooling not in pools:
             raise UsageError(did_you_mean("pooling", pooling, pools))
@@ -182,10 +187,20 @@ def _check_request(
         raise UsageError(f"The batch size is a number of images from 1, found {ctx.batch_size}.")
     if not poolings:
         raise UsageError(f"No pooling was asked for. Known: {', '.join(pools)}.")
+    return keys_of(encoder, layers, poolings)
+
+
+def keys_of(encoder: Encoder, layers: Sequence[int], poolings: Sequence[str]) -> list[BankKey]:
+    """The banks of one extraction: those of every point that was asked for with the encoder's own.
+
+    Raises:
+        UsageError: for a layer that does not exist.
+    """
     return [
-        (layer, pooling)
+        BankKey(layer, pooling, point)
         for layer in check_layers(layers, encoder.depth)
         for pooling in dict.fromkeys(poolings)
+        for point in encoder.points
     ]
 
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from sdssl_bench.datasets import ImageSet
 from sdssl_bench.encoders import POOLINGS, Encoder
+from sdssl_bench.features.extraction import keys_of
 from sdssl_bench.features.forward import Forward, placed
 from sdssl_bench.features.identity import Preprocess, feature_identity, key_of
 from sdssl_bench.features.loading import MAX_THREADS, load_batch
 from sdssl_bench.features.sources import OneSize, Source
-from sdssl_bench.features.store import BankFolder, bank_name
+from sdssl_bench.features.store import BankFolder, BankKey
 from sdssl_bench.system import Work, available_cpus, num_processes, resolve_device
 from sdssl_bench.task import RunContext, limited_indices
 
@@ -59,15 +60,14 @@ def extract_from_work(
     )
     folder = BankFolder(ctx.cache_dir.expanduser() / "features" / key_of(facts), len(images))
     wanted = limited_indices(len(images), ctx.limit) if rows is None else rows
-    missing: dict[tuple[int, str], Rows] = {}
-    for layer in layers:
-        for pooling in dict.fromkeys(poolings):
-            width = {bank_name(layer, pooling): encoder.dims[layer - 1]}
-            done = np.zeros(len(images), dtype=bool)
-            if folder.holds(facts, width, ctx.bank_dtype):
-                done = folder.state(folder.files(list(width)))[bank_name(layer, pooling)].done
-            if not done[wanted].all():
-                missing[layer, pooling] = wanted[~done[wanted]]
+    missing: dict[BankKey, Rows] = {}
+    for key in keys_of(encoder, layers, poolings):
+        width = {key.name: encoder.dims[key.layer - 1]}
+        done = np.zeros(len(images), dtype=bool)
+        if folder.holds(facts, width, ctx.bank_dtype):
+            done = folder.state(folder.files(list(width)))[key.name].done
+        if not done[wanted].all():
+            missing[key] = wanted[~done[wanted]]
     todo = np.unique(np.concatenate([wanted[:0], *missing.values()]))
     size = np.dtype(ctx.bank_dtype).itemsize
     return Work(
@@ -77,8 +77,8 @@ def extract_from_work(
         stored=len(wanted) - len(todo),
         measure=partial(_measure, source, encoder, list(missing), todo, ctx=ctx),
         writes={
-            f"{folder.path}/{bank_name(*pair)}": len(lacking) * encoder.dims[pair[0] - 1] * size
-            for pair, lacking in missing.items()
+            f"{folder.path}/{key.name}": len(lacking) * encoder.dims[key.layer - 1] * size
+            for key, lacking in missing.items()
         },
     )
 
@@ -86,7 +86,7 @@ def extract_from_work(
 def _measure(
     source: Source,
     encoder: Encoder,
-    pairs: Sequence[tuple[int, str]],
+    keys: Sequence[BankKey],
     rows: Rows,
     *,
     ctx: RunContext,
@@ -94,7 +94,7 @@ def _measure(
     device = torch.device(resolve_device(ctx.device))
     forward = Forward(
         encoder,
-        pairs,
+        keys,
         device=device,
         dtype=ctx.dtype,
         batch_size=ctx.batch_size,

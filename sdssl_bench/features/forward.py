@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sdssl_bench.encoders import POOLINGS, Encoder, LayerFeatures, device_of, move
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features.store import bank_name
+from sdssl_bench.features.store import BankKey
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -36,7 +36,7 @@ class Forward:
     """Features of batches, by bank name.
 
     Args:
-        names: (layer, pooling) of each bank.
+        names: of each bank.
         pools: pooling -> the reduction of a layer's tokens to [B, D].
         views: normalised images -> the tensors that pass through the encoder, whose features are
             averaged; None is the images themselves.
@@ -49,7 +49,7 @@ class Forward:
     def __init__(
         self,
         encoder: Encoder,
-        names: Sequence[tuple[int, str]],
+        names: Sequence[BankKey],
         *,
         device: torch.device,
         dtype: str,
@@ -61,11 +61,12 @@ class Forward:
         self.seconds = {"transfer": 0.0, "forward": 0.0}
         self._encoder = encoder
         self._names = names
-        self._layers = sorted({layer for layer, _ in names})
+        self._layers = sorted({one.layer for one in names})
+        self._at = list(dict.fromkeys(one.point for one in names))
         self._device = device
         self._dtype = DTYPES[dtype]
         self._fixed = batch_size is not None
-        self._pools = {pooling: pools[pooling] for _, pooling in names}
+        self._pools = {pooling: pools[pooling] for _, pooling, _ in names}
         self._views = views or (lambda images: [images])
 
     def __call__(self, pixels: Tensor) -> dict[str, NDArray[np.float32]]:
@@ -107,15 +108,13 @@ class Forward:
             images = move(pixels, self._encoder)
             moved = time.perf_counter()
             views = self._views(images)
-            sums: dict[tuple[int, str], Tensor] = {}
+            sums: dict[BankKey, Tensor] = {}
             for view in views:
-                reduced = self._encoder.forward_layers(view, self._layers, self._pool)
-                for layer, pooling in self._names:
-                    vectors = reduced[layer][pooling].float()
-                    sums[layer, pooling] = vectors + sums.get((layer, pooling), 0)
-            features = {
-                bank_name(*pair): (total / len(views)).cpu().numpy() for pair, total in sums.items()
-            }
+                reduced = self._encoder.forward_points(view, self._layers, self._at, self._pool)
+                for one in self._names:
+                    vectors = reduced[one.layer, one.point][one.pooling].float()
+                    sums[one] = vectors + sums.get(one, 0)
+            features = {one.name: (total / len(views)).cpu().numpy() for one, total in sums.items()}
         self.seconds["transfer"] += moved - started
         self.seconds["forward"] += time.perf_counter() - moved
         return features

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sdssl_bench.encoders import Encoder
+from sdssl_bench.encoders import BLOCK, Encoder
 from sdssl_bench.errors import TaskError, UserError
 from sdssl_bench.features.forward import Forward, placed
 from sdssl_bench.features.loading import Batch, batches
 from sdssl_bench.features.sources import Source
-from sdssl_bench.features.store import BankFile, BankFolder, BankWriter, bank_name
+from sdssl_bench.features.store import BankFile, BankFolder, BankKey, BankWriter
 from sdssl_bench.system import is_main_process, num_processes, process_index, unwritable
 from sdssl_bench.task import RunContext
 
@@ -40,14 +40,14 @@ class Pass:
         folder: where the banks lie.
         files: the banks that lack rows.
         missing: [N] which rows each of them lacks.
-        pairs: (layer, pooling) of each of them.
+        keys: of each of them.
         device: where this process's encoder runs.
     """
 
     folder: BankFolder
     files: Mapping[str, BankFile]
     missing: Mapping[str, NDArray[np.bool_]]
-    pairs: Sequence[tuple[int, str]]
+    keys: Sequence[BankKey]
     device: torch.device
     ctx: RunContext
 
@@ -102,7 +102,7 @@ class _Share:
         self.source, self.images, self.job, self.seconds = source, source.images, job, seconds
         self.forward = Forward(
             encoder,
-            job.pairs,
+            job.keys,
             device=job.device,
             dtype=job.ctx.dtype,
             batch_size=job.ctx.batch_size,
@@ -170,13 +170,14 @@ class _Share:
     def _write(
         self, writer: BankWriter, batch: Batch, features: Mapping[str, NDArray[np.float32]]
     ) -> None:
-        for (layer, pooling), name in ((p, bank_name(*p)) for p in self.job.pairs):
+        for key in self.job.keys:
+            name = key.name
             if name not in features:
                 return
             # float16 has no values above 65,504; what overflows is caught right below.
             with np.errstate(over="ignore"):
                 values = features[name].astype(self.job.ctx.bank_dtype, copy=False)
-            self._check(values, features[name], batch.rows, layer=layer, pooling=pooling)
+            self._check(values, features[name], batch.rows, key)
             lacking = self.job.missing[name][batch.rows]
             if lacking.all():
                 writer.write(name, batch.rows, values)
@@ -188,9 +189,7 @@ class _Share:
         stored: NDArray[np.floating],
         computed: NDArray[np.float32],
         rows: NDArray[np.int64],
-        *,
-        layer: int,
-        pooling: str,
+        key: BankKey,
     ) -> None:
         if np.isfinite(stored).all():
             return
@@ -201,8 +200,9 @@ class _Share:
             advice = f"Try --dtype float32 (it was {self.job.ctx.dtype})."
         else:
             advice = "Check the weights with 'sdssl-bench doctor'."
+        what = [key.pooling] if key.point == BLOCK else [key.pooling, key.point]
         raise TaskError(
-            f"Features must be finite. Layer {layer} ({pooling}) gives NaN or infinity for image "
+            f"Features must be finite. Layer {key.layer} ({', '.join(what)}) gives NaN or infinity for image "
             f"{self.images.names[int(rows[where])]} of {self.images.dataset} {self.images.split}. "
             f"{advice}"
         )

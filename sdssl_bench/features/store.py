@@ -17,11 +17,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sdssl_bench.encoders import BLOCK
 from sdssl_bench.features.identity import Facts
 from sdssl_bench.system import Progress, locked, write_atomic
 
@@ -35,13 +36,22 @@ def shard_rows(num_rows: int) -> int:
     return 256 if num_rows <= 131_072 else 1_024
 
 
-def bank_name(layer: int, pooling: str) -> str:
-    """Name of a bank inside its folder.
+class BankKey(NamedTuple):
+    """What of an encoder a bank holds: a layer, how its tokens are pooled, and where in the block."""
 
-    >>> bank_name(7, "cls")
-    'layer07-cls'
-    """
-    return f"layer{layer:02d}-{pooling}"
+    layer: int
+    pooling: str
+    point: str = BLOCK
+
+    @property
+    def name(self) -> str:
+        """Name of the bank inside its folder.
+
+        >>> BankKey(7, "cls").name, BankKey(7, "cls", "mlp").name
+        ('layer07-cls', 'layer07-cls-mlp')
+        """
+        behind = "" if self.point == BLOCK else f"-{self.point}"
+        return f"layer{self.layer:02d}-{self.pooling}{behind}"
 
 
 @dataclass(frozen=True)

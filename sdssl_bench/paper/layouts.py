@@ -188,6 +188,7 @@ def _fits(record: Record, column: Column, model: str, arch: str) -> bool:
         and record["model"]["name"] == model
         and (not arch or paper_arch(record["model"]["arch"]) == arch)
         and record["model"]["norm"] in ("shared", "per-layer")
+        and "point" not in record["model"]
         and (settings["dtype"], settings["seed"]) == ("float32", 0)
     )
 

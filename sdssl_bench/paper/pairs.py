@@ -31,7 +31,8 @@ def model_pairs(records: Sequence[Stored], given: Sequence[str] = ()) -> list[Pa
     Raises:
         UsageError: for another form, or a model without results.
     """
-    names = sorted({record["model"]["name"] for _, record in records})
+    whole = [record["model"] for _, record in records if "point" not in record["model"]]
+    names = sorted({model["name"] for model in whole})
     pairs: list[tuple[str, str, str | None]] = []
     for text in given:
         label, equals, both = text.rpartition("=")
@@ -50,7 +51,7 @@ def model_pairs(records: Sequence[Stored], given: Sequence[str] = ()) -> list[Pa
             pairs.append((framework_of(name), name, partner))
             used |= {name, partner}
     pairs += [(name, name, None) for name in names if name not in used]
-    arch = {record["model"]["name"]: record["model"]["arch"] for _, record in records}
+    arch = {model["name"]: model["arch"] for model in whole}
     merged: list[Pair] = []
     for label, baseline, second in pairs:
         row = next((pair for pair in merged if pair.label == label), None)

@@ -155,8 +155,9 @@ def _group(path: str) -> str:
 def _settings(record: Record) -> Iterator[tuple[str, Any]]:
     protocol = {k: v for k, v in record["protocol"].items() if k != "digest"}  # of what follows
     yield from _flat("protocol", protocol)
+    model = {"point": "block", **record["model"]}
     for name in ("task", "dataset", "model", "headline", "limited", "settings"):
-        yield from _flat(name, record[name])
+        yield from _flat(name, model if name == "model" else record[name])
     yield "layers.scored", [int(layer) for layer in record["layers"]]
     skipped = {
         layer: entry["notes"]["skipped_images"]

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         cache_table,
         frame_table,
         layer_table,
+        points_table,
         ranges,
         result_line,
         results_table,

@@ -22,14 +22,14 @@ COLUMNS = (
     "protocol_digest", "dataset", "variant", "layer", "depth", "metric", "headline", "value", "n",
     "skipped_images", "seed", "dtype", "bank_dtype", "weights_sha256", "dataset_fingerprint",
     "sdssl_bench", "scored_at", "key", "se", "low", "high", "units", "unit", "interval",
-    "method", "recipe", "limited", "tries", "sd",
+    "method", "recipe", "limited", "tries", "sd", "point",
 )  # fmt: skip
 """Columns of the tidy CSV, in this order; results/README.md says what each holds."""
 
 UNCERTAINTY = ("se", "low", "high", "units", "unit", "interval")
 NONE = float("nan")
 VIEWS = ("layers", "best", "last", "val")
-ROW = ["arch", "network", "norm", "seed", "dtype", "bank_dtype", "weights_sha256"]
+ROW = ["arch", "network", "norm", "point", "seed", "dtype", "bank_dtype", "weights_sha256"]
 BENCHMARK = [
     "protocol", "protocol_version", "protocol_digest",
     "dataset_fingerprint", "metric",
@@ -106,6 +106,7 @@ def _shared(record: Record) -> dict[str, Any]:
         "dataset_fingerprint": data["fingerprint"],
         "key": record["key"],
         "limited": record["limited"],
+        "point": model.get("point", "block"),
         **{name: record["settings"][name] for name in ("seed", "dtype", "bank_dtype")},
         **_pretraining(model["details"].get("config") or {}),
     }

@@ -114,7 +114,8 @@ def _other(
 
 
 def _identity(model: Mapping[str, Any]) -> tuple[str, ...]:
-    return (model["weights_sha256"], model["network"], model["norm"], model["arch"])
+    whole = (model["weights_sha256"], model["network"], model["norm"], model["arch"])
+    return (*whole, model.get("point", "block"))
 
 
 def _placed(points: Any) -> Any:

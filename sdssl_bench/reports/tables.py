@@ -75,6 +75,44 @@ def layer_table(
     return FittedTable(columns, cells, title=record_title(record))
 
 
+def points_table(
+    found: "Sequence[tuple[Mapping[str, Any], Mapping[int, Interval]]]", layers: Sequence[int]
+) -> FittedTable:
+    """One row per layer, the headline at each point of the blocks with its interval.
+
+    Args:
+        found: records of one encoder on one benchmark at several points, with their intervals.
+        layers: which of their layers to show.
+    """
+    records = [record for record, _ in found]
+    points = [record["model"].get("point", "block") for record in records]
+    headline = records[0]["headline"]
+    curves = [
+        {n: record["layers"][str(n)]["metrics"][headline] for n in layers} for record in records
+    ]
+    cells: list[list[Any]] = []
+    for layer in layers:
+        row: list[Any] = [layer]
+        for curve, (_, intervals) in zip(curves, found, strict=True):
+            ends = intervals.get(layer)
+            row += [
+                percent(curve[layer]),
+                "" if ends is None else f"{percent(ends.low)}-{percent(ends.high)}",
+            ]
+        best = [p for p, c in zip(points, curves, strict=True) if c[layer] == max(c.values())]
+        cells.append([*row, ", ".join(best) if len(layers) > 1 else ""])
+    columns = [
+        Column(name, drop=drop) for point in points for name, drop in ((point, 0), ("95 %", 1))
+    ]
+    name = records[0]["model"]["name"].removesuffix(f" {points[0]}")
+    title = record_title({**records[0], "model": {**records[0]["model"], "name": name}})
+    return FittedTable(
+        [Column("layer"), *columns, Column("best", left=True, drop=2)],
+        cells,
+        title=f"{title} · {headline}",
+    )
+
+
 def result_line(record: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]] = ()) -> str:
     """A record in one line: benchmark, last layer, best layer, the curve over its layers.
 
@@ -85,6 +123,8 @@ def result_line(record: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]
     name = plain(record["dataset"]["name"])
     whole = name if name.startswith(record["task"]) else f"{record['task']} {name}"
     mark = part_mark(record["protocol"]["id"])
+    point = record["model"].get("point")
+    mark += f" {point}" if point else ""
     benchmark = shortened(whole, 24 - len(mark)) + mark
     if not record.get("ranked", True):
         return f"{benchmark:<24} {len(record['layers'])} layers described"

@@ -59,6 +59,7 @@ class VideoScorer:
         )
         self.facts = {
             **identity,
+            **encoder.place,
             "weights_sha256": encoder.info.weights_sha256,
             "structure_sha256": structure_digest(encoder),
             "mean": list(encoder.mean),
@@ -131,8 +132,7 @@ class VideoScorer:
 
     @property
     def _model(self) -> str:
-        assert self.encoder.info is not None
-        return self.encoder.info.name
+        return self.encoder.title
 
     def _run(self, video: Video, writer: "_Writer") -> Results:
         annotation, objects = video.annotation(0), video.num_objects

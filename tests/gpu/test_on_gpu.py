@@ -23,6 +23,7 @@ from sdssl_bench import api
 from sdssl_bench.encoders.building import wrap
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features.forward import Forward
+from sdssl_bench.features.store import BankKey
 from sdssl_bench.features.views import NUM_FACTORS, draw, view_pair
 from sdssl_bench.neighbors.exact import top_k
 from sdssl_bench.neighbors.search import faiss_has_gpu
@@ -100,7 +101,7 @@ def test_a_task_scores_as_on_the_cpu(name: str, tmp_path: Path) -> None:
 )
 def test_features_are_those_of_a_cpu_in_float32(dtype: str, tolerance: float) -> None:
     pixels = torch.randint(0, 256, (40, 3, 32, 32), generator=torch.Generator().manual_seed(0))
-    names = [(layer, pooling) for layer in (1, 2, 3) for pooling in ("cls", "mean")]
+    names = [BankKey(layer, pooling) for layer in (1, 2, 3) for pooling in ("cls", "mean")]
 
     def features(device: str, dtype: str) -> dict[str, Any]:
         encoder = wrap(build()).to(device).eval()
@@ -235,7 +236,7 @@ def test_batches_shrink_until_they_fit_into_a_memory_cap() -> None:
 
     def forward(batch_size: int | None) -> Forward:
         return Forward(
-            encoder, [(12, "cls")], device=device, dtype="float32", batch_size=batch_size
+            encoder, [BankKey(12, "cls")], device=device, dtype="float32", batch_size=batch_size
         )
 
     torch.cuda.empty_cache()

@@ -18,7 +18,7 @@ from torch import Tensor
 from sdssl_bench.datasets import ImageSet
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError
-from sdssl_bench.features import FeatureBank, Forward, bank_name, batches, placed
+from sdssl_bench.features import BankKey, FeatureBank, Forward, batches, placed
 from sdssl_bench.probes.augment import EpochImages, RandomCropFlip, epoch_order, steps_of
 from sdssl_bench.probes.linear.heads import Heads
 from sdssl_bench.probes.linear.inputs import joined, needed, parts_of
@@ -106,7 +106,7 @@ class Trainer:
         self.device = torch.device(resolve_device(self.ctx.device))
         self.forward = Forward(
             self.encoder,
-            [(layer, pooling) for layer in used for pooling in poolings],
+            [BankKey(layer, p, self.encoder.point) for layer in used for p in poolings],
             device=self.device,
             dtype=self.ctx.dtype,
             batch_size=self.ctx.batch_size,
@@ -186,7 +186,8 @@ class Trainer:
         return total / len(order)
 
     def _input(self, features: Mapping[str, NDArray[np.float32]], one: Input) -> Tensor:
-        columns = [features[bank_name(*part)] for part in parts_of(one[1], one[0])]
+        keys = [BankKey(*part, self.encoder.point) for part in parts_of(one[1], one[0])]
+        columns = [features[key.name] for key in keys]
         return torch.from_numpy(columns[0] if len(columns) == 1 else np.concatenate(columns, 1))
 
     def pieces(self, steps: Sequence[slice]) -> tuple[list[NDArray[np.int64]], set[int]]:

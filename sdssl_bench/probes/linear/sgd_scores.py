@@ -97,6 +97,7 @@ def training_state(
             "features": feature_identity(
                 encoder, data.train, preprocess=steps, dtype=ctx.dtype, bank_dtype=ctx.bank_dtype
             ),
+            **encoder.place,
             "test": data.test.fingerprint,
             "inputs": [list(one) for one in trainer.inputs],
             "rates": list(trainer.rates),
