@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--num-workers", type=int)
     parser.add_argument("--limit", type=int)
+    parser.add_argument("--points", default="block", help="in a block, such as block,attention,mlp")
     parser.add_argument("--most", type=float, help="largest share outside the forward pass")
     options = parser.parse_args()
     if options.encoder in encoders.NAMES:
@@ -59,7 +60,8 @@ def main() -> None:
         )
         steps = preprocess("A", encoder.input_size)
         layers = range(1, encoder.depth + 1)
-        bank = extract(encoder, images, layers, preprocess=steps, ctx=ctx)
+        first = encoder.at_points(options.points.split(","))[0]
+        bank = extract(first, images, layers, preprocess=steps, ctx=ctx)
     total, count = bank.seconds["total"], len(bank.targets)
     stages = {name: value for name, value in bank.seconds.items() if name != "total"}
     stages["rest"] = total - sum(stages.values())
