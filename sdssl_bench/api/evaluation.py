@@ -55,6 +55,15 @@ def as_encoder(model: nn.Module, *, name: str = "model", norm: str = "shared") -
 
 @overload
 def evaluate(
+    encoder: nn.Module,
+    task: str | None = None,
+    dataset: str = "cifar10",
+    *,
+    points: Several,
+    **settings: Any,
+) -> Results: ...
+@overload
+def evaluate(
     encoder: nn.Module, task: str | None = None, dataset: str = "cifar10", **settings: Any
 ) -> Result: ...
 @overload
@@ -67,15 +76,6 @@ def evaluate(
 ) -> Results: ...
 @overload
 def evaluate(encoder: nn.Module, *, dataset: Several, **settings: Any) -> Results: ...
-@overload
-def evaluate(
-    encoder: nn.Module,
-    task: str | None = None,
-    dataset: str = "cifar10",
-    *,
-    points: Several,
-    **settings: Any,
-) -> Results: ...
 def evaluate(
     encoder: nn.Module,
     task: str | Several | None = None,

@@ -141,6 +141,7 @@ class DenseScorer:
             "task": dict(identity),
             "masks": {split: masked.freshness for split, masked in self.splits.items()},
             "settings": asdict(self.settings),
+            "place": self.encoder.place,
             "run": {"seed": self.ctx.seed, "limit": self.ctx.limit, "bad": self.ctx.on_bad_image},
         }
         return key_of(facts)

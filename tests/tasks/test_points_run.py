@@ -162,6 +162,40 @@ def test_a_training_that_was_interrupted_at_another_point_is_not_taken_up(
     assert losses[0] != losses[1]
 
 
+def test_what_is_kept_of_a_segmentation_is_of_its_point(tmp_path: Path) -> None:
+    def scored(points: list[str], cache: str) -> list[Any]:
+        found = api.evaluate(
+            build(), "segmentation", "voc2012", layers=[3], points=points, data_root=shared_mini(),
+            parameters={"image_size": "32", "mask_size": "32"}, cache_dir=tmp_path / cache,
+            device="cpu", num_workers=0, limit=6,
+        )  # fmt: skip
+        return [one["layers"] for one in map(stable_view, found)]
+
+    both = scored(["block", "mlp"], "both")
+    assert both == scored(["block"], "one") + scored(["mlp"], "other")
+    assert both[0] != both[1]
+
+
+def test_a_stopped_segmentation_goes_on_at_its_own_point_only(tmp_path: Path) -> None:
+    from sdssl_bench.dense.scoring import DenseScorer
+
+    keys: list[str] = []
+    key = DenseScorer._key
+
+    def seen(self: Any, identity: Any) -> str:
+        keys.append(key(self, identity))
+        return keys[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DenseScorer, "_key", seen)
+        api.evaluate(
+            build(), "segmentation", "voc2012", layers=[3], points=["block", "mlp"],
+            data_root=shared_mini(), parameters={"image_size": "32", "mask_size": "32"},
+            cache_dir=tmp_path / "cache", device="cpu", num_workers=0, limit=6,
+        )  # fmt: skip
+    assert len(set(keys)) == len(keys) == 2
+
+
 def test_the_command_shows_and_stores_three_curves(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
