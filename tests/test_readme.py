@@ -8,6 +8,7 @@ README = (ROOT / "README.md").read_text("utf-8")
 ROOMS = (
     ("tasks", "one file a protocol, read top to bottom; the file's name is the task's"),
     ("sdssl_bench/cli", "what can be typed; one file a command"),
+    ("sdssl_bench/api", "the same as Python functions; results that tabulate and draw themselves"),
     ("sdssl_bench/checkpoints", "a file or a name becomes an encoder that is what it claims to be"),
     ("sdssl_bench/encoders", "from images to the tokens of every layer; one file a family"),
     ("sdssl_bench/datasets", "official layouts: read, checked, made in miniature"),
@@ -16,6 +17,7 @@ ROOMS = (
     ("sdssl_bench/probes", "linear heads, logistic regression, fine-tuning"),
     ("sdssl_bench/retrieval", "revisited Oxford/Paris, copies, whitening"),
     ("sdssl_bench/video", "label propagation; J and F of sequences"),
+    ("sdssl_bench/dense", "segmentation by the nearest patches"),
     ("sdssl_bench/metrics", "accuracies, average precision, J and F as pure functions"),
     ("sdssl_bench/analysis", "CKA, alignment, uniformity, rank, maps"),
     ("sdssl_bench/records", "what is stored of a measurement, and why two differ"),
