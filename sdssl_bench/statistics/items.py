@@ -111,7 +111,7 @@ def layer_item_scores(
     if name not in entry["metrics"]:
         raise UsageError(did_you_mean("metric", name, entry["metrics"]))
     needed = _arrays_of(name, str(record["headline"]), entry["items"])
-    if needed is None:
+    if needed is None or not record.get("ranked", True):  # descriptions are of pairs, not of images
         return None
     stored = _items(record_path, layer)
     missing = [array for array in needed if array not in stored]

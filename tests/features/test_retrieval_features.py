@@ -173,13 +173,13 @@ class Counting:
     """Counts the images a tiny encoder sees, and can fail on the way."""
 
     def __init__(self, encoder, stop_after: int | None = None) -> None:
-        self.seen, self.stop_after, self._forward = 0, stop_after, encoder.forward_layers
+        self.seen, self.stop_after, self._forward = 0, stop_after, encoder.forward_points
 
-    def __call__(self, images, layers, reduce):
+    def __call__(self, images, *rest):
         if self.stop_after is not None and self.seen >= self.stop_after:
             raise KeyboardInterrupt
         self.seen += len(images)
-        return self._forward(images, layers, reduce)
+        return self._forward(images, *rest)
 
 
 def test_stored_layers_are_not_computed_again_and_a_killed_run_goes_on(
@@ -189,7 +189,7 @@ def test_stored_layers_are_not_computed_again_and_a_killed_run_goes_on(
     job, ctx = job_of(photos, scales=(1.0,)), context(tmp_path, batch_size=1)
     monkeypatch.setattr("sdssl_bench.features.passes.FLUSH_SECONDS", 0.0)
     counting = Counting(encoder, stop_after=5)
-    monkeypatch.setattr(encoder, "forward_layers", counting)
+    monkeypatch.setattr(encoder, "forward_points", counting)
     with pytest.raises(KeyboardInterrupt):
         extract_all(encoder, job, [1, 3], ctx=ctx)
     counting.stop_after = None
