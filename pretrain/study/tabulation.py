@@ -53,7 +53,7 @@ def build(runs: Sequence[Run], out: Path, results: Path, *, docs: Path, trial: b
 
     Raises:
         DataError: if there are no records, or one is damaged.
-        TaskError: if all that is to be committed is too large.
+        TaskError: if all that is to be committed is too large, even without weights.
     """
     read, damaged = read_results([results])
     if damaged:
@@ -68,9 +68,6 @@ def build(runs: Sequence[Run], out: Path, results: Path, *, docs: Path, trial: b
         raise DataError(f"{docs} must have the lines {MARKS[0]} and {MARKS[1]} once.")
     if (out / LEDGER).exists():
         shutil.copyfile(out / LEDGER, results / LEDGER)
-    for run in runs:
-        if run.name in PAIR and is_finished(run, out / run.name):
-            halve(out / run.name / FINAL, results / "weights" / f"{run.name}-fp16.safetensors")
     draw(results, trial)
     found = compared(runs, stored)
     write_atomic(results / "differences.csv", as_csv(runs, found).encode())
@@ -78,9 +75,30 @@ def build(runs: Sequence[Run], out: Path, results: Path, *, docs: Path, trial: b
     block = "\n\n".join(sections(runs, stored, found, results / LEDGER))
     write_atomic(docs, f"{before}{MARKS[0]}\n\n{block}\n\n{MARKS[1]}{after}".encode())
     say(f"wrote {docs}, {results}/differences.csv, report/, figures/")
-    size = sum(p.stat().st_size for p in results.rglob("*") if not p.name.startswith("."))
+    keep_weights(runs, out, results)
+    size = bytes_of(results)
     if size > MOST_BYTES:
         raise TaskError(f"{results} has {size:,} bytes; to be committed it must stay below 20 MiB.")
+
+
+def keep_weights(runs: Sequence[Run], out: Path, results: Path) -> None:
+    """Puts the pair's weights in half precision beside the records, unless all is too large with them."""
+    kept = results / "weights"
+    names = [run.name for run in runs if run.name in PAIR and is_finished(run, out / run.name)]
+    for name in names:
+        halve(out / name / FINAL, kept / f"{name}-fp16.safetensors")
+    size, weights = bytes_of(results), bytes_of(kept)
+    if names and size > MOST_BYTES:
+        shutil.rmtree(kept)
+        say(
+            f"weights left out: their {weights:,} bytes would make {size:,} of {results}, over 20 MiB"
+        )
+
+
+def bytes_of(folder: Path) -> int:
+    """Of all files below it that are no hidden ones."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return sum(path.stat().st_size for path in paths if not path.name.startswith("."))
 
 
 def draw(results: Path, trial: bool) -> None:
@@ -110,7 +128,6 @@ def sections(
     ours = [one for one in ranked if "cifar10" in benchmark_name(one[1])]
     benchmarks = list(dict.fromkeys(benchmark_name(record) for _, record in ours))
     yield "### Every layer on CIFAR-10"
-    yield "All other sets are in [leaderboard.md](../results/leaderboard.md)."
     for name in benchmarks:
         yield f"**{name}**, {metric(name, ranked)}, half the 95 % interval of the last layer behind it:"
         yield table(
@@ -118,6 +135,19 @@ def sections(
             [[record["model"]["name"], curve(record), half(path, record)]
              for path, record in ranked if benchmark_name(record) == name],
         )  # fmt: skip
+    others = [
+        [benchmark_name(record), record["model"]["name"], curve(record), half(path, record)]
+        for path, record in sorted(ranked, key=lambda one: benchmark_name(one[1]))
+        if record["model"]["name"] in (UNTRAINED, *PAIR)
+        and benchmark_name(record) not in benchmarks
+    ]
+    if others:
+        yield "### The first pair on all other sets"
+        yield (
+            "Partial sets are parts of the official ones, not to be held against other tables. "
+            "`report/index.html` beside the records has all encoders."
+        )
+        yield table(["benchmark", "encoder", "layers 1 to L", "±"], others)
     yield "### Each run against its baseline, over items"
     yield (
         "Last layer of the second minus that of the first, in points, with the 95 % interval and p of a "

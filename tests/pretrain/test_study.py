@@ -1,4 +1,4 @@
-"""The study: its runs are possible, none is trained twice or lost, and its tables follow from its records."""
+"""The study: its runs are possible, none is trained twice or lost, and its commands run."""
 
 import json
 import os
@@ -10,20 +10,17 @@ import sys
 import time
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from pretrain_fixtures import make_images
 from sdssl_bench import tasks
-from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.pretrain.study import evaluation, runs, tabulation, training
+from sdssl_bench.errors import UsageError
+from sdssl_bench.pretrain.study import evaluation, runs, training
 from sdssl_bench.pretrain.study.differences import seeds_test, what_seeds_show
-from stored_results import knn_layer, scored, store
 
 ROOT = Path(__file__).resolve().parents[2]
-RESULTS = ROOT / "results" / "study"
 SETTINGS = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
 
 
@@ -122,92 +119,6 @@ def test_seeds_are_tested_by_going_through_all_signs() -> None:
     assert p == (sums >= sum(values.values()) - 1e-12).mean()
     assert least == 2 / 16
     assert "p = 0.5 at best" in what_seeds_show({"knn": values})
-
-
-def fabricated(root: Path, *, reverse: bool = False) -> None:
-    """Records of four encoders, as `study evaluate` stores them, and the text."""
-    names = ["control:pixels", "mocov3-s0", "sd_mocov3-s0", "mocov3-s1", "sd_mocov3-s1"]
-    for number, name in sorted(enumerate(names), reverse=reverse):
-        scored(root / "results/study", name, "cifar10", {1: 90 + number, 2: 100 + 3 * number})
-    (root / "docs").mkdir()
-    shutil.copyfile(ROOT / "docs" / "study.md", root / "docs" / "study.md")
-
-
-def build(root: Path) -> dict[str, bytes]:
-    """What `study tables` and `make leaderboard` write."""
-    found = study("tables", "--out", "none", cwd=root)
-    assert found.returncode == 0, found.stderr
-    recipe = (ROOT / "Makefile").read_text("utf-8").split("\nleaderboard:\n\t")[1].split("\n\n")[0]
-    command = recipe.replace("$(PYTHON)", shlex.quote(sys.executable)).replace("$$", "$")
-    shutil.copyfile(ROOT / "results" / "check.py", root / "results" / "check.py")
-    shutil.copytree(
-        ROOT / "results" / "community", root / "results" / "community", dirs_exist_ok=True
-    )
-    done = subprocess.run(
-        ["bash", "-euc", command], **{**SETTINGS, "cwd": root}, capture_output=True, text=True
-    )  # type: ignore[call-overload]
-    assert done.returncode == 0, done.stderr
-    return derived(root)
-
-
-def derived(root: Path) -> dict[str, bytes]:
-    """Files that follow from the records."""
-    patterns = ("results/leaderboard.*", "results/study/differences.csv", "results/study/report/*",
-                "results/study/figures/*", "docs/study.md")  # fmt: skip
-    paths = [path for pattern in patterns for path in root.glob(pattern)]
-    return {str(path.relative_to(root)): path.read_bytes() for path in paths}
-
-
-def test_the_same_records_give_the_same_files_wherever_they_are(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        fabricated(tmp_path / name, reverse=name == "b")
-    found = build(tmp_path / "a")
-    assert found == build(tmp_path / "b")
-    assert found == build(tmp_path / "a")
-    assert {name.rpartition(".")[2] for name in found} == {"csv", "md", "html", "svg"}
-    text = found["docs/study.md"].decode()
-    assert "| mocov3-s0 → sd_mocov3-s0 | knn cifar10 | +1.5 |" in text  # 106 and 103 of 200
-    assert "sd_mocov3 +1.5 +1.5 | 0.5 | 0.5 |" in text
-
-
-def test_committed_tables_follow_from_the_committed_records(tmp_path: Path) -> None:
-    """Without records nothing that would follow from them is committed."""
-    committed = derived(ROOT)
-    if not (RESULTS / "runs").exists():
-        assert committed.keys() == {"docs/study.md"}
-        assert "No run is finished yet." in committed["docs/study.md"].decode()
-        return
-    shutil.copytree(RESULTS, tmp_path / "results" / "study", ignore=shutil.ignore_patterns(".*"))
-    (tmp_path / "docs").mkdir()
-    shutil.copyfile(ROOT / "docs" / "study.md", tmp_path / "docs" / "study.md")
-    assert build(tmp_path) == committed
-    for path in RESULTS.rglob("*.json*"):
-        text = path.read_text()
-        assert '"/' not in text, path
-        assert "folder:/" not in text, path
-
-
-def test_tables_need_records_and_a_place_for_results(tmp_path: Path) -> None:
-    scored(tmp_path / "results", "mocov3-s0", "cifar10", {1: 90})
-    (tmp_path / "text.md").write_text("no marks")
-    arguments: dict[str, Any] = {"docs": tmp_path / "text.md", "trial": False}
-    with pytest.raises(DataError, match="must have the lines"):
-        tabulation.build(runs.runs("toy"), tmp_path, tmp_path / "results", **arguments)
-    with pytest.raises(DataError, match="no records of a trial"):
-        tabulation.build(
-            runs.runs("toy"), tmp_path, tmp_path / "results", **{**arguments, "trial": True}
-        )
-
-
-def test_a_record_that_was_edited_stops_the_tables(tmp_path: Path) -> None:
-    target = np.arange(50) % 5
-    path, _ = store(tmp_path, {1: knn_layer(np.arange(50) < 20, target)}, model__name="mocov3-s0")
-    store(tmp_path, {1: knn_layer(np.arange(50) < 30, target)}, model__name="byol-s0",
-          model__weights_sha256="b")  # fmt: skip
-    path.write_text(path.read_text().replace("0.4", "0.5"))
-    with pytest.raises(DataError):
-        tabulation.build(runs.runs("toy"), tmp_path, tmp_path, docs=tmp_path, trial=False)
 
 
 @pytest.fixture
