@@ -23,49 +23,39 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-METHODS = ("mocov3", "sd_mocov3")
+from sdssl_bench.pretrain.study.runs import Run, runs  # noqa: E402
+
+SCALES = {"full": "gpu", "toy": "toy"}
+"""Size of the kit -> scale of the study, whose first pair this is."""
 UNFINISHED = 75
 MOST_BYTES = 16 * 2**20
 RESERVE = 60.0
 """Seconds kept for exports and scores."""
-EPOCHS = 25
-FULL = [
-    "--epochs", str(EPOCHS), "--warmup-epochs", "2", "--save-every", "5", "--mixed-precision", "bf16",
-]  # fmt: skip
-"""The gpu scale of `pretrain/study/study.toml`."""
-TOY = [
-    "--depth", "2", "--dim", "16", "--heads", "2", "--hidden", "16", "--inner-hidden", "12",
-    "--out-dim", "8", "--batch-size", "16", "--epochs", "2", "--warmup-epochs", "1",
-    "--save-every", "1", "--num-workers", "0",
-]  # fmt: skip
 
 
-def command(method: str, options: argparse.Namespace) -> list[str]:
-    """Pretraining's, without where it stops."""
-    found = [sys.executable, str(ROOT / "pretrain" / "main.py")]
-    found += ["--preset", f"{method}_vit_tiny_p4", "--device-views", "--resume", "auto"]
-    found += ["--data", options.data, "--out", str(options.out / method)]
-    if options.data_root:
-        found += ["--data-root", str(options.data_root)]
-    workers = str(max(1, min(5, (os.cpu_count() or 2) // 2 - 1)))
-    return found + (TOY if options.size == "toy" else [*FULL, "--num-workers", workers])
+def command(run: Run, options: argparse.Namespace) -> list[str]:
+    """Pretraining's; a toy too makes its views on the device."""
+    found = [sys.executable, str(ROOT / "pretrain" / "main.py"), *run.arguments()]
+    found += ["--device-views", "--resume", "auto", "--data", options.data]
+    found += ["--out", str(options.out / run.name)]
+    return found + (["--data-root", str(options.data_root)] if options.data_root else [])
 
 
 def train(commands: list[list[str]], deadline: float, device: str) -> bool:
     """Whether all came to their end before the deadline; else the others have saved themselves."""
     hidden = {} if device == "cuda" else {"CUDA_VISIBLE_DEVICES": ""}
-    runs = [subprocess.Popen(one, env={**os.environ, **hidden}) for one in commands]
+    started = [subprocess.Popen(one, env={**os.environ, **hidden}) for one in commands]
     told = False
     try:
-        for run in runs:
+        for run in started:
             run.wait(max(1.0, deadline - time.monotonic()))
     except subprocess.TimeoutExpired:
         told = True
     finally:
-        for run in runs:
+        for run in started:
             if run.poll() is None:
                 run.send_signal(signal.SIGTERM)
-        codes = [run.wait() for run in runs]
+        codes = [run.wait() for run in started]
     for code in codes:
         if code not in ((0, 128 + signal.SIGTERM) if told else (0,)):
             raise SystemExit(code)
@@ -98,20 +88,21 @@ def rates(out: Path) -> list[float]:
     return [line["images_per_second"] for line in lines if "images_per_second" in line]
 
 
-def results(options: argparse.Namespace, last: int) -> list[dict[str, Any]]:
+def results(pair: list[Run], options: argparse.Namespace) -> list[dict[str, Any]]:
     """Exports and their scores, at the last epoch that both have."""
     from sdssl_bench import api
 
-    reached = {method: epochs(options.out / method) for method in METHODS}
-    common = sorted(reached[METHODS[0]].keys() & reached[METHODS[1]].keys())
-    rows = [{"what": f"pretraining {method} on {options.data}", "value": statistics.median(found),
+    reached = {run.name: epochs(options.out / run.name) for run in pair}
+    common = sorted(set.intersection(*map(set, reached.values())))
+    rows = [{"what": f"pretraining {name} on {options.data}", "value": statistics.median(found),
              "unit": "images/s", "note": "with the loader"}
-            for method in METHODS if (found := rates(options.out / method))]  # fmt: skip
+            for name in reached if (found := rates(options.out / name))]  # fmt: skip
     if not common:
         return rows
-    for method in METHODS:
-        target = options.out / f"{method}-epoch{common[-1]}-fp16.safetensors"
-        size = export(reached[method][common[-1]], target)
+    last = pair[0].config().epochs
+    for name, encoders in reached.items():
+        target = options.out / f"{name}-epoch{common[-1]}-fp16.safetensors"
+        size = export(encoders[common[-1]], target)
         record = api.evaluate(
             api.load_encoder(str(target)),
             "knn",
@@ -126,7 +117,7 @@ def results(options: argparse.Namespace, last: int) -> list[dict[str, Any]]:
             + " ".join(f"{100 * score:.1f}" for score in scores.values())
         )
         variant = record["dataset"]["variant"]
-        rows.append({"what": f"k-NN of {method}, last layer, {options.data} ({variant})",
+        rows.append({"what": f"k-NN of {name}, last layer, {options.data} ({variant})",
                      "value": 100 * list(scores.values())[-1], "unit": "%", "note": note})  # fmt: skip
     return rows
 
@@ -149,11 +140,13 @@ def main() -> None:
         options.data_root = options.out / "mini"
         make_mini(options.data_root, names=["cifar10"])
     deadline = time.monotonic() + options.seconds - (RESERVE if options.size == "full" else 0)
-    last = 2 if options.size == "toy" else EPOCHS
-    missing = [m for m in METHODS if last not in epochs(options.out / m)]
-    commands = [command(method, options) for method in missing]
-    finished = train(commands, deadline, options.device)
-    options.rows.write_text(json.dumps(results(options, last)))
+    pair = runs(SCALES[options.size], "[ms]*ocov3-s0")
+    missing = [run for run in pair if run.config().epochs not in epochs(options.out / run.name)]
+    finished = not missing or (
+        time.monotonic() < deadline
+        and train([command(run, options) for run in missing], deadline, options.device)
+    )
+    options.rows.write_text(json.dumps(results(pair, options)))
     sys.exit(0 if finished else UNFINISHED)
 
 
