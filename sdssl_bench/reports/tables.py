@@ -5,7 +5,7 @@ from datetime import datetime
 from statistics import stdev
 from typing import TYPE_CHECKING, Any
 
-from sdssl_bench.records import best_layer, limit_mark, part_mark, plain, record_title, variant_mark
+from sdssl_bench.records import best_layer, limit_mark, part_mark, plain, record_title
 from sdssl_bench.rounding import percent
 from sdssl_bench.system import Column, FittedTable, curve_of, shortened
 
@@ -139,11 +139,12 @@ def results_table(records: Sequence[Mapping[str, Any]]) -> FittedTable:
         *map(Column, ("last", "best", "at")),
         Column("curve", left=True, drop=1),
     ]
+    from sdssl_bench.statistics import benchmark_name
+
     rows = []
     for record in records:
-        data, headline = record["dataset"], record["headline"]
-        trial = limit_mark(record["limited"])
-        benchmark = f"{record['task']} {plain(data['name'])}{variant_mark(data['variant'])}{trial}"
+        headline = record["headline"]
+        benchmark = benchmark_name(record) + limit_mark(record["limited"])
         scores: list[str] = ["", "", "", f"{len(record['layers'])} layers described"]
         layers = {int(n): entry["metrics"] for n, entry in record["layers"].items()}
         if layers and record.get("ranked", True):

@@ -4,10 +4,11 @@ Only results of one protocol on one set of images are paired. Three families of 
 Holm, each over all benchmarks: last layers, best layers, and every single layer.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.records import (
@@ -91,7 +92,7 @@ class Benchmark:
         return self.layers.get(int(layer))
 
 
-def benchmark_name(record: Record) -> str:
+def benchmark_name(record: Mapping[str, Any]) -> str:
     """Task, dataset and, unless official, its variant; and whose labels, unless all."""
     data, part = record["dataset"], part_mark(record["protocol"]["id"])
     return f"{record['task']} {plain(data['name'])}{part}{variant_mark(data['variant'])}"

@@ -201,6 +201,18 @@ class _Tags(HTMLParser):
         self.tags.add(tag)
 
 
+def test_rows_of_several_results_say_whose_labels_were_learned(tmp_path: Path) -> None:
+    layers = {1: knn_layer(np.arange(40) < 10, np.arange(40) % 4)}
+    ids = ("knn/dino", "knn/dino+1-shot", "knn/dino+4-shot")
+    found = [
+        Result(*reversed(store(tmp_path / str(n), layers, protocol__id=one)))
+        for n, one in enumerate(ids)
+    ]
+    rows = [line for line in repr(Results(found)).splitlines() if "knn " in line]
+    assert ["(4-shot)" in row for row in rows] == [False, False, True]
+    assert ["(1-shot)" in row for row in rows] == [False, True, False]
+
+
 def test_a_name_is_no_markup_anywhere(tmp_path: Path) -> None:
     layers = {n: knn_layer(np.arange(40) < 10 * n, np.arange(40) % 4) for n in (1, 2)}
     path, record = store(tmp_path, layers, model__name=HOSTILE)
