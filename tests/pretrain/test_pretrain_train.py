@@ -499,12 +499,18 @@ def test_a_killed_run_goes_on_as_if_undisturbed(data: str, tmp_path: Path) -> No
     assert_same_run(tmp_path / "whole", tmp_path / "run")
 
 
-def test_watch_scores_each_encoder_once(tmp_path: Path) -> None:
+def trained_on_a_folder(tmp_path: Path) -> str:
+    """Images of two classes, and a run on them in run/; their name as a dataset."""
     for split, count in (("train", 12), ("test", 4)):
         for label in ("a", "b"):
             make_images(tmp_path / "set" / split / label, count)
     folder = f"folder:{tmp_path / 'set'}"
     train(tiny(data=folder, batch_size=12), tmp_path / "run")
+    return folder
+
+
+def test_watch_scores_each_encoder_once(tmp_path: Path) -> None:
+    folder = trained_on_a_folder(tmp_path)
     arguments = ["watch", str(tmp_path / "run"), "--task", "knn", "--dataset", folder]
     first = CliRunner().invoke(app, arguments)
     assert first.exit_code == 0, first.output
@@ -518,11 +524,7 @@ def test_watch_scores_each_encoder_once(tmp_path: Path) -> None:
 
 
 def test_watch_scores_every_task_on_the_datasets_it_takes(tmp_path: Path) -> None:
-    for split, count in (("train", 12), ("test", 4)):
-        for label in ("a", "b"):
-            make_images(tmp_path / "set" / split / label, count)
-    folder = f"folder:{tmp_path / 'set'}"
-    train(tiny(data=folder, batch_size=12), tmp_path / "run")
+    folder = trained_on_a_folder(tmp_path)
     arguments = ["watch", str(tmp_path / "run"), "--task", "knn,analysis", "--dataset", folder]
     done = CliRunner().invoke(app, arguments)
     assert done.exit_code == 0, done.output
