@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sdssl_bench.api.comparing import compare
     from sdssl_bench.api.evaluation import as_encoder, evaluate, load_encoder
     from sdssl_bench.api.exporting import export
-    from sdssl_bench.api.pairs import task_runs
+    from sdssl_bench.api.pairs import at_points, task_runs
     from sdssl_bench.api.ranking import leaderboard
     from sdssl_bench.api.reading import LeftOut, read_results
     from sdssl_bench.api.reporting import report

@@ -5,7 +5,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from itertools import product
 from pathlib import Path
 from typing import Any, overload
@@ -13,7 +13,7 @@ from typing import Any, overload
 from torch import nn
 
 from sdssl_bench import checkpoints, encoders, tasks
-from sdssl_bench.api.pairs import task_runs
+from sdssl_bench.api.pairs import at_points, task_runs
 from sdssl_bench.api.results import Result, Results, TemporaryFolder
 from sdssl_bench.datasets import values_within
 from sdssl_bench.encoders import BLOCK, Encoder, ModelInfo, stated_pretraining
@@ -141,17 +141,13 @@ def evaluate(
     found = []
     try:
         with values_within(ctx.image_range):
-            views = wrapped.at_points(places)
-            others = [ctx.against] * len(views)
-            if ctx.against is not None:
-                others = [*ctx.against.at_points(places)]
-            for (loaded, data), (view, other) in product(pairs, zip(views, others, strict=True)):
+            for (loaded, data), (view, needs) in product(pairs, at_points(wrapped, ctx, places)):
                 record = run(
                     view,
                     loaded,
                     data,
                     layers=layers or range(1, wrapped.depth + 1),
-                    ctx=replace(ctx, against=other),
+                    ctx=needs,
                     store=store,
                     overwrite=overwrite,
                 ).record

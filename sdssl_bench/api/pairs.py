@@ -1,10 +1,12 @@
-"""Which task runs on which dataset."""
+"""Which task runs on which dataset, and at which points of the encoder."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sdssl_bench import datasets
+from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
-from sdssl_bench.task import Task
+from sdssl_bench.task import RunContext, Task
 
 
 def task_runs(
@@ -39,6 +41,21 @@ def task_runs(
             )
         pairs += [(task, name) for name in dict.fromkeys(taken)]
     return pairs
+
+
+def at_points(
+    encoder: Encoder, ctx: RunContext, points: Sequence[str]
+) -> list[tuple[Encoder, RunContext]]:
+    """The encoder at each point, with what it needs: a second encoder at the same point.
+
+    Raises:
+        UsageError: for a point that is unknown, or that one of them does not have.
+    """
+    encoders = encoder.at_points(points)
+    if ctx.against is None:
+        return [(one, ctx) for one in encoders]
+    others = ctx.against.at_points(points)
+    return [(a, replace(ctx, against=b)) for a, b in zip(encoders, others, strict=True)]
 
 
 def _accepted(task: Task, name: str, *, alone: bool) -> Sequence[str]:

@@ -142,7 +142,7 @@ def run(
     sdssl-bench run -t knn -d cifar10,flowers -c encoder.safetensors --all-layers
     """
     from sdssl_bench import checkpoints
-    from sdssl_bench.api import task_runs
+    from sdssl_bench.api import at_points, task_runs
     from sdssl_bench.cli import asked_tasks, running, task_options
     from sdssl_bench.cli.plan import print_plan
     from sdssl_bench.datasets import values_within
@@ -192,7 +192,7 @@ def run(
     if dry_run:
         with values_within(context.image_range):
             code = print_plan(
-                running.at_points(loaded, context, places),
+                at_points(loaded, context, places),
                 pairs,
                 asked,
                 out=out.expanduser(),

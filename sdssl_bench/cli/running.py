@@ -1,12 +1,12 @@
 """What `run` does once its options are read: plan, run every pair, show the layers, sum up."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import typer
 
+from sdssl_bench.api import at_points
 from sdssl_bench.cli import options as opt
 from sdssl_bench.encoders import BLOCK, Encoder, check_layers, parse_layers
 from sdssl_bench.errors import DataError, UsageError, UserError
@@ -114,21 +114,6 @@ def with_points(
         )
     kept = [one for one in pairs if one[0].name not in cutting]
     return kept, [f"{name} (cuts the encoder after a block)" for name in sorted(cutting)]
-
-
-def at_points(
-    encoder: Encoder, ctx: RunContext, points: Sequence[str]
-) -> list[tuple[Encoder, RunContext]]:
-    """The encoder at each point, with what it needs: a second encoder at the same point.
-
-    Raises:
-        UsageError: for a point that is unknown, or that one of them does not have.
-    """
-    encoders = encoder.at_points(points)
-    if ctx.against is None:
-        return [(one, ctx) for one in encoders]
-    others = ctx.against.at_points(points)
-    return [(a, replace(ctx, against=b)) for a, b in zip(encoders, others, strict=True)]
 
 
 def run_all(
