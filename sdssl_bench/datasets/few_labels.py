@@ -58,7 +58,7 @@ class FewLabelTask(ClassificationTask):
     """A task on classification sets that learns from labels, from all of them unless a budget is set."""
 
     few_labels: ClassVar[tuple[Option, ...]] = (
-        Option("shots", "parameter", "Labels of a class.", each=True),
+        Option("shots", "parameter", "Labels of a class; 0 is all.", each=True),
         Option("fraction", "parameter", "Share of a class's labels.", each=True),
         Option("subset", "parameter", "File of the images with labels.", each=True),
         Option("tries", "parameter", "Draws to average; 0 is 5."),
