@@ -17,9 +17,11 @@ SCRIPT = """\
 cd {folder} || exit 2
 {setup}again=
 job=
-# Before the limit: what is scored is stored, and the job goes on from there in its next turn.
-trap 'again=yes; [ -n "$job" ] && kill -TERM "$job"' USR1
-trap '[ -n "$job" ] && kill -TERM "$job"' TERM
+# Before the limit: what is scored is stored, and the job goes on from there in its next turn. The signal goes
+# to the step by scancel: srun itself would end its step with SIGKILL.
+trap 'again=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
+# Cancelled: Slurm tells the step, the script waits for it.
+trap : TERM
 case "${{SLURM_ARRAY_TASK_ID:?is set by sbatch: submit this file with it}}" in
 {cases}
 *) echo "no job has the number $SLURM_ARRAY_TASK_ID, there are {count}" >&2; exit 2 ;;

@@ -307,7 +307,10 @@ def test_ways_to_run_exclude_each_other(place: Path) -> None:
 
 
 FAKE = {
-    "srun": '#!/bin/bash\nexec "$@"\n',
+    # As Slurm's own do: srun that is told to end kills its step, scancel signals the step and not srun.
+    "srun": '#!/bin/bash\n"$@" &\necho $! > step\ntrap "kill -KILL $!" TERM\n'
+    "while kill -0 $! 2>/dev/null; do wait $!; code=$?; done\nexit $code\n",
+    "scancel": '#!/bin/bash\n[ "$*" = "--signal=TERM 77" ] && kill -TERM "$(cat step)"\n',
     "scontrol": '#!/bin/bash\necho "$@" > requeued\n',
     "sdssl-bench": "#!{python}\nimport json, signal, sys\n"
     "json.dump(sys.argv[1:], open('called', 'w'))\n"
@@ -379,6 +382,8 @@ def test_the_warning_before_the_limit_requeues_and_a_cancellation_does_not(
         assert job.poll() is None
         time.sleep(0.05)
     job.send_signal(by)
+    if by == signal.SIGTERM:  # a cancellation: Slurm tells the step itself
+        os.kill(int(Path("step").read_text()), by)
     assert job.wait(20) == 143
     assert Path("requeued").exists() == (by == signal.SIGUSR1)
     if by == signal.SIGUSR1:
