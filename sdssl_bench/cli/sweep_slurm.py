@@ -19,7 +19,7 @@ cd {folder} || exit 2
 job=
 # Before the limit: what is scored is stored, and the job goes on from there in its next turn. The signal goes
 # to the step by scancel: srun itself would end its step with SIGKILL.
-trap 'again=yes; scancel --signal=TERM "$SLURM_JOB_ID"' USR1
+trap 'again=yes; scancel --signal=TERM "$SLURM_JOB_ID.0"' USR1
 # Cancelled: Slurm tells the step, the script waits for it.
 trap : TERM
 case "${{SLURM_ARRAY_TASK_ID:?is set by sbatch: submit this file with it}}" in

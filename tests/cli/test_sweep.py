@@ -310,7 +310,7 @@ FAKE = {
     # As Slurm's own do: srun that is told to end kills its step, scancel signals the step and not srun.
     "srun": '#!/bin/bash\n"$@" &\necho $! > step\ntrap "kill -KILL $!" TERM\n'
     "while kill -0 $! 2>/dev/null; do wait $!; code=$?; done\nexit $code\n",
-    "scancel": '#!/bin/bash\n[ "$*" = "--signal=TERM 77" ] && kill -TERM "$(cat step)"\n',
+    "scancel": '#!/bin/bash\n[ "$*" = "--signal=TERM 77.0" ] && kill -TERM "$(cat step)"\n',
     "scontrol": '#!/bin/bash\necho "$@" > requeued\n',
     "sdssl-bench": "#!{python}\nimport json, signal, sys\n"
     "json.dump(sys.argv[1:], open('called', 'w'))\n"
