@@ -142,6 +142,17 @@ def test_objects_of_a_frame_equal_whole_stacks_and_distance_maps() -> None:
     np.testing.assert_allclose(ours, dense_j_and_f(found, truth, 3), rtol=0, atol=1e-12)
 
 
+def test_one_pixel_of_an_unknown_object_is_refused_and_one_of_void_is_background() -> None:
+    """A prediction has the ids of the first annotation; annotations have 255 where nobody knows."""
+    known = np.kron(np.arange(4, dtype=np.uint8).reshape(2, 2), np.ones((9, 9), np.uint8))
+    odd = known.copy()
+    odd[0, 0] = 4
+    with pytest.raises(ValueError, match=r"expected ids 0\.\.3, found 4"):
+        score_frame(odd, known, 3)
+    odd[0, 0] = 255
+    np.testing.assert_array_equal(score_frame(known, odd, 3), score_frame(known, known, 3))
+
+
 @pytest.mark.parametrize("n", GOLDEN["statistics"]["expected"])
 def test_mean_recall_and_decay_are_the_reference_values(n: str) -> None:
     i = np.arange(int(n))

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
+from torch.utils.flop_counter import FlopCounterMode
 
 from sdssl_bench.errors import TaskError
 from sdssl_bench.probes.linear.design import Design
@@ -177,6 +178,17 @@ def test_a_warm_start_saves_products() -> None:
     for penalty in penalties:
         cold.solve([0], [penalty], start=cold.loss.zeros(1))
     assert warm.loss.products < 0.7 * cold.loss.products
+
+
+def test_products_are_counted_as_they_are_computed() -> None:
+    """The forecast divides seconds by them: each multiplies all rows of one problem by its classes once."""
+    x, y = problem(2, rows=90, width=6, classes=3)
+    designs = [Design(x), Design(x[:, ::-1].copy())]
+    solver = Solver(designs, torch.from_numpy(y), num_classes=3)
+    with FlopCounterMode(display=False) as counter:
+        list(solver.path([1e-2, 1e-3]))
+    assert solver.loss.products > 12
+    assert counter.get_total_flops() == solver.loss.products * 2 * 90 * (6 + 1) * 3
 
 
 def test_a_start_hardly_better_than_zero_is_still_one() -> None:

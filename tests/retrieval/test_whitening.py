@@ -124,3 +124,16 @@ def test_what_cannot_be_whitened_is_an_error(rows) -> None:
     broken[3, 1] = np.nan
     with pytest.raises(TaskError, match="finite"):
         fit_whitening(broken)
+
+
+@pytest.mark.parametrize("count", [3, 7, 41])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_rows_equal_but_for_rounding_have_no_direction(
+    rows: np.ndarray, count: int, scale: float
+) -> None:
+    """The mean of equal rows in float64 rarely is that row; what is left is no covariance."""
+    equal = np.tile(scale * rows[:1].astype(np.float64) / 3, (count, 1))
+    with pytest.raises(TaskError, match="differ from image to image"):
+        fit_whitening(equal, "centred")
+    equal[0] *= 1 + 1e-4
+    assert np.isfinite(fit_whitening(equal, "centred").matrix).all()
