@@ -87,12 +87,16 @@ class Published:
 
 
 def method_name(framework: str, variant: str) -> str:
-    """The paper's name of a method.
+    """The paper's name of a method, and what an ablation changed.
 
     >>> method_name("BYOL", "SD"), method_name("BYOL", "baseline")
     ('SD-BYOL', 'BYOL')
+    >>> method_name("MoCo v3", "SD-ratio_anneal"), method_name("MoCo v3", "baseline+pred_loss")
+    ('SD-MoCo v3 -ratio anneal', 'MoCo v3 +pred loss')
     """
-    return f"SD-{framework}" if variant == "SD" else framework
+    start = "SD" if variant.startswith("SD") else "baseline"
+    change = variant.removeprefix(start).replace("_", " ").strip()
+    return f"{'SD-' if start == 'SD' else ''}{framework}{change and ' '}{change}"
 
 
 def reference_folder() -> Path:

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sdssl_bench.paper import Compared, Outcome, Release, reproduction
+from sdssl_bench.paper import Compared, Outcome, Release, method_name, reproduction
 from sdssl_bench.records import limit_mark, variant_mark
 from sdssl_bench.rounding import percent, points
 from sdssl_bench.statistics import Interval
@@ -39,7 +39,7 @@ def reproduction_table(number: int, found: Sequence[Outcome]) -> FittedTable:
         mark = "‡" if cell.contradicted else ""
         rows.append(
             [
-                ("SD-" if cell.variant == "SD" else "") + cell.framework,
+                method_name(cell.framework, cell.variant),
                 cell.arch,
                 cell.dataset if cell.dataset == cell.task else f"{cell.task} {cell.dataset}",
                 *(cell.metric, cell.layer, percent(cell.value) + mark),

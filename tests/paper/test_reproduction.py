@@ -17,9 +17,18 @@ from sdssl_bench.errors import UsageError
 from sdssl_bench.paper.figures import FIGURES
 from sdssl_bench.paper.layouts import LAYOUTS, candidates
 from sdssl_bench.paper.references import CONTRADICTION
-from sdssl_bench.paper.reproduction import TABLES, Checkpoint, evaluation_commands, outcome, wanted
+from sdssl_bench.paper.reproduction import (
+    TABLES,
+    Checkpoint,
+    Outcome,
+    evaluation_commands,
+    outcome,
+    wanted,
+)
 from sdssl_bench.pretrain.run.presets import resolve
 from sdssl_bench.records.store import ResultStore
+from sdssl_bench.reports.reproduction_text import reproduction_table
+from sdssl_bench.rounding import percent
 from sdssl_bench.tasks import task_class, task_names
 from stored_results import DAVIS, davis_layer, store
 
@@ -130,6 +139,23 @@ def test_the_table_and_what_is_missing_are_printed(root: Path) -> None:
     assert "51.1 to 60.8" in run("--table", 1, "--results", root, "--wide").output
     other = run("--table", 2, "--results", root)
     assert CONTRADICTION not in other.output
+
+
+@pytest.mark.parametrize("number", TABLES)
+def test_the_methods_of_a_table_are_those_that_are_pretrained_for_it(number: int) -> None:
+    """What a row calls SD- is trained with self-distillation, and no two models share a name there."""
+    cells = wanted(number)
+    table = reproduction_table(number, [Outcome(one) for one in cells])
+    for one, row in zip(cells, table.rows, strict=True):
+        words = shlex.split(one.checkpoint.command)
+        config = resolve(words[words.index("--preset") + 1])
+        framework = {"simclr": "SimCLR", "byol": "BYOL", "mocov3": "MoCo v3"}[config.method]
+        assert (f"{row[0]} ").startswith(f"{'SD-' * config.sd}{framework} ")
+        assert str(row[5]).rstrip("‡") == percent(one.cell.value)
+    names = {
+        (one.checkpoint.name, row[0], row[1]) for one, row in zip(cells, table.rows, strict=True)
+    }
+    assert len({(method, arch) for _, method, arch in names}) == len(names)
 
 
 def test_a_baseline_far_below_its_origin_says_so(root: Path) -> None:
