@@ -16,7 +16,7 @@ from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import roxford_rparis, spec
 from sdssl_bench.datasets.catalogue import names
 from sdssl_bench.datasets.mini.retrieval import EASY, HARD, JUNK, LANDMARK, shown
-from sdssl_bench.datasets.readers.ground_truth import read_ground_truth
+from sdssl_bench.datasets.readers.ground_truth import GroundTruth, read_ground_truth
 from sdssl_bench.datasets.readers.images_on_disk import (
     image_files,
     load_extra,
@@ -110,6 +110,17 @@ def test_restricting_a_ground_truth_keeps_the_names_behind_the_indices() -> None
     assert part.database == ("b_2", "c_3")
     assert part.labels["easy"][0].tolist() == [1]
     assert part.labels["hard"][0].tolist() == []
+
+
+def test_queries_without_positives_are_counted_by_protocol() -> None:
+    """E has easy ones, H hard ones, M both; junk is no positive (Radenovic et al. 2018)."""
+    kinds = [("e",), ("h",), ("e", "h"), ("j",), (), ("e", "j"), ("h", "j"), ("j",)]
+    rows = {
+        label: tuple(np.array([0] * (label[0] in kind), np.int64) for kind in kinds)
+        for label in ("easy", "hard", "junk")
+    }
+    truth = GroundTruth(("a",), tuple(map(str, range(len(kinds)))), np.zeros((len(kinds), 4)), rows)
+    assert roxford_rparis.without_positives(truth) == {"E": 5, "M": 3, "H": 5}
 
 
 def read_ground_truth_of(content):

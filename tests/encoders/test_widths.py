@@ -1,6 +1,10 @@
-"""An MLP is as wide as its weights are, though timm takes a quotient, truncates and may round up."""
+"""A backbone built by its numbers is as wide as they say.
+
+MLPs too, though timm takes a quotient, truncates it and may round up.
+"""
 
 import pytest
+import timm
 import torch
 from torch import nn
 
@@ -8,6 +12,7 @@ from sdssl_bench.encoders import (
     ViTConfig,
     build_beit,
     build_distilled_vit,
+    build_resnet,
     build_rope_vit,
     build_vit,
 )
@@ -50,3 +55,48 @@ def test_a_gated_vit_counts_both_halves(hidden: int) -> None:
     assert widths(build_vit(plain).model) == [(DIM, hidden), (hidden, DIM)]
     gated = ViTConfig(DIM, 1, 3, 8, 16, swiglu=True, mlp_ratio=2 * hidden / DIM)
     assert widths(build_vit(gated).model) == [(DIM, 2 * hidden), (hidden, DIM)]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("resnet18", (False, (2, 2, 2, 2), (64, 128, 256, 512), 64)),
+        ("resnet34", (False, (3, 4, 6, 3), (64, 128, 256, 512), 64)),
+        ("resnet50", (True, (3, 4, 6, 3), (256, 512, 1024, 2048), 64)),
+        ("wide_resnet50_2", (True, (3, 4, 6, 3), (256, 512, 1024, 2048), 128)),
+    ],
+)
+def test_a_resnet_by_its_numbers_is_timms_by_name(
+    name: str, settings: tuple[bool, tuple[int, ...], tuple[int, ...], int]
+) -> None:
+    bottleneck, counts, channels, base_width = settings
+    ours = build_resnet(
+        bottleneck=bottleneck, counts=counts, channels=channels, stem=64, base_width=base_width
+    ).eval()
+    theirs = timm.create_model(name, num_classes=0).eval()
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(("bottleneck", "wider"), [(False, 2), (True, 2), (True, 4)])
+def test_a_wider_resnet_has_all_its_channels_times_that(bottleneck: bool, wider: int) -> None:
+    """SimCLR's and BYOL's: the stem too, and the first block adapts it as that of width 1 does."""
+    one = timm.create_model("resnet50" if bottleneck else "resnet18", num_classes=0).state_dict()
+    with torch.device("meta"):
+        ours = build_resnet(
+            bottleneck=bottleneck,
+            counts=(3, 4, 6, 3) if bottleneck else (2, 2, 2, 2),
+            channels=tuple(wider * (256 if bottleneck else 64) * 2**stage for stage in range(4)),
+            stem=64 * wider,
+            base_width=64,
+        ).state_dict()
+    colours = {"conv1.weight"}
+    assert {name: tuple(it.shape) for name, it in ours.items()} == {
+        name: tuple(
+            size * wider if at == 0 or (at == 1 and name not in colours) else size
+            for at, size in enumerate(it.shape)
+        )
+        for name, it in one.items()
+    }

@@ -9,9 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pretrain_fixtures import tiny
 from sdssl_bench.encoders.building import build_vit
 from sdssl_bench.encoders.vit import ViTConfig
 from sdssl_bench.pretrain.objective import schedules
+from sdssl_bench.pretrain.objective.assembly import build_optimizer
 from sdssl_bench.pretrain.objective.lars import LARS
 from sdssl_bench.pretrain.objective.losses import byol_loss, info_nce, simclr_loss
 
@@ -202,6 +204,45 @@ def test_lars_matches_moco_v3() -> None:
         optimizer.step()
     assert torch.allclose(weight.data, torch.tensor(golden["expected"]["w"]), atol=1e-6, rtol=0)
     assert torch.allclose(bias.data, torch.tensor(golden["expected"]["b"]), atol=1e-6, rtol=0)
+
+
+def test_the_optimizers_of_a_run_move_a_bias_as_their_papers_say() -> None:
+    """A momentum of 0.9 unscaled by LARS; Adam's means with 0.9 and 0.999, corrected for their start."""
+    for name in ("lars", "adamw"):
+        bias = nn.Parameter(torch.zeros(3, dtype=torch.float64))
+        model = nn.Module()
+        model.register_parameter("bias", bias)
+        optimizer = build_optimizer(model, tiny(optimizer=name, weight_decay=0.0))
+        rate, gradients = 0.25, torch.tensor([[1.0, -2.0, 0.5], [3.0, 0.25, -1.0], [0.5, 0.5, 2.0]])
+        gradients = gradients.double()
+        expected, first, second = torch.zeros(3).double(), torch.zeros(3), torch.zeros(3)
+        for step, gradient in enumerate(gradients, start=1):
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            bias.grad = gradient.clone()
+            optimizer.step()
+            if name == "lars":
+                first = 0.9 * first + gradient
+                expected = expected - rate * first
+            else:
+                first = 0.9 * first + 0.1 * gradient
+                second = 0.999 * second + 0.001 * gradient**2
+                scale = (second / (1 - 0.999**step)).sqrt() + 1e-8
+                expected = expected - rate * first / (1 - 0.9**step) / scale
+            torch.testing.assert_close(bias.data, expected, rtol=1e-9, atol=1e-9)
+
+
+def test_the_lars_of_a_run_has_moco_v3s_trust() -> None:
+    """A weight moves by trust |w| at the first step, whatever the length of its gradient."""
+    weight = nn.Parameter(torch.full((2, 2), 3.0))
+    model = nn.Module()
+    model.register_parameter("weight", weight)
+    optimizer = build_optimizer(model, tiny(optimizer="lars", weight_decay=0.0))
+    optimizer.param_groups[0]["lr"] = 2.0
+    weight.grad = torch.full((2, 2), 17.0)
+    optimizer.step()
+    moved = 2.0 * ALL["lars"]["trust"] * 6.0
+    assert float((3.0 - weight.data).norm()) == pytest.approx(moved, rel=1e-4)
 
 
 def test_lars_leaves_an_update_unscaled_where_weight_or_update_is_zero() -> None:

@@ -2,13 +2,16 @@
 
 import json
 import tarfile
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pretrain_fixtures import make_shards, tiny
 from sdssl_bench.errors import DataError
+from sdssl_bench.pretrain.data import tar_images
 from sdssl_bench.pretrain.data.feeding import open_feed
 from sdssl_bench.pretrain.data.shards import open_shards
 from sdssl_bench.pretrain.data.tar_images import image_members
@@ -78,3 +81,25 @@ def test_a_sample_is_numbered_by_its_place_in_all_shards(tmp_path: Path) -> None
                 assert names.setdefault(number, content) == content
     assert sorted(names) == list(range(16))
     assert len(set(names.values())) == 16
+
+
+@pytest.mark.parametrize("start", [0, 2])
+@pytest.mark.parametrize("had", [0, 1, 2, 3])
+def test_what_a_server_gave_before_it_failed_is_not_given_again(
+    had: int, start: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor left out, however often it fails."""
+    file, read = mixed_shard(tmp_path / "x.tar"), tar_images._members
+
+    def failing(name: str, **options: Any) -> Iterator[tuple[str, bytes]]:
+        for number, item in enumerate(read(file, **options)):
+            if number == had and waits:
+                waits.pop()
+                raise ConnectionResetError
+            yield item
+
+    waits = [0.0, 0.0]
+    monkeypatch.setattr(tar_images, "_members", failing)
+    monkeypatch.setattr(tar_images, "WAITS", tuple(waits))
+    found = [key for key, _ in image_members("http://x/x.tar", start=start)]
+    assert found == IMAGES[start:]
