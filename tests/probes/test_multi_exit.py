@@ -92,6 +92,40 @@ def test_every_exit_computes_its_own_layers_only(
     assert passes == {depth: [torch.Size((2, 3, size, size))] * 4 for depth in (1, 2, 3)}
 
 
+def test_speed_is_images_over_the_median_seconds_of_a_pass(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that only passes move on: a quarter of a second a layer, one pass of each disturbed."""
+    now, truncate, passes = [0.0], type(encoder).truncate, dict.fromkeys((1, 2, 3), 0)
+
+    def clocked(self: Encoder, layer: int) -> Any:
+        model = truncate(self, layer)
+
+        def tick(*_: object) -> None:
+            passes[layer] += 1
+            now[0] += 0.25 * layer + 60.0 * (passes[layer] <= 2)  # the first is not counted
+
+        model.register_forward_hook(tick)
+        return model
+
+    monkeypatch.setattr(type(encoder), "truncate", clocked)
+    monkeypatch.setattr("time.perf_counter", lambda: now[0])
+    speed = throughput(encoder, device="cpu", batch_size=2, repeats=3)
+    assert speed == pytest.approx({1: 8.0, 2: 4.0, 3: 8.0 / 3})
+
+
+def test_the_speed_up_of_an_exit_is_against_the_whole_encoder(
+    record: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "sdssl_bench.probes.throughput", lambda *_, **__: {1: 400.0, 2: 250.0, 3: 100.0}
+    )
+    said = invoke(str(record), "--ckpt", CKPT, "--device", "cpu", "--within", "100").output
+    rows = [line.split()[-3:] for line in said.splitlines() if line.endswith(" x")]
+    assert rows == [["400.0", "4.00", "x"], ["250.0", "2.50", "x"], ["100.0", "1.00", "x"]]
+    assert "exiting there: 400.0 images/s, 4.00 x the whole encoder" in said
+
+
 def test_a_negative_distance_is_refused(record: Path) -> None:
     done = invoke(str(record), "--within", "-1")
     assert done.exit_code == 2

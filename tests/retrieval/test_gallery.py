@@ -5,7 +5,15 @@ from pathlib import Path
 
 from PIL import Image
 
-from sdssl_bench.retrieval.gallery import NEUTRAL, RIGHT, WRONG, Gallery, write_gallery
+from sdssl_bench.retrieval.gallery import (
+    FRAME,
+    NEUTRAL,
+    RIGHT,
+    TEXT,
+    WRONG,
+    Gallery,
+    write_gallery,
+)
 
 PLAIN = [(99, 99, 0), (99, 0, 0), (0, 0, 99), (0, 99, 99)]
 
@@ -49,3 +57,17 @@ def test_images_stand_whole_in_their_order_within_their_frames(tmp_path: Path) -
         for x, y in ((left - 1, top), (left, top - 1), (right + 1, bottom), (right, bottom + 1)):
             assert page.getpixel((x, y)) == frame
     assert [one.name for one in (tmp_path / "pages").iterdir()] == ["all-souls.png"]
+
+
+def test_the_page_has_one_line_of_text_above_and_below_the_images(tmp_path: Path) -> None:
+    """Square images fill their cells: as much room over the frames as under them, and at both sides."""
+    Image.new("RGB", (400, 400), PLAIN[0]).save(tmp_path / "0.png")
+    file = tmp_path / "0.png"
+    gallery = Gallery("x", "", file, [file] * 2, [1.0] * 2, [True] * 2, [""] * 2)
+    page = Image.open(write_gallery(tmp_path, gallery)).convert("RGB")
+    column = [page.getpixel((30, y)) for y in range(page.height)]
+    above, below = (column.index(NEUTRAL), column[::-1].index(NEUTRAL))
+    assert above == below == TEXT + FRAME
+    row = [page.getpixel((x, page.height // 2)) for x in range(page.width)]
+    assert row.index(NEUTRAL) == FRAME
+    assert row[::-1].index(RIGHT) == FRAME

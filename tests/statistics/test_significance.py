@@ -338,6 +338,19 @@ def test_models_of_different_depth_are_compared_at_their_best_by_the_bootstrap()
     assert found.p < 0.01
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_the_bootstrap_over_depths_counts_both_sides(sign: int) -> None:
+    """A difference of one standard error has p = 0.317 whichever model is ahead."""
+    generator = np.random.default_rng(3)
+    noise = generator.normal(0, 0.1, 600)
+    noise = (noise - noise.mean()) / noise.std()
+    moved = 0.02 * (noise + sign / np.sqrt(600)) + 0.5
+    one = np.full(600, 0.5)
+    found = best_layer_test(layers_of(np.stack([one, one / 4])), layers_of(moved[None]))
+    assert found.difference == pytest.approx(sign * 0.02 / np.sqrt(600))
+    assert found.p == pytest.approx(0.317, abs=0.04)
+
+
 def test_groups_of_equal_images_change_nothing() -> None:
     """The permutation over groups of equal units has the law of one over single units."""
     generator = np.random.default_rng(12)
