@@ -22,7 +22,7 @@ from sdssl_bench import datasets
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.features.views import TwoViews, draw, recolour, seeded, view_pair
+from sdssl_bench.features.views import TwoViews, crop, draw, recolour, seeded, view_pair
 from sdssl_bench.pretrain.data import tar_images
 from sdssl_bench.pretrain.data.device_views import normalised, recolour_batch
 from sdssl_bench.pretrain.data.feeding import open_feed
@@ -49,6 +49,23 @@ def test_views_follow_from_the_seed_and_leave_the_generator_alone() -> None:
     assert first[0].shape == (2, 3, 32, 32)
     assert first[0].dtype == torch.uint8
     assert not torch.equal(first[0][0], first[0][1])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_views_are_recoloured_once_on_the_host_or_left_to_the_device(seed: int) -> None:
+    """What the device gets is cropped and flipped, and not recoloured yet."""
+    pixels, drawn = TwoViews(MOCO)(image(0), seed)
+    plain, same_draw = TwoViews(MOCO, on_device=True)(image(0), seed)
+    assert torch.equal(drawn, same_draw)
+    for view in range(2):
+        cropped = vf.to_pil_image(plain[view])
+        expected = vf.pil_to_tensor(recolour(cropped, drawn[view]))
+        assert torch.equal(pixels[view], expected)
+        still = torch.zeros_like(drawn[view])
+        assert torch.equal(vf.pil_to_tensor(recolour(cropped, still)), plain[view])
+    assert not torch.equal(pixels[0], plain[0])  # the first view is always blurred
+    with seeded(seed):
+        assert torch.equal(vf.pil_to_tensor(crop(image(0), MOCO[0])), plain[0])
 
 
 def test_the_two_views_have_moco_v3s_probabilities() -> None:
