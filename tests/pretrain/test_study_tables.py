@@ -160,3 +160,11 @@ def test_a_record_that_was_edited_stops_the_tables(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("0.4", "0.5"))
     with pytest.raises(DataError):
         tabulation.build(runs.runs("toy"), tmp_path, tmp_path, docs=tmp_path, trial=False)
+
+
+def test_half_an_interval_is_that_of_the_last_layer(tmp_path: Path) -> None:
+    """Wilson's interval of 100 right of 200 is 0.5 -+ 0.0686, which is shown as 6.9."""
+    target = np.arange(200) % 10
+    right = {1: 199, 2: 100}
+    layers = {layer: knn_layer(np.arange(200) < n, target) for layer, n in right.items()}
+    assert tabulation.half(*store(tmp_path, layers)) == "6.9"
