@@ -125,6 +125,14 @@ def test_the_two_tau_factor_scales_and_nothing_else() -> None:
     q1, _, _, z2 = tensors()
     plain = info_nce(q1, z2, temperature=TAU, two_tau=False)
     assert torch.allclose(2 * TAU * plain, info_nce(q1, z2, temperature=TAU, two_tau=True))
+    own = torch.arange(N)
+    alone, scaled = (
+        simclr_loss(
+            q1, q1[-1], temperature=TAU, two_tau=two_tau, same_view=own, positive=own.roll(N // 2)
+        )
+        for two_tau in (False, True)
+    )
+    assert torch.allclose(2 * TAU * alone, scaled)
 
 
 def test_half_precision_embeddings_are_compared_in_float32() -> None:
