@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.dense.forecast import dense_work
     from sdssl_bench.dense.scoring import DenseScorer
-    from sdssl_bench.dense.settings import Settings
-    from sdssl_bench.dense.tables import class_table
+    from sdssl_bench.dense.settings import Candidate, Settings
+    from sdssl_bench.dense.tables import choice_table, class_table
 else:
     from sdssl_bench.exports import lazily
 

@@ -2,7 +2,7 @@
 
 import io
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from sdssl_bench.errors import DataError
 from sdssl_bench.system import read_arrays, replacing, write_atomic
 
 Arrays = dict[str, NDArray[Any]]
+Change = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,16 @@ class Blocks:
         np.savez(buffer, **every)
         write_atomic(self._path(split, start), buffer.getvalue())
 
-    def join(self, split: str, starts: Sequence[int], name: str, *, keep: str) -> Path:
+    def join(
+        self,
+        split: str,
+        starts: Sequence[int],
+        name: str,
+        *,
+        keep: str,
+        to: str,
+        change: Change | None = None,
+    ) -> Path:
         """The rows of an array [n, D] of all blocks, in their order, in one file that may be mapped.
 
         Args:
@@ -56,12 +66,15 @@ class Blocks:
             starts: of all blocks.
             name: of the array.
             keep: name of an array [n] that says which rows count.
+            to: name of the file.
+            change: rows [m, D] -> [m, E], before they are written.
         """
-        path = self.folder / f"{split}-{name}.npy"
+        path = self.folder / f"{to}.npy"
         if path.exists():
             return path
         kept = [self.read(split, start, keep)[keep] for start in starts]
-        first = self.read(split, starts[0], name)[name]
+        change = change or (lambda part: part)
+        first = change(self.read(split, starts[0], name)[name][:1])
         rows = sum(int(one.sum()) for one in kept)
         with replacing(path) as temporary:
             whole = np.lib.format.open_memmap(
@@ -69,7 +82,7 @@ class Blocks:
             )
             at = 0
             for start, one in zip(starts, kept, strict=True):
-                part = self.read(split, start, name)[name][one]
+                part = change(self.read(split, start, name)[name][one])
                 whole[at : at + len(part)] = part
                 at += len(part)
             whole.flush()

@@ -43,6 +43,46 @@ def patch_shares(mask: Mask, grid: tuple[int, int], num_classes: int, *, void: i
     return np.asarray(counts / np.maximum(counts.sum(1, keepdims=True), 1), np.float32)
 
 
+def patch_pixels(mask: Mask, grid: tuple[int, int]) -> Mask:
+    """[h x w, P] the pixels of each patch, row by row.
+
+    Args:
+        mask: [H, W].
+        grid: (h, w) patches, which divide H and W.
+
+    >>> patch_pixels(np.array([[0, 1, 2, 3], [4, 5, 6, 7]], np.uint8), (1, 2)).tolist()
+    [[0, 1, 4, 5], [2, 3, 6, 7]]
+    """
+    (height, width), (rows, columns) = mask.shape, grid
+    cells = mask.reshape(rows, height // rows, columns, width // columns)
+    return np.ascontiguousarray(cells.transpose(0, 2, 1, 3)).reshape(rows * columns, -1)
+
+
+def mask_of_pixels(patches: Mask, grid: tuple[int, int], size: tuple[int, int]) -> Mask:
+    """[H, W] of [h x w, P]; the inverse of `patch_pixels`."""
+    (rows, columns), (height, width) = grid, size
+    cells = patches.reshape(rows, columns, height // rows, width // columns)
+    return np.ascontiguousarray(cells.transpose(0, 2, 1, 3)).reshape(size)
+
+
+def pixel_votes(neighbours: Mask) -> Mask:
+    """[Q, P] the most frequent class at each pixel of a patch; ties to the lower id (capi).
+
+    Args:
+        neighbours: [Q, K, P] pixels of the nearest patches.
+
+    >>> pixel_votes(np.array([[[3, 1], [3, 0], [2, 0]]], np.uint8)).tolist()
+    [[3, 0]]
+    """
+    best = np.zeros((neighbours.shape[0], neighbours.shape[2]), np.uint16)
+    called = np.zeros(best.shape, np.uint8)
+    for class_id in np.flatnonzero(np.bincount(neighbours.ravel(), minlength=1)).tolist():
+        votes = (neighbours == class_id).sum(1, dtype=np.uint16)
+        called[votes > best] = class_id
+        np.maximum(best, votes, out=best)
+    return called
+
+
 def chosen_patches(shares: Shares, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """[count] patches of an image, ascending: those of the lowest (weight x random number).
 

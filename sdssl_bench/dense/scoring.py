@@ -5,12 +5,10 @@ layers. Kept are the chosen patches of training images and the counts of test im
 that processes share, until the scores are stored.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,15 +16,16 @@ import torch
 from numpy.typing import NDArray
 
 from sdssl_bench.datasets import VOID, MaskData, MaskedImages
+from sdssl_bench.dense.bank import Bank, banks_of
 from sdssl_bench.dense.blocks import Arrays, Blocks
-from sdssl_bench.dense.patches import chosen_patches, mask_of, patch_shares, resized
-from sdssl_bench.dense.settings import Settings
+from sdssl_bench.dense.patches import resized
+from sdssl_bench.dense.settings import Candidate, Settings
 from sdssl_bench.dense.tokens import PatchTokens
+from sdssl_bench.dense.votes import counts_of, labels_of, votes_of
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import TaskError, UserError
 from sdssl_bench.features import feature_identity, key_of, placed
-from sdssl_bench.metrics import class_counts
-from sdssl_bench.neighbors import soft_votes, top_k
+from sdssl_bench.metrics import overlap_scores
 from sdssl_bench.system import (
     ThreadTeam,
     agreed,
@@ -41,6 +40,7 @@ from sdssl_bench.task import RunContext, limited_indices
 
 BLOCK_IMAGES = 16
 """Images that are searched, and kept, together."""
+Banks = Mapping[int, Mapping[str, Bank]]
 Rows = NDArray[np.int64]
 Work = Callable[[MaskedImages, Rows, Sequence[int], list[str]], Arrays]
 
@@ -60,6 +60,8 @@ class DenseScorer:
         seconds: spent by this process, by phase.
         bad: "file: reason" of images that were skipped, by split.
         bank_rows: layer -> patches in its bank.
+        choices: layer -> {candidate: mIoU on the held-out images}, where there was something to choose.
+        held_out: training images on which that was done.
         tested: [N] the test images that were scored.
     """
 
@@ -77,11 +79,15 @@ class DenseScorer:
         self.splits = {"train": data.train, "test": data.test}
         self.rows = {s: limited_indices(len(one), ctx.limit) for s, one in self.splits.items()}
         self.per_image = settings.per_image(encoder, len(self.rows["train"]))
+        self.held_out = self._held_out()
+        if len(self.held_out):
+            self.splits["val"], self.rows["val"] = data.train, self.held_out
         self.encoder, self.steps = encoder, settings.steps(encoder)
         self.tokens = PatchTokens(encoder, self.steps, ctx)
         self._spent = {"search": 0.0, "vote": 0.0}
         self.bad: dict[str, list[str]] = {}
         self.bank_rows: dict[int, int] = {}
+        self.choices: dict[int, dict[Candidate, float]] = {}
         self.tested = self.rows["test"]
         self.blocks = Blocks(ctx.cache_dir.expanduser() / identity["task"] / self._key(identity))
 
@@ -107,24 +113,31 @@ class DenseScorer:
             agreed(alone)
             with placed(self.encoder, self.tokens.device):
                 self._pass("train", self._sampled)
-                banks = agreed(self._banks)
-                self._pass("test", partial(self._counted, banks))
+                chosen = dict.fromkeys(self.layers, self.settings.candidates)
+                if "val" in self.rows:
+                    banks = agreed(partial(self._banks, "fitted"))
+                    self._pass("val", partial(self._counted, banks, chosen))
+                    chosen = agreed(self._choose)
+                banks = agreed(partial(self._banks, "labelled"))
+                self._pass("test", partial(self._counted, banks, chosen))
             if not is_main_process():
                 return
             self.bank_rows = {
-                layer: len(np.load(files[1], mmap_mode="r")) for layer, files in banks.items()
+                layer: len(next(iter(found.values()))) for layer, found in banks.items()
             }
             starts = self._starts("test")
             self.tested = np.concatenate(
                 [self.blocks.read("test", s, "rows")["rows"] for s in starts]
             )
             for layer in self.layers:
-                name = f"counts{layer}"
-                yield (
-                    layer,
-                    np.concatenate([self.blocks.read("test", s, name)[name] for s in starts]),
-                )
+                yield layer, self._counts("test", layer)[:, 0]
             self.blocks.clear()
+
+    def _held_out(self) -> Rows:
+        """Training images on which k and distance are chosen, ascending."""
+        rows = self.rows["train"]
+        order = np.random.default_rng(self.ctx.seed).permutation(len(rows))
+        return np.sort(rows[order[: self.settings.held_out(len(rows))]])
 
     def _key(self, identity: Mapping[str, Any]) -> str:
         facts = {
@@ -201,89 +214,84 @@ class DenseScorer:
             mask = resized(masked.mask(row), self.steps.size)
             if self.settings.void == "background" and self.data.background:
                 mask = np.where(mask == VOID, 0, mask).astype(np.uint8)
-            kept: dict[tuple[int, int], tuple[Rows, NDArray[np.float32]]] = {}
+            kept: dict[tuple[int, int], tuple[Rows, NDArray[Any], NDArray[np.bool_]]] = {}
+            seen = np.full(self.per_image, row not in self.held_out)
             for layer, maps in tokens.items():
                 grid = (maps.shape[0], maps.shape[1])
                 if grid not in kept:
-                    shares = patch_shares(mask, grid, masked.num_classes, void=VOID)
                     # One draw for all layers of a grid, whichever of them are asked for.
                     rng = np.random.default_rng([self.ctx.seed, row])
-                    chosen = chosen_patches(shares, self.per_image, rng)
-                    kept[grid] = chosen, shares[chosen]
-                chosen, labels = kept[grid]
+                    kept[grid] = labels_of(
+                        mask, grid, masked.num_classes,
+                        vote=self.settings.vote, count=self.per_image, rng=rng,
+                    )  # fmt: skip
+                chosen, labels, labelled = kept[grid]
                 places = torch.from_numpy(chosen).to(maps.device)
                 patches = maps.flatten(0, 1).index_select(0, places).cpu().numpy()
                 for name, values in (
                     (f"bank{layer}", patches.astype(self.ctx.bank_dtype)),
                     (f"labels{layer}", labels),
-                    (f"labelled{layer}", labels.any(1)),
+                    (f"labelled{layer}", labelled),
+                    (f"seen{layer}", seen),
+                    (f"fitted{layer}", labelled & seen),
                 ):
                     found.setdefault(name, []).append(np.asarray(values))
         return {name: np.concatenate(parts) for name, parts in found.items()}
 
-    def _banks(self) -> dict[int, list[Path]]:
-        """Every layer's bank and its labels, as files."""
-        found = {}
+    def _banks(self, keep: str) -> Banks:
+        """Every layer's banks, as files."""
         with writing(self.blocks.folder):
-            for layer in self.layers:
-                names, keep = (f"bank{layer}", f"labels{layer}"), f"labelled{layer}"
-                # A block without one readable image has none.
-                starts = [s for s in self._starts("train") if self.blocks.read("train", s, keep)]
-                found[layer] = [
-                    self.blocks.join("train", starts, name, keep=keep) for name in names
-                ]
-        return found
+            return {
+                layer: banks_of(
+                    self.blocks, self._starts("train"), layer, keep=keep, settings=self.settings
+                )
+                for layer in self.layers
+            }
+
+    def _choose(self) -> dict[int, list[Candidate]]:
+        """The candidate of each layer with the highest mIoU on held-out images, the first of equals."""
+        for layer in self.layers:
+            counts = self._counts("val", layer)
+            scores = [
+                float(overlap_scores(one, absent=self.settings.absent)["mIoU"].mean())
+                for one in counts.swapaxes(0, 1)
+            ]
+            self.choices[layer] = dict(zip(self.settings.candidates, scores, strict=True))
+        return {layer: [max(one, key=one.__getitem__)] for layer, one in self.choices.items()}
+
+    def _counts(self, split: str, layer: int) -> NDArray[np.int64]:
+        """[N, candidates, 3, C] of all blocks of a split."""
+        name = f"counts{layer}"
+        return np.concatenate([self.blocks.read(split, s, name)[name] for s in self._starts(split)])
 
     def _counted(
         self,
-        banks: Mapping[int, Sequence[Path]],
+        banks: Banks,
+        candidates: Mapping[int, Sequence[Candidate]],
         masked: MaskedImages,
         rows: Rows,
         layers: Sequence[int],
         bad: list[str],
     ) -> Arrays:
-        """Counts [b, 3, C] of test images."""
+        """Counts [b, candidates, 3, C] of images."""
         read, tokens = [], []
         for row, maps in self.tokens.of(masked.images, rows, layers, bad):
             read.append(row)
             tokens.append({layer: one.cpu().numpy() for layer, one in maps.items()})
         arrays: Arrays = {"rows": np.array(read, np.int64)}
         truths = [resized(masked.mask(row), self.settings.mask_size) for row in read]
-        count = partial(_count, num_classes=masked.num_classes)
+        classes = self.settings.num_called(masked.num_classes)
+        count = partial(counts_of, vote=self.settings.vote, num_classes=classes)
         with ThreadTeam("cpu") as crew:
             for layer in layers:
                 maps_of = [one[layer] for one in tokens]
-                found = zip(self._votes(banks[layer], maps_of), maps_of, truths, strict=True)
-                counts = crew.map(count, found)
-                arrays[f"counts{layer}"] = np.array(counts).reshape(-1, 3, masked.num_classes)
+                votes = votes_of(
+                    banks[layer], candidates[layer], maps_of, settings=self.settings,
+                    spent=self._spent, backend=self.ctx.backend, device=self.tokens.device,
+                )  # fmt: skip
+                counts = [
+                    list(crew.map(count, zip(one, maps_of, truths, strict=True))) for one in votes
+                ]
+                by_candidate = np.array(counts, np.int64).reshape(len(counts), -1, 3, classes)
+                arrays[f"counts{layer}"] = by_candidate.swapaxes(0, 1)
         return arrays
-
-    def _votes(
-        self, files: Sequence[Path], maps: Sequence[NDArray[np.float32]]
-    ) -> list[NDArray[np.float32]]:
-        """[h x w, C] of each image of a block, from one search."""
-        if not maps:
-            return []
-        started = time.perf_counter()
-        bank, labels = (np.load(file, mmap_mode="r") for file in files)
-        k, place = self.settings.k, self.tokens.device
-        if len(bank) < k:
-            raise TaskError(f"k = {k} needs as many labelled patches, the bank has {len(bank)}.")
-        queries = np.concatenate([one.reshape(-1, one.shape[-1]) for one in maps])
-        scores, ids = top_k(queries, bank, k=k, backend=self.ctx.backend, device=place)
-        searched = time.perf_counter()
-        votes = soft_votes(scores, labels, ids, temperature=self.settings.temperature)
-        self._spent["search"] += searched - started
-        self._spent["vote"] += time.perf_counter() - searched
-        ends = np.cumsum([one.shape[0] * one.shape[1] for one in maps])[:-1]
-        return np.split(votes, ends)
-
-
-def _count(
-    image: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]], *, num_classes: int
-) -> NDArray[np.int64]:
-    """Counts [3, C] of an image: its votes [h x w, C], tokens [h, w, D] and mask [H, W]."""
-    votes, maps, truth = image
-    (rows, columns), (height, width) = maps.shape[:2], truth.shape
-    called = mask_of(votes, (rows, columns), (height, width))
-    return class_counts(called, truth, num_classes=num_classes, void=VOID)

@@ -1,6 +1,6 @@
 """The classes of a segmentation on the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,20 @@ from sdssl_bench.system import Column, FittedTable
 
 SHOWN_CLASSES = 24
 """Of more classes the lower and the upper half of this number are shown."""
+
+
+def choice_table(record: Mapping[str, Any]) -> Iterator[FittedTable]:
+    """What was chosen on held-out training images, layer by layer, if anything was."""
+    rows = [
+        [str(layer), str(one["k"]), one["distance"], percent(max(notes["held_out_mIoU"].values()))]
+        for layer, notes in ((layer, entry["notes"]) for layer, entry in record["layers"].items())
+        if (one := notes.get("chosen"))
+    ]
+    if rows:
+        names = ("layer", "chosen k", "distance", "held-out mIoU")
+        yield FittedTable(
+            [Column(name) for name in names], sorted(rows, key=lambda row: int(row[0]))
+        )
 
 
 def class_table(record: Mapping[str, Any], path: Path) -> FittedTable:

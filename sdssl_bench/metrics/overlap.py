@@ -47,18 +47,20 @@ def class_iou(counts: Counts) -> NDArray[np.float64]:
     return np.where(true > 0, both / union, np.nan)
 
 
-def overlap_scores(counts: Counts) -> dict[str, NDArray[np.float64]]:
+def overlap_scores(counts: Counts, *, absent: str = "ignore") -> dict[str, NDArray[np.float64]]:
     """Scores [N] of images whose plain mean is mIoU, and pixel accuracy.
 
     Args:
         counts: [N, 3, C] `class_counts`, with at least one pixel that is not void.
+        absent: what is done about a class that is in no true mask: "ignore" it, or "zero" where it was
+            called, as scikit-learn's macro average of the Jaccard index does.
 
     >>> one = class_counts(np.array([[0, 1]]), np.array([[0, 0]]), num_classes=2, void=255)
     >>> {name: values.tolist() for name, values in overlap_scores(one[None]).items()}
     {'mIoU': [0.5], 'accuracy': [0.5]}
     """
     true, predicted, both = (counts[:, row].astype(np.float64) for row in range(3))
-    present = true.sum(0) > 0
+    present = (true if absent == "ignore" else true + predicted).sum(0) > 0
     union = (true + predicted - both)[:, present]
     return {
         "mIoU": linearised(both[:, present], union),

@@ -32,6 +32,7 @@ SETTINGS: dict[str, tuple[str, dict[str, str]]] = {
     "linear/logreg+3-shot": ("flowers", {"shots": "3", "tries": "2"}),
     "retrieval": ("roxford5k", {"imsize_oxford": "96"}),
     "segmentation": ("ade20k", {"image_size": "64", "k": "10", "bank": "400"}),
+    "segmentation/capi": ("ade20k", {"image_size": "64", "mask_size": "64", "k": "1,10"}),
 }
 """Task or protocol -> dataset, and parameters that suit a miniature."""
 EXTRA = {

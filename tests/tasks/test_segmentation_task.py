@@ -296,7 +296,7 @@ def test_an_unreadable_image_is_named_or_skipped_and_counted(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"k": "0"}, "--set k takes a number from 1"),
+        ({"k": "0"}, "--set k takes numbers from 1"),
         ({"temperature": "0"}, "must be positive"),
         ({"void": "drop"}, "background, ignore"),
         ({"bank": "19"}, "no room for one of each of 20 training images"),
