@@ -1,4 +1,4 @@
-"""Cost of all layers against one layer for k-NN segmentation, from images to scores, and where it goes.
+"""Cost of all layers against one for k-NN segmentation, where it goes, and against the bare model.
 
     python benchmarks/segmentation_layers.py --images 20
 
@@ -42,6 +42,7 @@ def main() -> None:
     }
     task = tasks.load("segmentation", None, settings)
     spent: dict[int, list[dict[str, float]]] = {1: [], encoder.depth: []}
+    bare: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         make_mini(root / "data", names=["voc2012"])
@@ -55,6 +56,13 @@ def main() -> None:
                 whole = time.perf_counter() - started
                 if repeat >= 0:  # the first round warms up
                     spent[count].append({**first.seconds, "total": whole})
+            batch = torch.zeros(options.images, 3, int(options.size), int(options.size))
+            started = time.perf_counter()
+            with torch.inference_mode():
+                for _ in ("train", "test"):
+                    model(batch)
+            if repeat >= 0:
+                bare.append(time.perf_counter() - started)
     for phase in ("forward", "search", "vote", "total"):
         one, all_layers = (
             statistics.median(times[phase] for times in rounds) for rounds in spent.values()
@@ -63,6 +71,9 @@ def main() -> None:
             f"{phase:8}one layer {one:6.2f} s, {encoder.depth} layers {all_layers:6.2f} s, "
             f"ratio {all_layers / max(one, 1e-9):5.2f}"
         )
+    least = {count: min(times["total"] for times in rounds) for count, rounds in spent.items()}
+    for count, seconds in least.items():
+        print(f"bare model {min(bare):6.2f} s, {count:2} of its layers x{seconds / min(bare):5.2f}")
 
 
 if __name__ == "__main__":

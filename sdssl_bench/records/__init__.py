@@ -34,7 +34,14 @@ if TYPE_CHECKING:
         select,
         slug,
     )
-    from sdssl_bench.records.titles import limit_mark, part_mark, plain, record_title, variant_mark
+    from sdssl_bench.records.titles import (
+        by_numbers,
+        limit_mark,
+        part_mark,
+        plain,
+        record_title,
+        variant_mark,
+    )
 else:
     from sdssl_bench.exports import lazily
 

@@ -1,5 +1,6 @@
 """What a record's numbers are, in one line for the head of a table."""
 
+import re
 import unicodedata
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,21 @@ def part_mark(protocol: str) -> str:
     """
     part = protocol.partition("+")[2]
     return f" ({part})" if part else ""
+
+
+def by_numbers(text: str) -> tuple[list[tuple[int, str]], list[tuple[int, str]]]:
+    """What names of benchmarks are sorted by: numbers count up, few labels stand behind all of them.
+
+    >>> sorted(["knn x (16-shot) (mini)", "knn x (2-shot) (mini)", "knn x (mini)"], key=by_numbers)
+    ['knn x (mini)', 'knn x (2-shot) (mini)', 'knn x (16-shot) (mini)']
+    """
+    part = " ".join(re.findall(r" \(([0-9][^)]*)\)", text))
+    names = (re.sub(r" \([0-9][^)]*\)", "", text), part)
+    whole, few = (
+        [(int(one), "") if one.isdecimal() else (-1, one) for one in re.split(r"([0-9]+)", name)]
+        for name in names
+    )
+    return whole, few
 
 
 def limit_mark(limit: int | None) -> str:

@@ -12,7 +12,15 @@ from typing import Any
 
 import pandas as pd
 
-from sdssl_bench.records import Record, Stored, limit_mark, part_mark, plain, variant_mark
+from sdssl_bench.records import (
+    Record,
+    Stored,
+    by_numbers,
+    limit_mark,
+    part_mark,
+    plain,
+    variant_mark,
+)
 from sdssl_bench.reports.escapes import csv_cell
 from sdssl_bench.rounding import percent
 from sdssl_bench.statistics import known_interval
@@ -255,7 +263,8 @@ def _pivot(cells: pd.DataFrame, index: list[str]) -> pd.DataFrame:
         clash = cells[cells.duplicated([*index, "column"], keep=False)]
         raise AssertionError(f"records share a leaderboard cell: {sorted(set(clash['key']))}")
     table = cells.pivot(index=index, columns="column", values="text").fillna("")
-    return table.sort_index().sort_index(axis=1).rename_axis(columns=None)
+    table = table.sort_index()
+    return table[sorted(table.columns, key=by_numbers)].rename_axis(columns=None)
 
 
 def csv_text(frame: pd.DataFrame) -> str:

@@ -16,7 +16,7 @@ import pandas as pd
 from sdssl_bench._version import __version__
 from sdssl_bench.analysis import LAYER_METRIC
 from sdssl_bench.errors import DataError
-from sdssl_bench.records import Record, Stored, best_layer, canonical_json
+from sdssl_bench.records import Record, Stored, best_layer, by_numbers, canonical_json
 from sdssl_bench.reports.cost import cost
 from sdssl_bench.reports.curves import CONFIDENCE, curve_of
 from sdssl_bench.reports.leaderboard import column_labels, row_labels, tidy
@@ -80,7 +80,8 @@ def collect(records: Iterable[Stored], *, include_limited: bool = False) -> Data
             )
         files[record["key"]] = path
     labels = _labels(kept)
-    kept.sort(key=lambda pair: (*labels[pair[1]["key"]], pair[1]["key"]))
+    order = {key: (by_numbers(benchmark), encoder) for key, (benchmark, encoder) in labels.items()}
+    kept.sort(key=lambda pair: (*order[pair[1]["key"]], pair[1]["key"]))
     encoders = _encoders(kept, labels)
     benchmarks = _benchmarks(kept, labels)
     places = _places(encoders, {key: encoder for key, (_, encoder) in labels.items()})
@@ -209,7 +210,7 @@ def _benchmarks(records: Sequence[Stored], labels: Mapping[str, tuple[str, str]]
         )
         for layer in record["layers"].values():
             entry["metrics"] += [m for m in layer["metrics"] if m not in entry["metrics"]]
-    found = [benchmarks[label] for label in sorted(benchmarks)]
+    found = [benchmarks[label] for label in sorted(benchmarks, key=by_numbers)]
     for entry in found:
         # A row of a matrix is no curve; `matrices` shows them.
         entry["metrics"] = [m for m in entry["metrics"] if not m.startswith(LAYER_METRIC)]

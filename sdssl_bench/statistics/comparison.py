@@ -15,6 +15,7 @@ from sdssl_bench.records import (
     Record,
     Setting,
     Stored,
+    by_numbers,
     obstacles,
     part_mark,
     plain,
@@ -160,7 +161,7 @@ def pair(a: Sequence[Stored], b: Sequence[Stored]) -> tuple[list[tuple[Stored, S
         UsageError: if nothing can be paired, or a record has several partners.
     """
     pairs, reasons = [], []
-    for one in a:
+    for one in sorted(a, key=lambda stored: by_numbers(benchmark_name(stored[1]))):
         partners = [other for other in b if not obstacles(one[1], other[1])]
         if len(partners) > 1:
             files = ", ".join(str(path) for path, _ in partners)
@@ -179,9 +180,16 @@ def pair(a: Sequence[Stored], b: Sequence[Stored]) -> tuple[list[tuple[Stored, S
 
 def _reason(record: Record, others: Sequence[Record]) -> str:
     name = benchmark_name(record)
-    found = [obstacles(record, other) for other in others if other["task"] == record["task"]]
-    if not found:
+    same = [other for other in others if other["task"] == record["task"]]
+    if not same:
         return f"{name}: the other side has no result of {record['task']}."
+    part = part_mark(record["protocol"]["id"])
+    found = [
+        obstacles(record, other) for other in same if part_mark(other["protocol"]["id"]) == part
+    ]
+    if not found:
+        which = part.strip(" ()") if part else "all labels"
+        return f"{name}: the other side has no result of {record['task']} with {which}."
     fewest: list[Setting] = min(found, key=len)
     return f"{name}: " + "; ".join(map(str, fewest)) + "."
 

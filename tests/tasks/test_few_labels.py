@@ -16,6 +16,7 @@ from sdssl_bench.datasets import LabelDraws, preprocess
 from sdssl_bench.features import extract, loading
 from sdssl_bench.records import ResultStore, Stored, record_files
 from sdssl_bench.reports.leaderboard import tidy, wide
+from sdssl_bench.reports.page_data import collect
 from sdssl_bench.runner import run
 from sdssl_bench.statistics import compare, pair
 from sdssl_bench.statistics.intervals import layer_interval
@@ -169,9 +170,9 @@ def test_budgets_share_no_column_and_are_never_compared(tmp_path: Path) -> None:
     ids = [record["protocol"]["id"] for _, record in a]
     assert ids == ["knn/dino", "knn/dino+1-shot", "knn/dino+2-shot", "knn/dino+50-percent"]
     table = wide(tidy([*a, *b], uncertainty=True), "last")
-    assert list(table.columns) == sorted(
+    assert list(table.columns) == [
         f"knn cifar10{part} (mini)" for part in ("", " (1-shot)", " (2-shot)", " (50-percent)")
-    )
+    ]
     assert (table != "").all(axis=None)
     # Of one budget alone, too, its column says so.
     assert list(wide(tidy([a[1]]), "last").columns) == ["knn cifar10 (1-shot) (mini)"]
@@ -187,6 +188,29 @@ def test_budgets_share_no_column_and_are_never_compared(tmp_path: Path) -> None:
     (other,) = records(tmp_path, 1, {"shots": "1"}, run_seed=5)
     with pytest.raises(Exception, match=r"protocol\.resolved\.labels"):
         pair([a[1]], [other])
+
+
+def test_budgets_are_listed_by_their_numbers_and_what_lacks_a_partner_by_its_labels(
+    tmp_path: Path,
+) -> None:
+    budgets = ({"shots": "10"}, {}, {"shots": "2"}, {"shots": "1"})
+    a, b = (records(tmp_path, seed, *budgets) for seed in (0, 1))
+    expected = [
+        f"knn cifar10{part} (mini)" for part in ("", " (1-shot)", " (2-shot)", " (10-shot)")
+    ]
+    assert list(wide(tidy([*a, *b]), "last").columns) == expected
+    assert [one["label"] for one in collect([*a, *b])["benchmarks"]] == expected
+    pairs, reasons = pair(a, [b[2]])
+    assert len(pairs) == 1
+    assert reasons == [
+        f"{name}: the other side has no result of knn with {labels}."
+        for name, labels in zip(
+            (expected[0], expected[1], expected[3]),
+            ("all labels", "1-shot", "10-shot"),
+            strict=True,
+        )
+    ]
+    assert [one.name for one in compare(pair(a, b)[0])[0]] == expected
 
 
 def test_intervals_are_of_the_images_in_the_mean_over_draws(tmp_path: Path) -> None:
