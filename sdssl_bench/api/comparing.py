@@ -12,6 +12,7 @@ from sdssl_bench.records import Stored, plain
 from sdssl_bench.reports import (
     Part,
     Shown,
+    about_draws,
     as_json,
     difference_table,
     num_tests,
@@ -57,6 +58,7 @@ class Comparison(Shown, dict[str, Any]):
             parts += self["sentences"]
         if len(many) > 1:
             parts += [summary_table(many, at=at, alpha=alpha), overall(many, at=at, alpha=alpha)]
+        parts += about_draws(many, at=at)
         return parts + [f"not compared: {line}" for line in self["not_compared"]]
 
     def frame(self) -> "pandas.DataFrame":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.reports import drawing, figures, leaderboard_formats, page, pictures
     from sdssl_bench.reports.comparison_text import (
+        about_draws,
         as_json,
         difference_table,
         num_tests,

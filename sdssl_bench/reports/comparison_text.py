@@ -1,6 +1,6 @@
 """What `sdssl-bench compare` says: tables, one sentence per benchmark, JSON."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sdssl_bench.rounding import percent, points
@@ -25,6 +25,7 @@ def difference_table(
     )
     if len(benchmarks) > 1:
         title += f"; last and best each over {len(benchmarks)}"
+    drawn = _drawn(benchmark, benchmark.layers.values())
     disputed = any(one.difference.only_a >= 0 for one in benchmark.layers.values())
     rows = [(str(layer), one) for layer, one in benchmark.layers.items()]
     if benchmark.last is not None:
@@ -34,6 +35,7 @@ def difference_table(
     columns = [
         *map(Column, ("layer", "A", "B", "B - A", f"{level} % interval")),
         Column("p"),
+        *([Column("draws", drop=1)] if drawn else []),
         Column("n", drop=2),
         *(Column(name, drop=4) for name in ("only A right", "only B right") if disputed),
         Column("", left=True),
@@ -47,7 +49,9 @@ def difference_table(
             [
                 *(label, percent(d.a), percent(d.b), points(d.difference)),
                 f"{points(one.low)} to {points(one.high)}",
-                *(p_text(one.adjusted), f"{d.n:,}", *only),
+                p_text(one.adjusted),
+                *([_draws_text(benchmark, one)] if drawn else []),
+                *(f"{d.n:,}", *only),
                 ", ".join(text for text in (verdict and f"B {verdict}", note) if text),
             ]
         )
@@ -69,6 +73,7 @@ def summary_table(
         at: "last", "best" or a layer's number.
         alpha: level of significance.
     """
+    drawn = any(_drawn(one, (one.at(at),)) for one in benchmarks)
     title = f"{_place(at, None).capitalize()}; {_adjusted_over(num_tests(at, benchmarks), alpha)}"
     columns = [
         Column("benchmark", shorten=True),
@@ -76,6 +81,7 @@ def summary_table(
         Column("B - A" if names == ("A", "B") else "difference"),
         Column(f"{round(100 * (1 - alpha))} % interval"),
         Column("p"),
+        *([Column("draws")] if drawn else []),
         Column("n", drop=1),
         Column("", left=True),
     ]
@@ -94,6 +100,7 @@ def summary_table(
                 points(d.difference),
                 f"{points(tested.low)} to {points(tested.high)}",
                 p_text(tested.adjusted),
+                *([_draws_text(one, tested)] if drawn else []),
                 f"{d.n:,}",
                 f"{better} better" if verdict else "",
             ]
@@ -129,6 +136,36 @@ def overall(
     rest = len(found) - sum(map(len, certain.values()))
     open_ = f"; on the other {rest} no difference can be told" if rest else ""
     return f"{lead} Certain {tests}: {sure}{open_}."
+
+
+def about_draws(benchmarks: Sequence[Benchmark], *, at: str) -> list[str]:
+    """What to know of tests of few labels, if there are any."""
+    if not any(_drawn(one, (one.at(at),)) for one in benchmarks):
+        return []
+    return [
+        "Few labels: 'draws' says in how many draws of the labels B is ahead. p and intervals are over "
+        "test images, for the draws that were made; other labels may turn a difference that few draws share."
+    ]
+
+
+def _drawn(benchmark: Benchmark, tests: Iterable[Outcome | None]) -> bool:
+    return any(one and _draws(benchmark, one.difference) for one in tests)
+
+
+def _draws(benchmark: Benchmark, difference: Difference) -> tuple[int, int] | None:
+    """(draws of labels in which b is ahead, draws); None where all labels were used."""
+    found = []
+    for (_, record), layer in zip((benchmark.a, benchmark.b), difference.layers, strict=True):
+        tries = record["layers"][str(layer)]["notes"].get("tries")
+        if tries is None:
+            return None
+        found.append(tries[record["headline"]])
+    return sum(b > a for a, b in zip(*found, strict=True)), len(found[0])
+
+
+def _draws_text(benchmark: Benchmark, tested: Outcome) -> str:
+    found = _draws(benchmark, tested.difference)
+    return "{} of {}".format(*found) if found else ""
 
 
 def num_tests(at: str, benchmarks: Sequence[Benchmark]) -> int:
@@ -234,6 +271,7 @@ def as_json(benchmark: Benchmark) -> dict[str, Any]:
             "layer_b": d.layers[1],
             "only_a_right": d.only_a if d.only_a >= 0 else None,
             "only_b_right": d.only_b if d.only_b >= 0 else None,
+            **dict(zip(("draws_b_ahead", "draws"), _draws(benchmark, d) or (), strict=False)),
         }
 
     record = benchmark.a[1]

@@ -15,6 +15,7 @@ from sdssl_bench.cli.main import app
 from sdssl_bench.datasets import LabelDraws, preprocess
 from sdssl_bench.features import extract, loading
 from sdssl_bench.records import ResultStore, Stored, record_files
+from sdssl_bench.reports.comparison_text import about_draws, as_json, summary_table
 from sdssl_bench.reports.leaderboard import tidy, wide
 from sdssl_bench.reports.page_data import collect
 from sdssl_bench.runner import run
@@ -210,7 +211,18 @@ def test_budgets_are_listed_by_their_numbers_and_what_lacks_a_partner_by_its_lab
             strict=True,
         )
     ]
-    assert [one.name for one in compare(pair(a, b)[0])[0]] == expected
+    benchmarks, _ = compare(pair(a, b)[0])
+    assert [one.name for one in benchmarks] == expected
+    # Beside a test over images stands in how many of the draws b is ahead.
+    for one in benchmarks[1:]:
+        tries = [side[1]["layers"]["3"]["notes"]["tries"]["k20/top1"] for side in (one.a, one.b)]
+        ahead = sum(theirs > ours for ours, theirs in zip(*tries, strict=True))
+        found = as_json(one)["layers"]["3"]
+        assert (found["draws_b_ahead"], found["draws"]) == (ahead, 5)
+        assert f"{ahead} of 5" in [cell for row in summary_table([one]).rows for cell in row]
+    assert "draws" not in as_json(benchmarks[0])["layers"]["3"]
+    assert about_draws(benchmarks, at="last")
+    assert not about_draws(benchmarks[:1], at="last")
 
 
 def test_intervals_are_of_the_images_in_the_mean_over_draws(tmp_path: Path) -> None:
