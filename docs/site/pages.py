@@ -19,6 +19,8 @@ from sdssl_bench.datasets import own_forms
 DOCS = Path(__file__).resolve().parents[1]
 ROOT = DOCS.parent
 PROTOCOLS, PROOFS = "Protocols", "Proofs"
+FIGURES = "results/three-more-curves"
+"""What a page shows of the checkout; the site gets a copy at the same place."""
 PAGE_OF = {"results/README.md": "records.md", "CONTRIBUTING.md": "contributing.md"}
 
 
@@ -202,6 +204,7 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
         text, target, rest = link.groups()
         return f"[{text}]({PAGE_OF[target]}{rest})" if target in PAGE_OF else f"{text} (`{target}`)"
 
+    markdown = markdown.replace(f"](../{FIGURES}/", f"]({FIGURES}/")
     return re.sub(r"\[([^\]]+)\]\(\.\./([^)#]+)([^)]*)\)", led, markdown)
 
 
@@ -223,4 +226,7 @@ def on_files(files: Any, config: Any) -> Any:
 
     for path, text in generated().items():
         files.append(File.generated(config, path, content=text))
+    for path in sorted((ROOT / FIGURES).glob("*.svg")):
+        content = path.read_text("utf-8")
+        files.append(File.generated(config, f"{FIGURES}/{path.name}", content=content))
     return files

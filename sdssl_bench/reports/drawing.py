@@ -41,6 +41,10 @@ def lines(text: str, width: int) -> str:
     return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" ..."))
 
 
+LEGEND_ROW = 0.18
+"""Inches."""
+
+
 def grid(
     count: int, *, columns: int = COLUMNS, figure: "Figure | None" = None
 ) -> "tuple[Figure, list[Axes]]":
@@ -125,4 +129,8 @@ def share_legend(figure: "Figure", axes: "Sequence[Axes]") -> None:
         for handle, label in zip(*one.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     columns = max(1, min(len(handles), len(axes) if len(axes) < COLUMNS else COLUMNS))
+    # `grid` leaves room for one row; more must not squash the panels.
+    rows = -(-len(handles) // columns)
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LEGEND_ROW * (rows - 1))
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=columns)
