@@ -205,7 +205,7 @@ class Task(Protocol):
 
     @property
     def part(self) -> str:
-        """Of the training data that is used, in the protocol's id, as 4-shot; "" where it is all."""
+        """What makes the preset's number another, in the protocol's id, as few labels, 4-shot; or ""."""
         return ""
 
     def load_data(self, name: str, ctx: RunContext) -> Any:

@@ -140,6 +140,14 @@ class Task(Contract):
 
         return Settings(**{one.name: getattr(self, one.name) for one in fields(Settings)})
 
+    @property
+    def part(self) -> str:
+        """The resolution of the masks, where it is another than the preset's: it makes another number."""
+        default = next(one.default for one in fields(self) if one.name == "mask_size")
+        if self.mask_size == self.presets[self.protocol].get("mask_size", default):
+            return ""
+        return f"{self.mask_size}px-masks" if self.mask_size else "whole-masks"
+
     def load_data(self, name: str, ctx: RunContext) -> MaskData:
         """Images and masks, verified."""
         from sdssl_bench.datasets import masks

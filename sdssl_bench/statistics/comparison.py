@@ -188,8 +188,7 @@ def _reason(record: Record, others: Sequence[Record]) -> str:
         obstacles(record, other) for other in same if part_mark(other["protocol"]["id"]) == part
     ]
     if not found:
-        which = part.strip(" ()") if part else "all labels"
-        return f"{name}: the other side has no result of {record['task']} with {which}."
+        return f"{name}: the other side has no result of {record['protocol']['id']}."
     fewest: list[Setting] = min(found, key=len)
     return f"{name}: " + "; ".join(map(str, fewest)) + "."
 

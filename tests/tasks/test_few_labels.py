@@ -204,10 +204,10 @@ def test_budgets_are_listed_by_their_numbers_and_what_lacks_a_partner_by_its_lab
     pairs, reasons = pair(a, [b[2]])
     assert len(pairs) == 1
     assert reasons == [
-        f"{name}: the other side has no result of knn with {labels}."
-        for name, labels in zip(
+        f"{name}: the other side has no result of knn/dino{budget}."
+        for name, budget in zip(
             (expected[0], expected[1], expected[3]),
-            ("all labels", "1-shot", "10-shot"),
+            ("", "+1-shot", "+10-shot"),
             strict=True,
         )
     ]
