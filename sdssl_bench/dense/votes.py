@@ -56,7 +56,7 @@ def labels_of(
     shares = patch_shares(mask, grid, classes, void=VOID)
     chosen = chosen_patches(shares, count, rng)
     if vote == "soft":
-        return chosen, shares[chosen], shares[chosen].any(1)
+        return chosen, shares[chosen], np.asarray(shares[chosen].any(1))
     if mask.shape[0] % grid[0] or mask.shape[1] % grid[1]:
         raise TaskError(
             f"vote=pixels needs patches of whole pixels, found {grid[0]} x {grid[1]} in "
@@ -101,11 +101,11 @@ def votes_of(
             most = max(one.k for one in candidates if one.distance == distance)
             found[distance] = bank.nearest(queries, most, backend=backend, device=device)
         searched = time.perf_counter()
-        scores, ids = (one[:, :k] for one in found[distance])
+        scores, ids = found[distance][0][:, :k], found[distance][1][:, :k]
         labels = np.load(bank.labels, mmap_mode="r")
         if settings.vote == "soft":
             votes = soft_votes(scores, labels, ids, temperature=settings.temperature)
-            split = np.split(votes, ends)
+            split: list[NDArray[Any]] = np.split(votes, ends)
         else:
             split = [pixel_votes(labels[rows]) for rows in np.split(ids, ends)]
         spent["search"] += searched - started

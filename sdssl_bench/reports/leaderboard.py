@@ -264,7 +264,9 @@ def _pivot(cells: pd.DataFrame, index: list[str]) -> pd.DataFrame:
         raise AssertionError(f"records share a leaderboard cell: {sorted(set(clash['key']))}")
     table = cells.pivot(index=index, columns="column", values="text").fillna("")
     table = table.sort_index()
-    return table[sorted(table.columns, key=by_numbers)].rename_axis(columns=None)
+    return table[sorted(table.columns, key=lambda name: by_numbers(str(name)))].rename_axis(
+        columns=None
+    )
 
 
 def csv_text(frame: pd.DataFrame) -> str:
