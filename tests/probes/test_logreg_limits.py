@@ -9,7 +9,10 @@ from numpy.typing import NDArray
 from scipy.special import logsumexp, softmax
 
 from sdssl_bench.probes.linear.design import Design
+from sdssl_bench.probes.linear.inputs import Joined
 from sdssl_bench.probes.linear.sweep import GRID
+from sdssl_bench.probes.logistic.choice import Choice, Probe
+from sdssl_bench.probes.logistic.probe import refitted
 from sdssl_bench.probes.logistic.solver import Solution, Solver
 
 
@@ -208,3 +211,28 @@ def test_a_solver_that_runs_out_of_steps_says_so(monkeypatch: pytest.MonkeyPatch
     assert (whole.converged.item(), cut.converged.item()) == (True, False)
     assert float(cut.gap[0]) > solver.tolerance
     assert float(cut.objective[0]) > float(whole.objective[0])
+
+
+def test_a_head_that_misleads_on_unseen_rows_is_left_for_the_path_of_penalties(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Real features took more than 100 steps from such a head; so many as a path needs stand for them."""
+    x, y = separable(rows=40, width=64, classes=10, apart=1.0)
+    everything = np.arange(len(y))
+    probe = Probe(
+        layers=[1], train=[Joined([x])], test=[Joined([x])], train_targets=y, test_targets=y,
+        rows=everything, classes=np.arange(10), validation=everything < 10, score_name="top1",
+        tolerance=1e-5, device="cpu",
+    )  # fmt: skip
+    *_, fitted = probe.solver(everything[10:]).path([1 / (c * 30) for c in GRID])
+    head = probe.solver(everything[10:]).designs[0].to_features(fitted.weights[0])
+    choice = Choice(GRID[-1], {}, {}, head)
+    (known,) = refitted(probe, [choice]).values()
+    monkeypatch.setattr("sdssl_bench.probes.logistic.solver.MAX_STEPS", 3)
+    direct = probe.solver(everything)
+    start = direct.designs[0].from_features(*head)[None]
+    assert not direct.solve([0], [known.penalty], start=start).converged[0]
+    (found,) = refitted(probe, [choice]).values()
+    assert found.gap <= 1e-3 * found.objective
+    assert found.objective == pytest.approx(known.objective, rel=2e-3)
+    assert found.penalty == known.penalty

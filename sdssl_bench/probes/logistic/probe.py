@@ -21,7 +21,9 @@ from sdssl_bench.datasets import ClassificationData, ImageSet, LabelDraws
 from sdssl_bench.errors import TaskError
 from sdssl_bench.features import FeatureBank, skipped_images
 from sdssl_bench.probes.linear.inputs import joined
+from sdssl_bench.probes.linear.sweep import GRID
 from sdssl_bench.probes.logistic.choice import Choice, Probe, choices
+from sdssl_bench.probes.logistic.solver import Solution, Solver
 from sdssl_bench.probes.scores import grade, is_whole, mean_of_tries
 from sdssl_bench.probes.val_split import hashed_mask, validation_mask
 from sdssl_bench.system import resolve_device
@@ -88,7 +90,7 @@ def score_logreg_layers(
             started = time.perf_counter()
             chosen = choices(probe, sweep)
             selected = time.perf_counter()
-            refits = _refit(probe, chosen)
+            refits = refitted(probe, chosen)
             seconds["select"] += selected - started
             seconds["refit"] += time.perf_counter() - selected
             for position, refit in refits.items():
@@ -189,7 +191,7 @@ class Refit:
     head: tuple[Tensor, Tensor]
 
 
-def _refit(probe: Probe, found: Sequence[Choice | None]) -> dict[int, Refit]:
+def refitted(probe: Probe, found: Sequence[Choice | None]) -> dict[int, Refit]:
     """Every layer at its C on all rows in use; scikit-learn's C is kept, so the penalty changes.
 
     Returns:
@@ -210,13 +212,30 @@ def _refit(probe: Probe, found: Sequence[Choice | None]) -> dict[int, Refit]:
         [1.0 / (choice.c * len(probe.rows)) for choice in chosen.values()],
         start=torch.stack(start),
     )
+    solved = {place: (solution, at) for at, place in enumerate(chosen)}
+    for at, (place, choice) in enumerate(chosen.items()):
+        if not solution.converged[at]:
+            solved[place] = (_approach(solver, place, choice.c, len(probe.rows)), 0)
     return {
         place: Refit(
-            solution.penalties[at],
-            float(solution.objective[at]),
-            float(solution.gap[at]),
-            solver.designs[place].to_features(solution.weights[at]),
+            one.penalties[at],
+            float(one.objective[at]),
+            float(one.gap[at]),
+            solver.designs[place].to_features(one.weights[at]),
         )
-        for at, place in enumerate(chosen)
-        if solution.converged[at]
+        for place, (one, at) in solved.items()
+        if one.converged[at]
     }
+
+
+def _approach(solver: Solver, place: int, wanted: float, num_rows: int) -> Solution:
+    """One layer's solution at a C by way of all smaller ones, where the head of the fitting rows misleads.
+
+    At a weak penalty that head parts its few rows so far that the rows it has not seen cost hundreds of
+    steps where they lie on its wrong side.
+    """
+    weights = solver.loss.zeros(1)
+    for c in (*(c for c in GRID if c < wanted), wanted):
+        solution = solver.solve([place], [1.0 / (c * num_rows)], start=weights)
+        weights = solution.weights
+    return solution
