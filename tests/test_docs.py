@@ -205,6 +205,17 @@ def test_every_value_of_a_protocol_stands_beside_its_source(generated: dict[str,
     assert all(source.strip() for *_, source in rows)
 
 
+def test_no_row_of_a_table_is_broken_over_lines(generated: dict[str, str]) -> None:
+    for name, page in generated.items():
+        if name.startswith("protocols/"):
+            for table in re.findall(r"(?m)(?:^\|.*\n)+.*", page):
+                assert all(
+                    line.startswith("| ") and line.endswith(" |")
+                    for line in table.split("\n")
+                    if line
+                ), name
+
+
 def test_the_page_of_records_has_every_field_of_the_schema(generated: dict[str, str]) -> None:
     schema = json.loads((ROOT / "sdssl_bench/records/record.schema.json").read_text())
 

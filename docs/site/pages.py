@@ -173,7 +173,8 @@ def _kind(schema: dict[str, Any]) -> str:
 
 def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
     cells = [
-        [cell.replace("|", r"\|") for cell in row] for row in (head, ("---",) * len(head), *rows)
+        [" ".join(cell.split()).replace("|", r"\|") for cell in row]
+        for row in (head, ("---",) * len(head), *rows)
     ]
     return "\n".join(f"| {' | '.join(row)} |" for row in cells)
 
