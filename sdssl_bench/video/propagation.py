@@ -72,6 +72,10 @@ class Context:
 
         return _Frame(columns(features), columns(labels.float()))
 
+    def remember(self, features: Tensor, labels: Tensor) -> None:
+        """Adds a frame: [h, w, D] features of any length, [h, w, C] labels."""
+        self.recent.append(self._frame(unit(features), labels))
+
     def step(self, features: Tensor, crew: ThreadTeam | None = None) -> Tensor:
         """Soft labels [h, w, C] of the next frame from its features [h, w, D]; remembers both.
 
@@ -146,7 +150,7 @@ def propagate(
     """
     context = Context(sources[0], labels[0], rule=rule, length=len(sources), tile=tile)
     for features, known in zip(sources[1:], labels[1:], strict=True):
-        context.recent.append(context._frame(unit(features), known))
+        context.remember(features, known)
     return context.step(target)
 
 

@@ -1,13 +1,16 @@
 """`run --dry-run`: what tasks say they will do is what they then do, to the byte; done work costs nothing."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 from typer.testing import CliRunner
 
 from fakes import plain_images
@@ -15,12 +18,14 @@ from mini_data import shared_mini
 from sdssl_bench import checkpoints, tasks
 from sdssl_bench.cli.main import app
 from sdssl_bench.cli.plan import Plan
-from sdssl_bench.datasets import preprocess
+from sdssl_bench.datasets import Size, preprocess
 from sdssl_bench.encoders import Encoder
+from sdssl_bench.errors import UsageError
 from sdssl_bench.features import forecast
 from sdssl_bench.features.store import BankFolder
 from sdssl_bench.system import Work
 from sdssl_bench.task import RunContext, Task
+from sdssl_bench.video import forecast as video_forecast
 
 CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 FEATURES = [
@@ -160,6 +165,43 @@ def test_batches_are_scaled_to_all_images(
     spent = forecast.batch_seconds(images, preprocess("E", 8), groups, forward, ctx=ctx)  # type: ignore[arg-type]
     assert spent == pytest.approx(0.012 * total)
     assert clock.now <= forecast.SECONDS + 2 * 0.012 * max(sizes)  # the first and the last batch
+
+
+@pytest.mark.parametrize("least", [0, 100])
+@pytest.mark.parametrize("grid", [(3, 5), (30, 52), (60, 104), (120, 208)])
+def test_a_pass_of_large_frames_is_told_from_smaller_ones(
+    grid: tuple[int, int], least: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, working = _Clock(monkeypatch), (4 * grid[0], 4 * grid[1])
+
+    def seconds(patches: int) -> float:
+        return 1e-4 * patches + 1e-7 * patches**2
+
+    class Passes:
+        batch_size = 2
+
+        class encoder:
+            stride = 4
+
+            @staticmethod
+            def check_size(*size: int) -> None:
+                if size != working and min(size) < least:
+                    raise UsageError("too small")
+
+        def forward(self, frames: Sequence[NDArray[np.uint8]], name: str) -> dict[int, Tensor]:
+            height, width = (side // 4 for side in frames[0].shape[:2])
+            clock.spend(len(frames) * seconds(height * width))
+            return {1: torch.zeros(len(frames), height, width, 8)}
+
+    def frames(paths: Sequence[Path], size: Size, working: Size, **_: int) -> Iterator[Any]:
+        yield from (np.zeros((*working, 3), np.uint8) for _ in paths)
+
+    monkeypatch.setattr(video_forecast, "frames_ahead", frames)
+    video: Any = SimpleNamespace(frames=[Path()] * 9, size=(480, 854), name="bear")
+    said, small = video_forecast._pass(Passes(), video, working)  # type: ignore[arg-type]
+    assert said == pytest.approx(seconds(grid[0] * grid[1]))
+    assert small[1].shape[-1] == 8
+    assert clock.now < 12 * video_forecast.SECONDS
 
 
 def test_what_is_printed_fits_and_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
