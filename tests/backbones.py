@@ -90,7 +90,9 @@ STAGES: dict[str, Callable[[], Encoder]] = {
     "resnetv2": stages("resnetv2_18"),
     "xcit": stages("xcit_nano_12_p16_224", img_size=32, patch_size=8, depth=3),
     "relative positions": stages(
-        "test_vit_relpos", img_size=32, patch_size=8, class_token=True, global_pool="token", depth=3
+        "vit_relpos_small_patch16_224",
+        **{"img_size": 32, "patch_size": 8, "class_token": True, "global_pool": "token"},
+        **{"depth": 3, "embed_dim": 64, "num_heads": 2},
     ),
     "beit": stages("beit_base_patch16_224", embed_dim=48, depth=3, num_heads=3, img_size=32),
 }
