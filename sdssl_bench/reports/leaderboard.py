@@ -126,8 +126,10 @@ def _rows(record: Record, rows: str) -> Iterator[dict[str, Any]]:
     layers = sorted(record["layers"], key=int)
     if rows == "last":  # a record without its last layer still tells its labels from others
         last = str(record["model"]["depth"])
-        having = [n for n in layers if headline in record["layers"][n]["metrics"]]
-        layers = [last] if last in having else having[:1]
+        if headline in record["layers"].get(last, {"metrics": {}})["metrics"]:
+            layers = [last]
+        else:
+            layers = [n for n in layers if headline in record["layers"][n]["metrics"]][:1]
     shown = {"last": (headline,), "headlines": (headline, f"val/{headline}")}.get(rows)
     for layer in layers:
         entry = record["layers"][layer]
@@ -292,4 +294,5 @@ def _labels(frame: pd.DataFrame, texts: "pd.Series[str]", columns: list[str]) ->
 
 def _visible(texts: "pd.Series[str]") -> "pd.Series[str]":
     """Each text by `plain`; columns repeat few of them."""
-    return texts.map({text: plain(text) for text in texts.unique()})
+    # pandas 2 makes numbers of what an empty dictionary gives, which no rows at all would be.
+    return texts.map({"": "", **{text: plain(text) for text in texts.unique()}})

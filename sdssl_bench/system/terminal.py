@@ -10,6 +10,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -171,8 +172,16 @@ class FittedTable:
             # No text: another's console would take brackets in it for markup.
             justify: Literal["left", "right"] = "left" if left else "right"
             table.add_column(Text(column.name), justify=justify, no_wrap=True)
-        for row in self.rows:
-            table.add_row(*(Text(self._cell(i, row[i], bar=bar, name=name)) for i in kept))
+        # One row of many lines: rich takes five times as long for as many rows of one.
+        lines = [
+            [self._cell(i, row[i], bar=bar, name=name).split("\n") for i in kept]
+            for row in self.rows
+        ]
+        for row in lines:
+            for cell in row:
+                cell += [""] * (max(map(len, row)) - len(cell))
+        if lines:
+            table.add_row(*(Text("\n".join(chain(*cells))) for cells in zip(*lines)))
         return table
 
     def _cell(self, i: int, value: Any, *, bar: int, name: int) -> str:
