@@ -141,7 +141,8 @@ def test_a_constant_feature_and_a_repeated_one_do_no_harm() -> None:
     solver = Solver([Design(x)], torch.from_numpy(y), num_classes=5)
     for solution in solver.path((1.0, 1e-2, 1e-4)):
         best = reference(x, y, solution.penalties[0])
-        assert abs(reached(solver, solution, 0, x, y) - best) < 1e-5
+        # Not more than the reference reaches: scipy 1.13 stops short of the optimum here.
+        assert reached(solver, solution, 0, x, y) < best + 1e-5
 
 
 def test_the_bias_is_not_penalised() -> None:

@@ -179,7 +179,8 @@ def test_seed_norm_and_sample_make_records_of_their_own(
     fifty = [r for r in found if r["protocol"]["parameters"]["num_images"] == 50]
     assert fifty[0]["layers"]["2"]["n"] == 50
     values = [r["layers"]["2"]["metrics"] for r in found]
-    assert len({v["cka/layer01"] for v in values}) == 5, "all but raw differ in CKA"
+    cka = {round(v["cka/layer01"], 12) for v in values}
+    assert len(cka) == 4, "all differ in CKA but raw, and the seed where one batch holds all"
     assert len({v["alignment"] for v in values}) == 5, "all but the estimator differ in pairs"
 
 
