@@ -79,7 +79,7 @@ def include(path: "str | PathLike[str]") -> None:
 def _points(module: str, path: object) -> tuple[EntryPoint, ...]:
     try:
         names = vars(import_module(module))
-    except Exception as error:  # whatever foreign code raises
+    except (Exception, SystemExit) as error:  # whatever foreign code raises; it may not end the command
         raise UsageError(
             f"--include {path} failed at {place_of(error, path)}: {type(error).__name__}: {error}"
         ) from error
@@ -152,7 +152,7 @@ def load_plugin(point: EntryPoint, kind: type[Kind]) -> Kind:
     """
     try:
         loaded = point.load()
-    except Exception as error:  # whatever a foreign module raises
+    except (Exception, SystemExit) as error:  # whatever a foreign module raises
         found = f"{type(error).__name__}: {error}"
     else:
         name = getattr(loaded, "name", None)

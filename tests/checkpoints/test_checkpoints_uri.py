@@ -213,6 +213,9 @@ def uncopied():
     model = trained()
     model.conv1 = torch.nn.utils.weight_norm(model.conv1)
     return model
+
+def leaves():
+    raise SystemExit(0)
 """
 
 
@@ -288,6 +291,7 @@ def test_a_module_that_cannot_be_copied_is_not_compared(custom: str) -> None:
         ),
         ("nothing", {}, UsageError, "returned int"),
         ("broken", {}, DataError, r"failed at .*my_model\.py:14: KeyError: 'missing'"),
+        ("leaves", {}, DataError, r"failed at .*my_model\.py:\d+: SystemExit: 0"),
         ("build", {"heads": 6}, UsageError, "--heads 6 contradicts"),
         ("build", {"network": "teacher"}, UsageError, "--network would have no effect"),
         ("finished", {"norm": "none"}, UsageError, "--norm would have no effect"),
