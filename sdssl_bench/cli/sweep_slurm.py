@@ -31,6 +31,7 @@ job=$!
 wait "$job"; code=$?
 # A signal ends the waiting, not the job.
 while kill -0 "$job" 2>/dev/null; do wait "$job"; code=$?; done
+if [ "$code" -gt 128 ]; then wait "$job" 2>/dev/null; own=$?; [ "$own" -eq 127 ] || code=$own; fi
 if [ -n "$again" ] && [ "$code" -ne 0 ]; then scontrol requeue "$SLURM_JOB_ID"; fi
 exit "$code"
 """

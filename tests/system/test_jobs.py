@@ -67,7 +67,8 @@ def test_an_error_here_ends_what_runs(tmp_path: Path) -> None:
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits its being ignored
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from sdssl_bench.system import Job, lifetime, run_jobs
