@@ -68,7 +68,8 @@ def test_an_error_here_ends_what_runs(tmp_path: Path) -> None:
 
 PARENT = """
 import signal, sys
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background inherits its being ignored
+# A suite in the background has it ignored, and so have its children.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from sdssl_bench.system import Job, lifetime, run_jobs

@@ -10,6 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import PIL
 import pytest
 
 from mini_data import mini_of, shared_mini
@@ -82,6 +83,10 @@ def test_every_protocol_is_there() -> None:
     assert list(json.loads(GOLDEN.read_text("utf-8"))) == sorted(PROTOCOLS)
 
 
+@pytest.mark.skipif(
+    int(PIL.__version__.split(".")[0]) < 13,
+    reason="recorded with Pillow 13; before, its resize rounds a pixel of some images otherwise",
+)
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_no_number_of_a_record_has_moved(protocol: str, tmp_path: Path) -> None:
     scores = found(protocol, tmp_path)

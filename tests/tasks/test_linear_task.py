@@ -347,7 +347,8 @@ def test_a_penalty_that_is_not_solved_cannot_be_chosen_and_is_named(
         found = solve(self, layers, penalties, **named)
         fits = len(self.loss._targets) == before[1].notes["images"]["fit"]
         bad = [
-            fits and n == 1 and np.isclose(p * 160 * unsolved, 1) for n, p in zip(layers, penalties)
+            fits and n == 1 and bool(np.isclose(p * 160 * unsolved, 1))
+            for n, p in zip(layers, penalties)
         ]
         found.converged[torch.tensor(bad)] = False
         found.gap[torch.tensor(bad)] = torch.inf
