@@ -194,7 +194,11 @@ def test_a_task_under_a_name_that_no_record_can_have_is_an_error(tmp_path: Path)
         ("empty_file.py", "", "Expected a class Task, a DatasetSpec or a Style in .*, found none"),
         ("hidden_set.py", SET.replace("SPEC", "_SPEC"), "found none. Names that begin with _"),
         ("broken_file.py", "x = 1\ny = x.z\n", r"failed at .*broken_file.py:2: AttributeError"),
-        ("leaving_file.py", "raise SystemExit(0)\n", r"failed at .*leaving_file.py:1: SystemExit: 0"),
+        (
+            "leaving_file.py",
+            "raise SystemExit(0)\n",
+            r"failed at .*leaving_file.py:1: SystemExit: 0",
+        ),
         ("no_syntax.py", "def", "SyntaxError"),
     ],
 )
