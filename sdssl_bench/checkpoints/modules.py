@@ -152,10 +152,7 @@ def _call(path: Path, function: str) -> Any:
         return build()
     except UsageError:
         raise
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # a file that exits would end the command as if all went well
+    except (Exception, SystemExit) as error:  # exiting is failing
         raise DataError(
             f"custom:{path}:{function} failed at {place_of(error, path)}: {type(error).__name__}: {error}"
         ) from error

@@ -79,10 +79,7 @@ def include(path: "str | PathLike[str]") -> None:
 def _points(module: str, path: object) -> tuple[EntryPoint, ...]:
     try:
         names = vars(import_module(module))
-    except (
-        Exception,
-        SystemExit,
-    ) as error:  # whatever foreign code raises; it may not end the command
+    except (Exception, SystemExit) as error:  # whatever foreign code raises
         raise UsageError(
             f"--include {path} failed at {place_of(error, path)}: {type(error).__name__}: {error}"
         ) from error
