@@ -85,7 +85,7 @@ def test_every_protocol_is_there() -> None:
 
 @pytest.mark.skipif(
     int(PIL.__version__.split(".")[0]) < 13,
-    reason="recorded with Pillow 13; before, its resize rounds a pixel of some images otherwise",
+    reason="recorded with Pillow 13; before, miniatures of tall photographs were resized otherwise",
 )
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_no_number_of_a_record_has_moved(protocol: str, tmp_path: Path) -> None:

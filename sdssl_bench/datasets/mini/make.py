@@ -24,7 +24,7 @@ _FORMAT = 2
 
 
 def make_mini(root: Path, *, seed: int = 0, names: Iterable[str] | None = None) -> None:
-    """Write miniatures to the folder `root`, all or nothing, the same bytes for the same seed.
+    """Write miniatures to the folder `root`, all or nothing, the same bytes for the same seed (and Pillow).
 
     An intact copy of the same seed and sets is left as it is, so that nothing computed from it goes
     stale; other miniatures are replaced.
