@@ -234,7 +234,8 @@ def build_beit(
         img_size=img_size,
         patch_size=patch_size,
         num_classes=0,
-        global_pool="avg",
+        # timm 1.0.30 has no use_fc_norm: there "avg" alone puts the norm after the pooling.
+        global_pool="token" if norm == "tokens" else "avg",
         embed_dim=dim,
         depth=depth,
         num_heads=heads,
@@ -244,9 +245,9 @@ def build_beit(
         use_abs_pos_emb=positions,
         use_rel_pos_bias=biases == "each",
         use_shared_rel_pos_bias=biases == "shared",
-        use_fc_norm=norm != "tokens",
         norm_layer=norm_layer,
     )
+    model.global_pool = "avg"
     if norm == "none":
         model.fc_norm = nn.Identity()
     return model

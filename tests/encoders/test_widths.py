@@ -48,6 +48,23 @@ def test_every_family_has_the_width_that_was_asked_for(hidden: int) -> None:
         assert widths(build_beit(**sizes, **table, norm="tokens", **eps)) == plain  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("norm", "holds"),
+    [("tokens", {"norm.weight"}), ("pooled", {"fc_norm.weight"}), ("none", set())],
+)
+def test_a_beit_has_its_norm_where_it_was_told(norm: str, holds: set[str]) -> None:
+    model = build_beit(
+        dim=DIM, depth=1, heads=3, patch_size=8, img_size=16, hidden=85, positions=True, biases="each",
+        layer_scale=True, qkv_bias=True, norm=norm, norm_eps=1e-6,
+    ).eval()  # fmt: skip
+    assert model.state_dict().keys() & {"norm.weight", "fc_norm.weight"} == holds
+    images = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        mean = model.forward_features(images)[:, 1:].mean(1)  # type: ignore[operator]
+        expected = model.fc_norm(mean)
+        torch.testing.assert_close(model(images), expected, rtol=0, atol=0)
+
+
 @pytest.mark.parametrize("hidden", HIDDEN)
 def test_a_gated_vit_counts_both_halves(hidden: int) -> None:
     """DINOv2's giant: the first map makes gate and value, the second reads their product."""
