@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from mini_data import of_recorded_pixels
+
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 WRITING = "SDSSL_BENCH_WRITE_GOLDEN" in os.environ
@@ -66,6 +68,7 @@ def pictures(notebook: dict[str, Any]) -> list[tuple[int, bytes]]:
     ]
 
 
+@of_recorded_pixels
 def test_the_committed_outputs_are_those_of_the_code(fresh: dict[str, Any]) -> None:
     assert len(fresh["cells"]) == len(committed()["cells"])
     for mine, stored in zip(fresh["cells"], committed()["cells"], strict=True):

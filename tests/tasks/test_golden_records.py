@@ -10,10 +10,9 @@ import os
 from pathlib import Path
 from typing import Any
 
-import PIL
 import pytest
 
-from mini_data import mini_of, shared_mini
+from mini_data import mini_of, of_recorded_pixels, shared_mini
 from sdssl_bench import api, tasks
 from tiny_model import build
 
@@ -83,10 +82,7 @@ def test_every_protocol_is_there() -> None:
     assert list(json.loads(GOLDEN.read_text("utf-8"))) == sorted(PROTOCOLS)
 
 
-@pytest.mark.skipif(
-    int(PIL.__version__.split(".")[0]) < 13,
-    reason="recorded with Pillow 13; before, miniatures of tall photographs were resized otherwise",
-)
+@of_recorded_pixels
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_no_number_of_a_record_has_moved(protocol: str, tmp_path: Path) -> None:
     scores = found(protocol, tmp_path)
