@@ -23,7 +23,6 @@ from sdssl_bench.features import FeatureBank, skipped_images
 from sdssl_bench.probes.linear.inputs import joined
 from sdssl_bench.probes.linear.sweep import GRID
 from sdssl_bench.probes.logistic.choice import Choice, Probe, choices
-from sdssl_bench.probes.logistic.solver import Solution, Solver
 from sdssl_bench.probes.scores import grade, is_whole, mean_of_tries
 from sdssl_bench.probes.val_split import hashed_mask, validation_mask
 from sdssl_bench.system import resolve_device
@@ -215,7 +214,11 @@ def refitted(probe: Probe, found: Sequence[Choice | None]) -> dict[int, Refit]:
     solved = {place: (solution, at) for at, place in enumerate(chosen)}
     for at, (place, choice) in enumerate(chosen.items()):
         if not solution.converged[at]:
-            solved[place] = (_approach(solver, place, choice.c, len(probe.rows)), 0)
+            # At a weak penalty the head of the fitting rows parts them so far that rows it has not seen, on
+            # its wrong side, cost hundreds of steps: the path from strong penalties does not.
+            cs = [*(c for c in GRID if c < choice.c), choice.c]
+            *_, last = solver.path([1.0 / (c * len(probe.rows)) for c in cs], layers=[place])
+            solved[place] = last, 0
     return {
         place: Refit(
             one.penalties[at],
@@ -226,16 +229,3 @@ def refitted(probe: Probe, found: Sequence[Choice | None]) -> dict[int, Refit]:
         for place, (one, at) in solved.items()
         if one.converged[at]
     }
-
-
-def _approach(solver: Solver, place: int, wanted: float, num_rows: int) -> Solution:
-    """One layer's solution at a C by way of all smaller ones, where the head of the fitting rows misleads.
-
-    At a weak penalty that head parts its few rows so far that the rows it has not seen cost hundreds of
-    steps where they lie on its wrong side.
-    """
-    weights = solver.loss.zeros(1)
-    for c in (*(c for c in GRID if c < wanted), wanted):
-        solution = solver.solve([place], [1.0 / (c * num_rows)], start=weights)
-        weights = solution.weights
-    return solution

@@ -100,26 +100,37 @@ class Solver:
         self.loss = SoftmaxLoss(designs, targets, num_classes=num_classes, cache_bytes=cache_bytes)
         self._device = self.loss.device
 
-    def path(self, penalties: Sequence[float], *, block: int = 1) -> Iterator[Solution]:
-        """Optima of all layers for every penalty, `block` penalties at a time, strong to weak."""
+    def path(
+        self, penalties: Sequence[float], *, block: int = 1, layers: Sequence[int] | None = None
+    ) -> Iterator[Solution]:
+        """Optima of layers for every penalty, `block` penalties at a time, strong to weak.
+
+        Args:
+            penalties: in any order.
+            block: how many are solved together.
+            layers: positions in the list of designs; None is all.
+        """
+        layers = range(len(self.designs)) if layers is None else layers
         ordered = sorted(penalties, reverse=True)
-        num_layers, before = len(self.designs), list[tuple[float, Tensor]]()
+        num_layers, before = len(layers), list[tuple[float, Tensor]]()
         for first in range(0, len(ordered), block):
             values = ordered[first : first + block]
-            starts = torch.stack([self._extrapolate(before, value) for value in values])
+            starts = torch.stack([self._extrapolate(before, value, num_layers) for value in values])
             solution = self.solve(
-                [layer for _ in values for layer in range(num_layers)],
-                [value for value in values for _ in range(num_layers)],
+                [layer for _ in values for layer in layers],
+                [value for value in values for _ in layers],
                 start=starts.flatten(0, 1),
             )
             solved = solution.weights.unflatten(0, (len(values), num_layers))
             before = (before + list(zip(values, solved, strict=True)))[-2:]
             yield solution
 
-    def _extrapolate(self, before: list[tuple[float, Tensor]], penalty: float) -> Tensor:
+    def _extrapolate(
+        self, before: list[tuple[float, Tensor]], penalty: float, num_layers: int
+    ) -> Tensor:
         """[L, D + 1, C] where the line through the last two solutions points to."""
         if not before:
-            return self.loss.zeros(len(self.designs))
+            return self.loss.zeros(num_layers)
         last, weights = before[-1]
         if len(before) == 1 or before[0][0] == last:
             return weights
