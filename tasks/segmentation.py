@@ -244,6 +244,7 @@ def _choice(scores: Mapping[Candidate, float] | None) -> dict[str, Any]:
     """What was chosen on held-out images, and the mIoU of all that was tried."""
     if scores is None:
         return {}
-    best = max(scores, key=lambda one: scores[one])
+    from sdssl_bench.dense import best_candidate
+
     tried = {f"k={one.k} {one.distance}": value for one, value in scores.items()}
-    return {"chosen": best._asdict(), "held_out_mIoU": tried}
+    return {"chosen": best_candidate(scores)._asdict(), "held_out_mIoU": tried}

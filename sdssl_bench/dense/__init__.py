@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from sdssl_bench.dense.forecast import dense_work
     from sdssl_bench.dense.scoring import DenseScorer
-    from sdssl_bench.dense.settings import Candidate, Settings
+    from sdssl_bench.dense.settings import Candidate, Settings, best_candidate
     from sdssl_bench.dense.tables import choice_table, class_table
 else:
     from sdssl_bench.exports import lazily

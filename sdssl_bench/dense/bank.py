@@ -6,7 +6,7 @@ at the least angle to [q, 1, 0] is the one whose z is nearest to q.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from sdssl_bench.dense.blocks import Blocks
+from sdssl_bench.dense.settings import Settings
 from sdssl_bench.errors import TaskError
 from sdssl_bench.neighbors import top_k
 
@@ -61,32 +62,40 @@ class Space:
         return np.column_stack([rows.astype(np.float64), np.ones(len(rows)), np.zeros(len(rows))])
 
 
-def space_of(parts: Iterable[Features], fitted: Iterable[Features], distance: str) -> Space:
-    """A space for the rows of `parts`, standardised by mean and deviation of `fitted` if that has rows.
+Moments = tuple[NDArray[np.float64], NDArray[np.float64]]
 
-    A feature that is constant is centred only, as by scikit-learn's StandardScaler.
 
-    Args:
-        parts: [n, D] pieces of the bank.
-        fitted: [n, D] pieces.
-        distance: "cosine" or "euclidean".
+def moments_of(parts: Iterable[Features]) -> Moments | None:
+    """Mean [D] and deviation [D] of the rows of all parts [n, D]; None without any.
+
+    The deviation of a feature that is constant is 1, as by scikit-learn's StandardScaler.
     """
-    mean = scale = None
     count, shift, sums, squares = 0, np.zeros(()), np.zeros(()), np.zeros(())
-    for part in fitted:
+    for part in parts:
         if not count:
             shift = part.mean(0, dtype=np.float64)
         rest = part - shift
         count, sums, squares = count + len(part), sums + rest.sum(0), squares + (rest**2).sum(0)
-    if count:
-        mean = shift + sums / count
-        deviation = np.sqrt(np.maximum(squares / count - (sums / count) ** 2, 0))
-        scale = np.where(deviation > np.finfo(np.float32).eps * np.abs(mean), deviation, 1.0)
-    space = Space(distance, mean, scale)
+    if not count:
+        return None
+    mean = shift + sums / count
+    deviation = np.sqrt(np.maximum(squares / count - (sums / count) ** 2, 0))
+    return mean, np.where(deviation > np.finfo(np.float32).eps * np.abs(mean), deviation, 1.0)
+
+
+def space_of(parts: Iterable[Features], moments: Moments | None, distance: str) -> Space:
+    """A space for the rows of `parts`, standardised by moments, if there are any.
+
+    Args:
+        parts: [n, D] pieces of the bank.
+        moments: `moments_of` the rows that standardise.
+        distance: "cosine" or "euclidean".
+    """
+    space = Space(distance, *(moments or (None, None)))
     if distance == "cosine":
         return space
     found = (_squares(space.standardised(part)) for part in parts if len(part))
-    return Space(distance, mean, scale, max(float((one + one**2 / 4).max()) for one in found))
+    return replace(space, reach=max(float((one + one**2 / 4).max()) for one in found))
 
 
 def _squares(rows: Features) -> NDArray[np.float64]:
@@ -120,7 +129,7 @@ class Bank:
 
 
 def banks_of(
-    blocks: Blocks, starts: Sequence[int], layer: int, *, keep: str, settings: Any
+    blocks: Blocks, starts: Sequence[int], layer: int, *, keep: str, settings: Settings
 ) -> dict[str, Bank]:
     """{distance: bank} of a layer, from the blocks of training images.
 
@@ -140,18 +149,13 @@ def banks_of(
             arrays = blocks.read("train", start, rows, which)
             yield arrays[rows][arrays[which]]
 
+    moments = moments_of(parts(f"seen{layer}")) if settings.standardise else None
+    labels = blocks.join("train", starts, f"labels{layer}", keep=mask, to=f"{keep}-labels{layer}")
     found = {}
     for distance in settings.distance:
-        fitted = parts(f"seen{layer}") if settings.standardise else iter(())
-        space = space_of(parts(mask), fitted, distance)
-        features, labels = (
-            blocks.join(
-                "train", starts, name, keep=mask, to=f"{keep}-{name}{suffix}", change=change
-            )
-            for name, suffix, change in (
-                (rows, f"-{distance}", space.bank_rows),
-                (f"labels{layer}", "", None),
-            )
+        space = space_of(parts(mask), moments, distance)
+        features = blocks.join(
+            "train", starts, rows, keep=mask, to=f"{keep}-{rows}-{distance}", change=space.bank_rows
         )
         found[distance] = Bank(space, features, labels)
     return found

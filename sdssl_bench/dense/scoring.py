@@ -19,7 +19,7 @@ from sdssl_bench.datasets import VOID, MaskData, MaskedImages
 from sdssl_bench.dense.bank import Bank, banks_of
 from sdssl_bench.dense.blocks import Arrays, Blocks
 from sdssl_bench.dense.patches import resized
-from sdssl_bench.dense.settings import Candidate, Settings
+from sdssl_bench.dense.settings import Candidate, Settings, best_candidate
 from sdssl_bench.dense.tokens import PatchTokens
 from sdssl_bench.dense.votes import counts_of, labels_of, votes_of
 from sdssl_bench.encoders import Encoder
@@ -257,7 +257,7 @@ class DenseScorer:
                 for one in counts.swapaxes(0, 1)
             ]
             self.choices[layer] = dict(zip(self.settings.candidates, scores, strict=True))
-        return {layer: [max(one, key=one.__getitem__)] for layer, one in self.choices.items()}
+        return {layer: [best_candidate(one)] for layer, one in self.choices.items()}
 
     def _counts(self, split: str, layer: int) -> NDArray[np.int64]:
         """[N, candidates, 3, C] of all blocks of a split."""

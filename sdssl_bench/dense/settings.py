@@ -1,5 +1,6 @@
 """How images are segmented, and what that means for an encoder: pixels and patches."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import product
 from typing import NamedTuple
@@ -8,9 +9,11 @@ from sdssl_bench.datasets import Preprocess, preprocess
 from sdssl_bench.encoders import Encoder
 from sdssl_bench.errors import UsageError, did_you_mean
 
+VOIDS = {"soft": ("background", "ignore"), "pixels": ("background", "vote")}
+"""Vote -> what unlabelled pixels may be with it."""
 WORDS = {
     "distance": ("cosine", "euclidean"),
-    "vote": ("soft", "pixels"),
+    "vote": tuple(VOIDS),
     "void": ("background", "ignore", "vote"),
     "absent": ("ignore", "zero"),
 }
@@ -24,6 +27,11 @@ class Candidate(NamedTuple):
 
     k: int
     distance: str
+
+
+def best_candidate(scores: Mapping[Candidate, float]) -> Candidate:
+    """The one with the highest score, the first of equals."""
+    return max(scores, key=scores.__getitem__)
 
 
 @dataclass(frozen=True)
@@ -51,10 +59,8 @@ class Settings:
             raise UsageError(
                 "vote=soft weighs neighbours by their cosine: --set distance=cosine, or --set vote=pixels."
             )
-        if (self.vote == "soft") == (self.void == "vote") or (
-            self.vote == "pixels" and self.void == "ignore"
-        ):
-            fits = "background or ignore" if self.vote == "soft" else "background or vote"
+        if self.void not in VOIDS[self.vote]:
+            fits = " or ".join(VOIDS[self.vote])
             raise UsageError(f"vote={self.vote} takes void={fits}, found void={self.void}.")
 
     @property

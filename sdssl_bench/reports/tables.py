@@ -133,14 +133,14 @@ def result_line(record: Mapping[str, Any], *, others: Sequence[Mapping[str, Any]
 
 def results_table(records: Sequence[Mapping[str, Any]]) -> FittedTable:
     """One row a record: encoder, benchmark, its last and its best layer x100, the curve over its layers."""
+    from sdssl_bench.statistics import benchmark_name
+
     columns = [
         Column("model", shorten=True),
         Column("benchmark", left=True),
         *map(Column, ("last", "best", "at")),
         Column("curve", left=True, drop=1),
     ]
-    from sdssl_bench.statistics import benchmark_name
-
     rows = []
     for record in records:
         headline = record["headline"]

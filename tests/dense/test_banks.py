@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import jaccard_score
 from sklearn.preprocessing import StandardScaler
 
-from sdssl_bench.dense.bank import space_of
+from sdssl_bench.dense.bank import moments_of, space_of
 from sdssl_bench.dense.patches import mask_of_pixels, patch_pixels, pixel_votes
 from sdssl_bench.metrics import class_counts, overlap_scores
 from sdssl_bench.neighbors import top_k
@@ -25,7 +25,7 @@ def test_the_nearest_by_distance_are_found_by_angle(
     )
     bank[40:50] = bank[:10]  # ties
     fitted = [bank[:31], bank[31:60]] if standardised else []
-    space = space_of([bank[:50], bank[50:50], bank[50:]], fitted, "euclidean")
+    space = space_of([bank[:50], bank[50:50], bank[50:]], moments_of(fitted), "euclidean")
     _, found = top_k(space.queries(queries), space.bank_rows(bank), k=20)
     rows, asked = (space.standardised(one).astype(np.float64) for one in (bank, queries))
     squares = ((asked[:, None] - rows) ** 2).sum(2)
@@ -39,10 +39,10 @@ def test_features_are_standardised_as_scikit_learn_does(seed: int) -> None:
     rows = (100 + 0.1 * rng.standard_normal((60, 5))).astype(np.float32)
     rows[:, 2] = 7
     rows[:, 3] = 0
-    space = space_of([rows], [rows[:17], rows[17:45]], "cosine")
+    space = space_of([rows], moments_of([rows[:17], rows[17:45]]), "cosine")
     expected = StandardScaler().fit(rows[:45].astype(np.float64)).transform(rows)
     np.testing.assert_allclose(space.standardised(rows), expected, atol=1e-4)
-    assert space_of([rows], [], "cosine").queries(rows) is rows
+    assert space_of([rows], moments_of([]), "cosine").queries(rows) is rows
 
 
 @settings(max_examples=40, deadline=None)
