@@ -53,8 +53,8 @@ def generated() -> dict[str, str]:
 @pytest.mark.parametrize(
     ("name", "results"),
     [
-        ("add-task", 1),
-        ("add-dataset", 1),
+        pytest.param("add-task", 1, marks=pytest.mark.slow),
+        pytest.param("add-dataset", 1, marks=pytest.mark.slow),
         pytest.param("add-encoder", 1, marks=pytest.mark.slow),
         pytest.param("first-curve", 1, marks=pytest.mark.slow),
         pytest.param("three-more-curves", 5, marks=pytest.mark.slow),

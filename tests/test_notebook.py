@@ -68,6 +68,7 @@ def pictures(notebook: dict[str, Any]) -> list[tuple[int, bytes]]:
     ]
 
 
+@pytest.mark.slow
 @of_recorded_pixels
 def test_the_committed_outputs_are_those_of_the_code(fresh: dict[str, Any]) -> None:
     assert len(fresh["cells"]) == len(committed()["cells"])

@@ -106,7 +106,13 @@ def test_passes_where_the_warning_is_expected():
 """
 
 
-@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["one process", "xdist"])
+@pytest.mark.parametrize(
+    "workers",
+    [
+        pytest.param([], id="one process"),
+        pytest.param(["-n", "2"], id="xdist", marks=pytest.mark.slow),
+    ],
+)
 def test_the_suites_strictness_binds_the_suite_and_nobody_else(
     workers: list[str], tmp_path: Path
 ) -> None:

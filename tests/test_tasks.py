@@ -185,6 +185,7 @@ def entry_point(folder: Path, line: str) -> None:
     (info / "entry_points.txt").write_text(f"[{tasks.GROUP}]\n{line}\n")
 
 
+@pytest.mark.slow
 def test_a_task_of_another_package_is_a_task(tmp_path: Path) -> None:
     """From its file alone: listed, explained, run with its options, ranked, on the page."""
     source = Path(__file__).parent / "task_of_another_package.py"

@@ -478,6 +478,7 @@ def test_models_of_stages_are_built_from_their_tensors(
     assert encoder.info.details["keys"]["loaded"] == len(model.state_dict())
 
 
+@pytest.mark.slow
 def test_what_a_named_architecture_needs_is_no_head(tmp_path: Path) -> None:
     model = timm.create_model("vit_base_patch16_siglip_224", pretrained=False, depth=1)
     torch.save({"backbone": model.state_dict()}, tmp_path / "x.pth")
@@ -491,7 +492,10 @@ def test_what_a_named_architecture_needs_is_no_head(tmp_path: Path) -> None:
     assert info.details["keys"] == {"loaded": len(whole.state_dict()), "dropped": {}}
 
 
-@pytest.mark.parametrize("arch", ["eva02_tiny_patch14_224", "eva02_base_patch14_224"])
+@pytest.mark.parametrize(
+    "arch",
+    ["eva02_tiny_patch14_224", pytest.param("eva02_base_patch14_224", marks=pytest.mark.slow)],
+)
 def test_eva_02_in_its_authors_names_needs_its_name(tmp_path: Path, arch: str) -> None:
     model = timm.create_model(arch, pretrained=False, num_classes=0).eval()
     state = {"rope.freqs_cos": torch.zeros(4), "blocks.0.attn.rope.freqs_sin": torch.zeros(4)}

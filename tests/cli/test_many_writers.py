@@ -56,6 +56,7 @@ def race(root: Path, count: int, runs: int) -> None:
     assert [bool(json.loads(one.read_text())["files"]) for one in banks] == [True, True]
 
 
+@pytest.mark.slow
 def test_writers_of_a_few_results_lose_none(tmp_path: Path) -> None:
     race(tmp_path, 2, 3)
 

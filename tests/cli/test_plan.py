@@ -33,7 +33,7 @@ FEATURES = [
     ("linear", "cifar10", "logreg", {"features": "last2+mean"}),
     ("linear", "cifar10", "dino", {"epochs": "1", "features": "cls,mean"}),
     ("retrieval", "roxford5k", None, {"query_crop": "true"}),
-    ("copydays", "copydays", None, {}),
+    pytest.param("copydays", "copydays", None, {}, marks=pytest.mark.slow),
     ("analysis", "cifar10", None, {"tsne_classes": "0"}),
 ]
 
@@ -91,6 +91,7 @@ def test_a_task_writes_the_banks_it_says_and_says_then_that_they_are_stored(
             assert (old.stored, new.items, new.stored) == (0, 0, old.items)
 
 
+@pytest.mark.slow
 def test_videos_are_stored_layer_by_layer(encoder: Encoder, tmp_path: Path) -> None:
     task, ctx = tasks.load("davis"), context(tmp_path, limit=1)
     (before,) = works(task, "davis", encoder, ctx)

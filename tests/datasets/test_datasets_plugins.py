@@ -104,6 +104,7 @@ def call(site: Path, *commands: list[object]) -> list[Any]:
     return answers
 
 
+@pytest.mark.slow
 def test_a_set_of_another_package_runs_to_the_leaderboard_and_the_page(
     site: Path, tmp_path: Path
 ) -> None:

@@ -47,7 +47,7 @@ def test_statistics_are_numpys() -> None:
         np.testing.assert_allclose(vector.numpy(), expected, atol=1e-6)
 
 
-@pytest.mark.parametrize("kind", ["pixels", "statistics"])
+@pytest.mark.parametrize("kind", ["pixels", pytest.param("statistics", marks=pytest.mark.slow)])
 def test_controls_serve_every_kind_of_task(tmp_path: Path, kind: str) -> None:
     encoder = checkpoints.load(f"control:{kind}")
     assert encoder.info is not None

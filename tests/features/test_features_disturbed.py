@@ -92,6 +92,9 @@ def kill_and_resume(tmp_path: Path, quiet: dict[str, bytes], times: int) -> None
     progress = []
     for _ in range(times):
         process = start(tmp_path, pause=0.02, batch=chance.choice([5, 16, 32]))
+        while not progress and not rows_written(tmp_path):  # the first has work to lose
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
         time.sleep(chance.uniform(0, 0.4))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -106,7 +109,7 @@ def kill_and_resume(tmp_path: Path, quiet: dict[str, bytes], times: int) -> None
 def test_killed_and_resumed_with_other_batches_gives_the_same_bytes(
     tmp_path: Path, quiet: dict[str, bytes]
 ) -> None:
-    kill_and_resume(tmp_path, quiet, 3)
+    kill_and_resume(tmp_path, quiet, 1)
 
 
 @pytest.mark.slow
@@ -114,6 +117,7 @@ def test_killed_ten_times_gives_the_same_bytes(tmp_path: Path, quiet: dict[str, 
     kill_and_resume(tmp_path, quiet, 10)
 
 
+@pytest.mark.slow
 def test_a_second_job_waits_and_finds_the_bank(quiet_cache: Path) -> None:
     (folder,) = (quiet_cache / "features").glob("[!.]*")
     with locked(lock_of(folder)):
@@ -124,6 +128,7 @@ def test_a_second_job_waits_and_finds_the_bank(quiet_cache: Path) -> None:
     assert finish(second)[0]["cached"]
 
 
+@pytest.mark.slow
 def test_jobs_for_different_layers_share_a_folder(tmp_path: Path) -> None:
     jobs = [start(tmp_path, layers=[1, 2], pause=0.02), start(tmp_path, layers=[1, 3], pause=0.02)]
     for job in jobs:
@@ -131,6 +136,7 @@ def test_jobs_for_different_layers_share_a_folder(tmp_path: Path) -> None:
     assert set(banks(tmp_path)) == {"layer01-cls", "layer02-cls", "layer03-cls"}
 
 
+@pytest.mark.slow
 def test_two_launched_processes_complete_the_bank_of_a_killed_one(
     tmp_path: Path, quiet: dict[str, bytes]
 ) -> None:
@@ -158,7 +164,7 @@ def test_two_launched_processes_share_the_images(tmp_path: Path, quiet: dict[str
     ("how", "message"),
     [
         pytest.param("nan", "Features must be finite", marks=pytest.mark.slow),
-        ("bug", "Process 1 failed: ZeroDivision"),
+        pytest.param("bug", "Process 1 failed: ZeroDivision", marks=pytest.mark.slow),
     ],
 )
 def test_a_failure_in_one_process_ends_all_and_is_told(

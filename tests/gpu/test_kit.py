@@ -83,6 +83,7 @@ def test_a_part_that_fails_stops_no_other_and_is_all_that_runs_again(tmp_path: P
     assert record_of(tmp_path / "out")["parts"]["knn"] == first["knn"]
 
 
+@pytest.mark.slow
 def test_a_part_that_lacks_a_package_is_skipped_and_names_it(tmp_path: Path) -> None:
     """With torch, torchvision and what they bring alone, search and views are measured all the same."""
     absent = [

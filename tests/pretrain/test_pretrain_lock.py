@@ -91,6 +91,7 @@ def test_the_lock_of_a_killed_process_is_free(
     assert not list((tmp_path / "run").iterdir())
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_at_once_and_its_loader_workers_end_by_themselves(
     tmp_path: Path,
 ) -> None:

@@ -83,6 +83,7 @@ def test_a_finished_run_is_not_started_again_and_another_run_is_refused(tmp_path
         runs.is_finished(second, folder)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_is_in_the_ledger_and_holds_up_no_other(tmp_path: Path) -> None:
     two = runs.runs("toy", "*mocov3-s0")[:2]
     names = [run.name for run in two]

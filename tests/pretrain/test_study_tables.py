@@ -82,6 +82,7 @@ def derived(root: Path, name: str = "study") -> dict[str, bytes]:
     return {file: found[file] for file in found if file not in OTHERS}
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_files_wherever_they_are(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

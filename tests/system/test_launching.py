@@ -90,6 +90,7 @@ def alone() -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_accelerate_on_cpus_is_never_silently_one_process_for_several(tmp_path: Path) -> None:
     script, config = tmp_path / "share.py", tmp_path / "cpu.yaml"
     script.write_text(SHARE)
@@ -153,6 +154,7 @@ def test_a_process_with_a_rank_of_its_own_joins_whoever_launched_it(
         join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [True, False])
 def test_tasks_of_a_slurm_step_share_one_run_or_refuse(tmp_path: Path, same: bool) -> None:
     """Tasks with arguments of their own are a sweep: mixing their shares would be a wrong number."""
@@ -177,6 +179,7 @@ def test_tasks_of_a_slurm_step_share_one_run_or_refuse(tmp_path: Path, same: boo
         assert all("different arguments" in error for error in errors)
 
 
+@pytest.mark.slow
 def test_launched_processes_tell_an_error_that_all_have_once(tmp_path: Path) -> None:
     main = Path(__file__).resolve().parents[2] / "pretrain" / "main.py"
     done = subprocess.run(

@@ -208,6 +208,7 @@ def test_cka_of_an_encoder_with_itself_is_that_of_its_analysis(
     assert not path.with_suffix(".items.npz").exists()
 
 
+@pytest.mark.slow
 def test_two_encoders_of_different_depth_and_width_compare_both_ways(
     cli: Callable[..., Result], other: str, tmp_path: Path
 ) -> None:

@@ -18,7 +18,7 @@ import sdssl_bench
 from mini_data import shared_mini
 from sdssl_bench import api, tasks
 from sdssl_bench.cli.main import app
-from sdssl_bench.cli.running import run_all
+from sdssl_bench.cli.running import run_all, with_points
 from sdssl_bench.datasets import preprocess
 from sdssl_bench.encoders import POINTS
 from sdssl_bench.encoders.encoder import cls, move
@@ -251,9 +251,10 @@ def test_what_cannot_be_is_refused_before_anything_runs(cli: Callable[..., Resul
     assert "Known: attention, block, mlp" in wrong.output
     cut = cli(*start, "-t", "finetune", "--points", "mlp", code=2)
     assert "--points has no effect on task finetune" in cut.output
-    left = cli(*start, "-t", "all", "--points", "mlp", "--dry-run")
-    assert "finetune (cuts the encoder after a block)" in left.output
-    assert "knn/dino@1" in left.output
+    pairs = [(tasks.load(name), "cifar10") for name in ("knn", "finetune")]
+    kept, left = with_points(pairs, ["mlp"], every=True)
+    assert kept == pairs[:1]
+    assert left == ["finetune (cuts the encoder after a block)"]
     resnet = cli("run", "-t", "knn", "-d", "cifar10", "--ckpt", "timm:resnet10t?pretrained=false",
                  "--points", "mlp", code=2)  # fmt: skip
     assert "ResNet are no such blocks" in resnet.output
