@@ -58,7 +58,7 @@ def top_k(
         queries: [Q, D] float32 or float16, of any length but finite.
         bank: [N, D] likewise, in memory or mapped.
         k: 1..N.
-        backend: "torch", "faiss" or "auto", which follows the device. All return the same ids.
+        backend: "torch", "faiss" or "auto", the faster one. All return the same ids.
         device: where to search; "auto" = cuda if there is one, else cpu. A faiss without GPU support
             searches on the CPU.
 
