@@ -36,6 +36,10 @@ LEAST_ROWS = 64
 """Queries for each core from which on every core takes blocks of its own."""
 DEVICE_BLOCK_SCORES = 256 * 2**20
 """Likewise on an accelerator (1 GB): it prefers few large products."""
+MANY_QUERIES = 1_000
+"""Queries from which on "auto" takes faiss on a CPU."""
+BLOCK_QUERIES = 1_024
+"""Queries whose products faiss computes together on a CPU; its own 4,096 take 4 % longer."""
 MAX_K_FAISS = 2048
 """Neighbours that faiss selects on a GPU."""
 CHECKED_ROWS = 256
@@ -52,9 +56,9 @@ def place_of(device: str | torch.device) -> torch.device:
 def choose_search(backend: str, device: str | torch.device) -> Search:
     """The search that a backend's name stands for on a device.
 
-    "auto" is torch. On a CPU that follows a measurement (`benchmarks/knn.py` and other shapes): it is as
-    fast as faiss or faster. On an accelerator it is for want of one: `make gpu` times both there.
-    "faiss" searches on the GPU if the installed package can, else on the CPU.
+    "auto" on a CPU follows a measurement: faiss is a tenth faster than torch with very many queries
+    and up to 3 x slower with few. On an accelerator it is torch, for want of one: `make gpu` times
+    both there. "faiss" searches on the GPU if the installed package can, else on the CPU.
 
     Raises:
         UsageError: for an unknown backend, or faiss where it is not installed.
@@ -67,8 +71,12 @@ def choose_search(backend: str, device: str | torch.device) -> Search:
             "--backend faiss needs the package faiss, which is not installed. Install faiss-cpu or "
             "use --backend torch, which finds the same neighbours."
         )
+    on_torch = partial(search_torch, device=place)
+    if backend == "auto" and place.type == "cpu" and find_spec("faiss") is not None:
+        return lambda queries, bank, k: (
+            search_faiss if len(queries) >= MANY_QUERIES else on_torch
+        )(queries, bank, k)
     if backend != "faiss":
-        on_torch = partial(search_torch, device=place)
         return on_torch if place.type == "cpu" else checked(on_torch)
     if place.type == "cuda" and faiss_has_gpu():
         return checked(partial(search_faiss_gpu, device=place))
@@ -81,12 +89,14 @@ def search_faiss(
     """Brute-force search of faiss on the CPU, without an index and so without a copy of the bank."""
     import faiss
 
-    threads = faiss.omp_get_max_threads()
+    threads, block = faiss.omp_get_max_threads(), faiss.cvar.distance_compute_blas_query_bs
     faiss.omp_set_num_threads(torch.get_num_threads())
+    faiss.cvar.distance_compute_blas_query_bs = BLOCK_QUERIES
     try:
         scores, ids = faiss.knn(queries, bank, k, metric=faiss.METRIC_INNER_PRODUCT)
     finally:
         faiss.omp_set_num_threads(threads)
+        faiss.cvar.distance_compute_blas_query_bs = block
     return scores, ids
 
 
