@@ -36,7 +36,7 @@ LEAST_ROWS = 64
 """Queries for each core from which on every core takes blocks of its own."""
 DEVICE_BLOCK_SCORES = 256 * 2**20
 """Likewise on an accelerator (1 GB): it prefers few large products."""
-MANY_QUERIES = 1_000
+FAISS_ROWS = 1_000
 """Queries from which on "auto" takes faiss on a CPU."""
 BLOCK_QUERIES = 1_024
 """Queries whose products faiss computes together on a CPU; its own 4,096 take 4 % longer."""
@@ -73,9 +73,9 @@ def choose_search(backend: str, device: str | torch.device) -> Search:
         )
     on_torch = partial(search_torch, device=place)
     if backend == "auto" and place.type == "cpu" and find_spec("faiss") is not None:
-        return lambda queries, bank, k: (
-            search_faiss if len(queries) >= MANY_QUERIES else on_torch
-        )(queries, bank, k)
+        return lambda queries, bank, k: (search_faiss if len(queries) >= FAISS_ROWS else on_torch)(
+            queries, bank, k
+        )
     if backend != "faiss":
         return on_torch if place.type == "cpu" else checked(on_torch)
     if place.type == "cuda" and faiss_has_gpu():

@@ -194,6 +194,24 @@ def test_cores_share_the_queries_unless_there_are_few(
     assert (threading.main_thread() in workers) is not shared
 
 
+@pytest.mark.parametrize("num_queries", [6, 7])
+def test_auto_takes_faiss_for_many_queries(
+    monkeypatch: pytest.MonkeyPatch, num_queries: int
+) -> None:
+    taken = []
+    for name in ("search_faiss", "search_torch"):
+        run = getattr(search, name)
+        monkeypatch.setattr(
+            search, name, lambda *a, run=run, name=name, **k: (taken.append(name), run(*a, **k))[1]
+        )
+    monkeypatch.setattr(search, "FAISS_ROWS", 7)
+    rows = np.eye(9, dtype=np.float32)
+    np.testing.assert_array_equal(
+        top_k(rows[:num_queries], rows, k=1)[1][:, 0], np.arange(num_queries)
+    )
+    assert taken == ["search_faiss" if num_queries == 7 else "search_torch"]
+
+
 def test_a_memory_mapped_half_precision_bank_gives_the_same_ids(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     bank = rng.normal(size=(200, 16)).astype(np.float16)
