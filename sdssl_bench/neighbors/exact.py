@@ -29,6 +29,8 @@ CHUNK_BYTES = 128 * 2**20
 """Size of a float32 piece of the bank."""
 BLOCK_ROWS = 512
 """Rows in float64 that a thread works on at a time: a block stays near its core's cache."""
+JOB_BLOCKS = 16
+"""Such blocks that a thread takes at once where a block is little work."""
 SAMPLE_ROWS = 2_048
 """Rows whose mean is taken for the bank's."""
 OPEN_SCORES = 4 * 2**20
@@ -58,7 +60,7 @@ def top_k(
         queries: [Q, D] float32 or float16, of any length but finite.
         bank: [N, D] likewise, in memory or mapped.
         k: 1..N.
-        backend: "torch", "faiss" or "auto", which follows the device. All return the same ids.
+        backend: "torch", "faiss" or "auto", the faster one. All return the same ids.
         device: where to search; "auto" = cuda if there is one, else cpu. A faiss without GPU support
             searches on the CPU.
 
@@ -211,16 +213,17 @@ def _candidates(
     queries: _Queries, bank: _CentredBank, wanted: int, *, search: Search
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The `wanted` best rows by float32 product with the centred bank, best first."""
-    best = torch.empty((len(queries.raw), 0)), torch.empty((len(queries.raw), 0), dtype=torch.int64)
+    values, rows = torch.empty(0), torch.empty(0, dtype=torch.int64)
     for start, chunk in bank.chunks():
-        scores, ids = search(queries.lifted, chunk, min(wanted, len(chunk)))
-        values = torch.cat([best[0], torch.from_numpy(scores)], dim=1)
-        rows = torch.cat([best[1], torch.from_numpy(ids + start)], dim=1)
-        if start > 0:
-            values, order = values.topk(min(wanted, values.shape[1]), dim=1)
-            rows = rows.gather(1, order)
-        best = values, rows
-    return best[0].numpy().astype(np.float64), best[1].numpy()
+        found = search(queries.lifted, chunk, min(wanted, len(chunk)))
+        scores, ids = torch.from_numpy(found[0]), torch.from_numpy(found[1])
+        if start == 0:
+            values, rows = scores, ids
+            continue
+        values, rows = torch.cat([values, scores], 1), torch.cat([rows, ids + start], 1)
+        values, order = values.topk(min(wanted, values.shape[1]), dim=1)
+        rows = rows.gather(1, order)
+    return values.numpy().astype(np.float64), rows.numpy()
 
 
 def _settle_order(
@@ -254,16 +257,18 @@ def _exact_scores(
     """[M] float64 cosines of query rows[m] with bank row ids[m], 0 where one of them is zero."""
     dots = np.empty(len(rows))
 
-    def multiply(start: int) -> None:
-        part = slice(start, start + BLOCK_ROWS)
-        # Each row is summed by itself in a fixed order: equal rows get equal sums wherever they lie.
-        dots[part] = np.einsum(
-            "md,md->m",
-            queries.raw[rows[part]].astype(np.float64),
-            bank.rows[ids[part]].astype(np.float64),
-        )
+    def multiply(first: int) -> None:
+        for start in range(first, min(first + step, len(rows)), BLOCK_ROWS):
+            part = slice(start, start + BLOCK_ROWS)
+            # Each row is summed by itself in a fixed order: equal rows get equal sums wherever they lie.
+            dots[part] = np.einsum(
+                "md,md->m",
+                queries.raw.take(rows[part], axis=0).astype(np.float64),
+                bank.rows.take(ids[part], axis=0).astype(np.float64),
+            )
 
-    bank.crew.map(multiply, range(0, len(rows), BLOCK_ROWS))
+    step = JOB_BLOCKS * BLOCK_ROWS
+    bank.crew.map(multiply, range(0, len(rows), step))
     lengths = queries.lengths[rows] * bank.lengths[ids]
     np.divide(dots, lengths, out=dots, where=lengths > 0)
     return np.round(dots, DECIMALS)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from sdssl_bench.neighbors.exact import CHUNK_BYTES, DEVICE_QUERY_ROWS, QUERY_ROWS, top_k
-from sdssl_bench.neighbors.search import place_of
+from sdssl_bench.neighbors.search import BLOCK_SCORES, place_of
 
 ROWS, QUERIES = 16_384, (128, 640)
 """Of the slices: enough rows for the speed of a large bank, and two numbers of queries."""
@@ -50,7 +50,8 @@ def top_k_cost(
 
 
 def top_k_bytes(num_queries: int, num_rows: int, width: int, *, k: int) -> int:
-    """Memory of `top_k` beside its arguments: a piece of the bank, queries and candidates."""
+    """Memory of `top_k` beside its arguments: a piece of the bank, queries, products, candidates."""
     piece = min(CHUNK_BYTES, 4 * num_rows * (width + 1))
     queries = min(num_queries, QUERY_ROWS)
-    return piece + queries * (12 * width + 40 * k)
+    products = 4 * min(BLOCK_SCORES, queries * (piece // (4 * (width + 1))))
+    return piece + products + queries * (12 * width + 40 * k)

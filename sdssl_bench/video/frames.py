@@ -120,7 +120,8 @@ def to_mask(labels: Tensor, working: Size, original: Size, *, minmax: bool) -> N
     # Channel by channel: torch's argmax over the first axis takes 20 x as long on a CPU.
     best, ids = soft[0].clone(), torch.zeros(working, dtype=torch.uint8, device=soft.device)
     for k, channel in enumerate(soft[1:], start=1):
-        ids.masked_fill_(channel > best, k)
+        # The largest id that won so far is the last: without a branch, 10 x faster than a masked fill.
+        torch.maximum(ids, (channel > best).to(torch.uint8) * k, out=ids)
         torch.maximum(best, channel, out=best)
     found = ids.cpu().numpy()
     if working == original:

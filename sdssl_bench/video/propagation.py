@@ -55,22 +55,23 @@ class Context:
     ) -> None:
         width = features.shape[1]
         if tile is None:
-            # Columns as wide as the radius: a tile and its two neighbours are exactly its reach. A
-            # GPU prefers few large products to few operations, as long as they fit.
-            if features.device.type == "cpu":
-                tile = (8, min(max(rule.radius, 8), 16))
-            else:
-                height = len(features)
+            # A frame little higher than the window is cut into columns alone: what a tile reaches is
+            # one matrix of each frame, and few columns reach little in vain. Else columns as wide as
+            # the radius: a tile and its two neighbours are exactly its reach. A GPU prefers few large
+            # products to few operations, as long as they fit.
+            height = len(features)
+            if features.device.type != "cpu":
                 tile = (height if height * width <= WHOLE_FRAME else 16, width)
+            elif height <= 3 * rule.radius:
+                tile = (height, 4)
+            else:
+                tile = (8, min(max(rule.radius, 8), 16))
         self.rule, self.tile = rule, tile
         self.first = self._frame(unit(features), labels)
         self.recent: deque[_Frame] = deque(maxlen=length)
 
     def _frame(self, features: Tensor, labels: Tensor) -> "_Frame":
-        def columns(table: Tensor) -> tuple[Tensor, ...]:
-            return tuple(part.contiguous() for part in table.split(self.tile[1], dim=1))
-
-        return _Frame(columns(features), columns(labels.float()))
+        return _Frame(_columns(features, self.tile[1]), _columns(labels.float(), self.tile[1]))
 
     def remember(self, features: Tensor, labels: Tensor) -> None:
         """Adds a frame: [h, w, D] features of any length, [h, w, C] labels."""
@@ -90,8 +91,7 @@ class Context:
         else:
             parts = crew.map(lambda number: self._column(target, number), numbers)
         labels = torch.cat(parts, dim=1)
-        known = labels.split(self.tile[1], dim=1)
-        self.recent.append(_Frame(target.features, tuple(part.contiguous() for part in known)))
+        self.recent.append(_Frame(target.features, _columns(labels, self.tile[1])))
         return labels
 
     def _column(self, target: "_Frame", number: int) -> Tensor:
@@ -156,10 +156,27 @@ def propagate(
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """One context frame, cut into blocks of columns: [h, b, D] unit features and [h, b, C] labels."""
+    """One context frame, cut into blocks of columns: [h, b, D] unit features and [h, b, C] labels.
+
+    Blocks lie one behind the other in memory.
+    """
 
     features: tuple[Tensor, ...]
     labels: tuple[Tensor, ...]
+
+
+def _columns(table: Tensor, across: int) -> tuple[Tensor, ...]:
+    """[h, w, X] as blocks [h, b, X] of `across` columns, one behind the other in memory."""
+    height, blocks = len(table), table.split(across, dim=1)
+    flat = torch.cat([block.flatten(0, 1) for block in blocks])
+    parts = flat.split([height * block.shape[1] for block in blocks])
+    return tuple(part.unflatten(0, (height, -1)) for part in parts)
+
+
+def _joined(blocks: Sequence[Tensor]) -> Tensor:
+    """[n, X] neighbouring whole blocks [h, b, X] of one frame, without a copy."""
+    first, size = blocks[0], sum(block.shape[0] * block.shape[1] for block in blocks)
+    return first.as_strided((size, first.shape[2]), (first.shape[2], 1))
 
 
 def _similarity(
@@ -167,7 +184,11 @@ def _similarity(
 ) -> tuple[Tensor, Tensor]:
     """Cosines [S, m, n] of m targets to a part of S frames, and the labels [S * n, C] of that part."""
     inside = slice(*rows)
-    keys = [[frame.features[b][inside].flatten(0, 1) for b in blocks] for frame in frames]
+    if rows == (0, len(frames[0].features[0])):
+        # Whole blocks lie one behind the other: they are one matrix.
+        keys = [[_joined(frame.features[blocks.start : blocks.stop])] for frame in frames]
+    else:
+        keys = [[frame.features[b][inside].flatten(0, 1) for b in blocks] for frame in frames]
     out = query.new_empty(len(frames), len(query), sum(len(key) for key in keys[0]))
     # One product per frame: equal patches at one place of several frames get equal bits.
     for similarity, parts in zip(out, keys):

@@ -1,6 +1,7 @@
 """Nearest neighbours agree with a float64 brute force, whatever the backend; the vote with a loop."""
 
 import json
+import threading
 import tracemalloc
 from pathlib import Path
 
@@ -145,6 +146,72 @@ def test_the_bank_may_stream_in_pieces_and_queries_in_groups(
     assert_exact(bank[:8], bank, k=k)
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    wide=st.integers(1, 400),
+    share=st.floats(0, 1),
+    kinds=st.sampled_from([2, 9, 10**6]),
+)
+@example(seed=0, wide=400, share=0.0, kinds=2)
+def test_the_largest_by_groups_are_those_of_a_sort(
+    seed: int, wide: int, share: float, kinds: int
+) -> None:
+    """With few kinds of values nearly all are equal: any of the equal ones may stand for the others."""
+    rng = np.random.default_rng(seed)
+    k = 1 + int(share * (wide - 1))
+    scores = rng.integers(-kinds, kinds, (5, wide)).astype(np.float32)
+    best, columns = (found.numpy() for found in search.largest(torch.from_numpy(scores), k))
+    np.testing.assert_array_equal(best, -np.sort(-scores, axis=1)[:, :k])
+    np.testing.assert_array_equal(np.take_along_axis(scores, columns, axis=1), best)
+    assert all(len(set(row)) == k for row in columns.tolist())
+
+
+@pytest.mark.parametrize(("num_queries", "shared"), [(9, True), (5, False)])
+def test_cores_share_the_queries_unless_there_are_few(
+    monkeypatch: pytest.MonkeyPatch, num_queries: int, shared: bool
+) -> None:
+    workers = set()
+    select = search.largest
+
+    def spy(scores: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
+        workers.add(threading.current_thread())
+        assert torch.get_num_threads() == (1 if shared else 3)
+        return select(scores, k)
+
+    monkeypatch.setattr(search, "largest", spy)
+    monkeypatch.setattr(search, "LEAST_ROWS", 3)
+    monkeypatch.setattr(search, "MOST_ROWS", 2)
+    rng = np.random.default_rng(8)
+    queries, bank = (rng.normal(size=(rows, 6)).astype(np.float32) for rows in (num_queries, 90))
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        assert_exact(queries, bank, k=4)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert (threading.main_thread() in workers) is not shared
+
+
+@pytest.mark.parametrize("num_queries", [6, 7])
+def test_auto_takes_faiss_for_many_queries(
+    monkeypatch: pytest.MonkeyPatch, num_queries: int
+) -> None:
+    taken = []
+    for name in ("search_faiss", "search_torch"):
+        run = getattr(search, name)
+        monkeypatch.setattr(
+            search, name, lambda *a, run=run, name=name, **k: (taken.append(name), run(*a, **k))[1]
+        )
+    monkeypatch.setattr(search, "FAISS_ROWS", 7)
+    rows = np.eye(9, dtype=np.float32)
+    np.testing.assert_array_equal(
+        top_k(rows[:num_queries], rows, k=1)[1][:, 0], np.arange(num_queries)
+    )
+    assert taken == ["search_faiss" if num_queries == 7 else "search_torch"]
+
+
 def test_a_memory_mapped_half_precision_bank_gives_the_same_ids(tmp_path: Path) -> None:
     rng = np.random.default_rng(2)
     bank = rng.normal(size=(200, 16)).astype(np.float16)
@@ -171,13 +238,13 @@ def test_rounding_shortcuts_of_the_process_do_not_reach_the_search(
 ) -> None:
     """No CPU here has them, so what is proven is the setting while products are computed."""
     during = []
-    products = torch.Tensor.__matmul__
+    products = torch.mm
 
-    def spy(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+    def spy(left: torch.Tensor, right: torch.Tensor, *, out: torch.Tensor) -> torch.Tensor:
         during.append(torch.get_float32_matmul_precision())
-        return products(left, right)
+        return products(left, right, out=out)
 
-    monkeypatch.setattr(torch.Tensor, "__matmul__", spy)
+    monkeypatch.setattr(torch, "mm", spy)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("medium")
     try:
