@@ -52,12 +52,13 @@ def estimated(arguments: list[str]) -> list[float]:
 
 def measured(arguments: list[str], folder: Path, *, clock: str) -> list[float]:
     started = time.perf_counter()
-    process = subprocess.Popen(
+    with subprocess.Popen(
         arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=HERE
-    )
-    assert process.stdout is not None
-    said = process.stdout.read()
-    _, status, used = os.wait4(process.pid, 0)
+    ) as process:
+        assert process.stdout is not None
+        said = process.stdout.read()
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
     seconds = time.perf_counter() - started if clock == "wall" else used.ru_utime + used.ru_stime
     if status:
         raise SystemExit(f"{shlex.join(arguments)} failed:\n{said.decode()}")
