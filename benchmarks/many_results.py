@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.records import ResultStore, content_digest, items_path, record_key
 from sdssl_bench.records.identity import Record
-from sdssl_bench.statistics.derived import derive, kept_path, source_of
+from sdssl_bench.statistics.derived import derive, kept_path, kept_text, source_of
 
 ENVIRONMENT = {
     "sdssl_bench": "0.1.0", "python": "3.11.7", "packages": {"torch": "2.6.0", "numpy": "2.1.0"},
@@ -168,10 +168,14 @@ def write(store: ResultStore, record: Record, items: Path | None, layers: list[L
         derive(path, record)
     else:
         os.link(items_path(items), items_path(path))
-        head, *rest = kept_path(items).read_bytes().split(b"\n")
-        own = {**json.loads(head), "source": source_of(path, path.read_bytes())}
-        text = json.dumps(own, separators=(",", ":")).encode()
-        kept_path(path).write_bytes(b"\n".join([text, *rest]))
+        head, *rest = map(json.loads, kept_path(items).read_bytes().split(b"\n")[1:])
+        (at,) = head["record"]["layers"]
+        own = {
+            **head,
+            "source": source_of(path, path.read_bytes()),
+            "record": {**record, "layers": {at: record["layers"][at]}},
+        }
+        kept_path(path).write_bytes(kept_text([own, *rest]))
     return path
 
 
@@ -195,7 +199,7 @@ def make(root: Path, encoders: range, *, distinct: int, layers: int, share: floa
 
 def link(whole: Path, part: Path, encoders: int) -> None:
     """The results of the first encoders in a folder of their own; writing there replaces links."""
-    for folder in sorted((whole / "runs").iterdir())[:encoders]:
+    for folder in sorted((whole / "runs").glob("[!.]*"))[:encoders]:
         target = part / "runs" / folder.name
         target.mkdir(parents=True)
         for path in folder.iterdir():

@@ -1,11 +1,21 @@
 """Stored results as one table: `sdssl-bench leaderboard` as a function."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sdssl_bench.api.reading import Folder, Names, Source, chosen, places, read, warn
+from sdssl_bench.api.reading import (
+    Folder,
+    Names,
+    Source,
+    chosen,
+    names,
+    places,
+    read,
+    sources,
+    warn,
+)
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.records import Stored
 from sdssl_bench.reports import VIEWS, Part, Shown, coverage, csv_text, frame_table, tidy, wide
@@ -35,6 +45,7 @@ class Leaderboard(Shown):
         uncertainty: whether intervals and ranks are recomputed from the per-item scores.
         include_limited: whether trials are shown too.
         rows: of the frame that is made at once, see `tidy`.
+        whole: reads the records again, which may be brief here; returns them and what is damaged.
         damaged: why records are left out.
 
     Attributes:
@@ -49,12 +60,13 @@ class Leaderboard(Shown):
         uncertainty: bool,
         include_limited: bool,
         rows: str,
+        whole: Callable[[], tuple[Sequence[Stored], object]],
         damaged: list[DataError],
     ) -> None:
         self.records, self.view, self.damaged = records, view, damaged
         self.wrote: list[str] = []
         self._tidy = partial(tidy, uncertainty=uncertainty, include_limited=include_limited)
-        self._rows = rows
+        self._rows, self._whole = rows, whole
         self._frame = self._tidy(records, rows=rows)
         full = [one for one in records if one[1]["limited"] is None]
         self.ranks = rank_intervals(full) if uncertainty else {}
@@ -62,7 +74,7 @@ class Leaderboard(Shown):
     def frame(self) -> "pandas.DataFrame":
         """The tidy CSV: one row a model, benchmark, layer and metric; values are fractions."""
         if self._rows != "all":
-            self._rows, self._frame = "all", self._tidy(self.records)
+            self._rows, self._frame = "all", self._tidy(self._whole()[0])
         return self._frame
 
     def table(self, *, trials: bool = False) -> "pandas.DataFrame":
@@ -125,6 +137,13 @@ class Leaderboard(Shown):
         self.wrote.append(f"wrote {path}{more}")
 
 
+def _records(
+    source: Source, task: Names, dataset: Names, *, items: bool, brief: bool = False
+) -> tuple[list[Stored], list[DataError]]:
+    found, damaged = read(source, items=items, brief=brief)
+    return chosen(found, task, dataset, None), damaged
+
+
 def leaderboard(
     results: Source = None,
     *,
@@ -163,9 +182,13 @@ def leaderboard(
     view = "val" if select_on_val else view
     if not uncertainty and (markdown or latex):
         raise UsageError("--markdown and --latex show intervals; leave out --no-uncertainty.")
-    found, damaged = read(results, items=uncertainty)
+    rows = "all" if csv else "last" if view == "last" and not markdown else "headlines"
+    results = sources(results)
+    reading = partial(
+        _records, results, names("task", task), names("dataset", dataset), items=uncertainty
+    )
+    wanted, damaged = reading(brief=rows == "last" and not latex)
     warn(damaged)
-    wanted = chosen(found, task, dataset, None)
     full = [one for one in wanted if one[1]["limited"] is None]
     if not full and not (include_limited and wanted):
         hint = f" ({len(wanted)} are trials: --include-limited shows them)" if wanted else ""
@@ -178,7 +201,8 @@ def leaderboard(
         view=view,
         uncertainty=uncertainty,
         include_limited=include_limited,
-        rows="all" if csv else "last" if view == "last" and not markdown else "headlines",
+        rows=rows,
+        whole=reading,
         damaged=damaged,
     )
     board.write(

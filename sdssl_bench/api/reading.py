@@ -42,27 +42,35 @@ def read_results(
     return Results(Result(record, path) for path, record in chosen(found, task, dataset, model))
 
 
-def read(source: Source, *, items: bool = True) -> tuple[list[Stored], list[DataError]]:
+def read(
+    source: Source, *, items: bool = True, brief: bool = False
+) -> tuple[list[Stored], list[DataError]]:
     """The records, with the temporary files of results at hand, and why others are left out.
 
     Args:
         source: folders or results.
-        items: False takes records whose per-item scores are not at hand, unproven.
+        items: as `statistics.read_results`.
+        brief: likewise.
 
     Raises:
         UsageError: if it is something else.
         DataError: as `statistics.read_results`.
     """
-    given = _given(source)
+    given = sources(source)
     found, damaged = read_folders(
-        [Path(one) for one in given if not isinstance(one, Result)], items=items
+        [Path(one) for one in given if not isinstance(one, Result)], items=items, brief=brief
     )
     found += [one.stored for one in given if isinstance(one, Result)]
     check_unique(found)
     return found, damaged
 
 
-def _given(source: Source) -> list[Folder | Result]:
+def sources(source: Source) -> list[Folder | Result]:
+    """Folders and results, as a list that may be gone through again.
+
+    Raises:
+        UsageError: if there is anything else.
+    """
     if source is None:
         return [default_results()]
     if isinstance(source, str | os.PathLike | Result):
@@ -78,7 +86,9 @@ def _given(source: Source) -> list[Folder | Result]:
 
 def places(source: Source) -> str:
     """Where results were looked for, in words."""
-    found = ("the results given" if isinstance(one, Result) else str(one) for one in _given(source))
+    found = (
+        "the results given" if isinstance(one, Result) else str(one) for one in sources(source)
+    )
     return ", ".join(dict.fromkeys(found))
 
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         check_unique,
         record_files,
         select,
+        shown_layer,
         slug,
     )
     from sdssl_bench.records.titles import (

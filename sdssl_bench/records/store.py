@@ -61,6 +61,18 @@ def best_layer(record: Mapping[str, Any], metric: str) -> int | None:
     return min(values, key=lambda layer: (-values[layer], layer), default=None)
 
 
+def shown_layer(record: Mapping[str, Any]) -> int | None:
+    """The last layer if it has the headline, else the first that has it: what a table of last layers needs.
+
+    The latter is not shown, but its record tells its labels from others.
+    """
+    having = [
+        int(n) for n, entry in record["layers"].items() if record["headline"] in entry["metrics"]
+    ]
+    last = record["model"]["depth"]
+    return last if last in having else min(having, default=None)
+
+
 def slug(text: str) -> str:
     """A file-name-safe form of a name.
 

@@ -19,6 +19,7 @@ from sdssl_bench.records import (
     limit_mark,
     part_mark,
     plain,
+    shown_layer,
     variant_mark,
 )
 from sdssl_bench.reports.escapes import csv_cell
@@ -124,12 +125,9 @@ def _rows(record: Record, rows: str) -> Iterator[dict[str, Any]]:
     """The other columns but for the interval, by layer and metric."""
     headline, ranked = record["headline"], record.get("ranked", True)
     layers = sorted(record["layers"], key=int)
-    if rows == "last":  # a record without its last layer still tells its labels from others
-        last = str(record["model"]["depth"])
-        if headline in record["layers"].get(last, {"metrics": {}})["metrics"]:
-            layers = [last]
-        else:
-            layers = [n for n in layers if headline in record["layers"][n]["metrics"]][:1]
+    if rows == "last":
+        at = shown_layer(record)
+        layers = [] if at is None else [str(at)]
     shown = {"last": (headline,), "headlines": (headline, f"val/{headline}")}.get(rows)
     for layer in layers:
         entry = record["layers"][layer]

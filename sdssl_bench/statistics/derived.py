@@ -2,15 +2,17 @@
 
 Beside a record lies `.RECORD.derived`, made the first time that anybody asks and taken as long as the record
 is the same to the byte and the file of its items has the same size and time. It saves opening the items
-and may be deleted at any time. Three lines of JSON: what it came from with the headline's intervals, the
-intervals of other metrics, the scores of the last layer; mostly the first is all that is read.
+and may be deleted at any time. Its lines: the digest of the next two, which are mostly all that is read;
+what tables of one layer show (the record with that layer, its interval) and what it came from; the
+headline's intervals; those of other metrics; the scores of the last layer.
 """
 
 import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +21,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
-from sdssl_bench.records import Record, items_path, read_bytes
+from sdssl_bench.records import Record, items_path, read_bytes, shown_layer
 from sdssl_bench.statistics.intervals import Interval, layer_interval
 from sdssl_bench.statistics.items import ItemScores, layer_item_scores
 from sdssl_bench.system import write_atomic
 
-FORMAT = 1
+FORMAT = 2
 """Of the file and of what is computed: another number forgets all that was kept."""
 Intervals = dict[int, dict[str, Interval]]
 
@@ -57,17 +59,19 @@ class Derived:
     """What the items of a record gave.
 
     Attributes:
-        headline: layer -> interval of the headline, as its fields.
+        path: of the record.
+        shown: `records.shown_layer` -> interval of the headline.
+        headline: layer -> its interval, or the line that says so.
         last: None where the last layer has no per-item scores of the headline.
-        file: where the rest lies.
-        first: digest of that file's first line, which has to be there when more is read.
+        first: digest of what is read already, which has to be there still when more is read.
         others: layer -> metric -> interval of what is no headline; None if not read yet.
         packed: scores of the last layer, see `last_scores`; None if not read yet.
     """
 
-    headline: dict[str, tuple[Any, ...]]
+    path: Path
+    shown: dict[int, Interval | None]
+    headline: dict[int, Interval] | bytes
     last: LastLayer | None
-    file: Path
     first: str = ""
     others: Intervals | None = None
     packed: str | None = None
@@ -75,17 +79,27 @@ class Derived:
     def interval(self, layer: int, metric: str | None) -> Interval | None:
         """Of the headline (None) or another metric."""
         if metric is None:
-            found = self.headline.get(str(layer))
-            return None if found is None else Interval(*found)
+            return self.shown[layer] if layer in self.shown else self.headlines().get(layer)
         if self.others is None:
-            object.__setattr__(self, "others", _intervals(json.loads(self._line(1))))
+            found = json.loads(self._line(3))
+            object.__setattr__(
+                self, "others", {int(n): _intervals(entry) for n, entry in found.items()}
+            )
         assert self.others is not None
         return self.others.get(layer, {}).get(metric)
+
+    def headlines(self) -> dict[int, Interval]:
+        """Layer -> interval of the headline, where there is one."""
+        if isinstance(self.headline, bytes):
+            found = _intervals(json.loads(self.headline))
+            object.__setattr__(self, "headline", {int(n): one for n, one in found.items()})
+        assert isinstance(self.headline, dict)
+        return self.headline
 
     def last_scores(self) -> NDArray[Any]:
         """[n] scores of the last layer: bool where they are right or wrong, else float64."""
         assert self.last is not None
-        text = self.packed if self.packed is not None else json.loads(self._line(2))
+        text = self.packed if self.packed is not None else json.loads(self._line(4))
         raw = base64.b64decode(text)
         if self.last.binary:
             bits = np.frombuffer(raw, np.uint8)
@@ -93,9 +107,9 @@ class Derived:
         return np.frombuffer(raw, "<f8")
 
     def _line(self, number: int) -> bytes:
-        lines = self.file.read_bytes().split(b"\n")
-        if _sha256(lines[0]) != self.first:
-            raise DataError(f"{self.file} changed while it was read. Run this again.")
+        lines = kept_path(self.path).read_bytes().split(b"\n")
+        if _sha256(b"\n".join(lines[1:3])) != self.first:
+            raise DataError(f"{kept_path(self.path)} changed while it was read. Run this again.")
         return lines[number]
 
 
@@ -126,7 +140,8 @@ def derive(path: Path, record: Record, content: bytes | None = None) -> Derived:
     if same:
         source = source_of(path, content)
     # A record that is not, or no longer, what its file holds is computed and not kept.
-    found = (source and read_kept(path, source)) or _compute(path, record, source)
+    stored = None if source is None else read_kept(path, source)
+    found = stored[0] if stored else _compute(path, record, source)
     remember(path, record, found)
     return found
 
@@ -148,13 +163,18 @@ def known_interval(
 
 def record_intervals(record: Record, path: Path) -> dict[int, Interval]:
     """Layer -> 95 % interval of the headline, where there is one; errors as for `derive`."""
-    kept = derive(path, record).headline
-    return {int(layer): Interval(*found) for layer, found in kept.items()}
+    return derive(path, record).headlines()
 
 
 def kept_path(path: Path) -> Path:
     """Where what was derived from the items of the record at `path` is kept."""
-    return path.with_name(f".{path.stem}.derived")
+    return Path(_kept(path))
+
+
+def _kept(path: Path) -> str:
+    # Path's own ways take five times as long.
+    folder, separator, name = str(path).rpartition(os.sep)
+    return f"{folder}{separator}.{name.removesuffix('.json')}.derived"
 
 
 def source_of(path: Path, content: bytes) -> dict[str, Any]:
@@ -167,47 +187,58 @@ def source_of(path: Path, content: bytes) -> dict[str, Any]:
     return {"format": FORMAT, "record": _sha256(content), "items": items}
 
 
-def read_kept(path: Path, source: Mapping[str, Any]) -> Derived | None:
-    """What is kept beside the record, if it comes from this source."""
-    file = kept_path(path)
+def read_kept(path: Path, source: Mapping[str, Any]) -> tuple[Derived, Record] | None:
+    """What is kept beside the record, if it comes from this source, and the record with one layer."""
     try:
-        with file.open("rb") as opened:
-            line = opened.readline().rstrip(b"\n")
+        with open(_kept(path), "rb") as opened:  # noqa: PTH123
+            first, line, headline = (opened.readline().rstrip(b"\n") for _ in range(3))
+        if first != _sha256(line + b"\n" + headline).encode():
+            return None
         head = json.loads(line)
         if head["source"] != source:
             return None
-        headline = dict(head["headline"])
+        brief: Record = head["record"]
+        shown = {int(layer): one and Interval(*one) for layer, one in head["shown"].items()}
         last = None if head["last"] is None else LastLayer(**head["last"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return None  # not there, or cut: it is made again
-    return Derived(headline, last, file, _sha256(line))
+    return Derived(path, shown, headline, last, first.decode()), brief
 
 
 def _compute(path: Path, record: Record, source: Mapping[str, Any] | None) -> Derived:
-    headline: dict[str, tuple[Any, ...]] = {}
+    headline: dict[int, Interval] = {}
     others: Intervals = {}
     for name, entry in record["layers"].items():
         for metric in entry["metrics"]:
             found = layer_interval(record, path, int(name), metric)
             if found is not None and metric == record["headline"]:
-                headline[name] = astuple(found)
+                headline[int(name)] = found
             elif found is not None:
                 others.setdefault(int(name), {})[metric] = found
     last, packed = _last(path, record)
+    at = shown_layer(record)
+    shown = {} if at is None else {at: headline.get(at)}
     lines = (
         {
             "source": source,
-            "headline": headline,
+            "record": {**record, "layers": {str(n): record["layers"][str(n)] for n in shown}},
+            "shown": {n: one and astuple(one) for n, one in shown.items()},
             "last": None if last is None else vars(last),
         },
+        {n: astuple(one) for n, one in headline.items()},
         {n: {m: astuple(one) for m, one in found.items()} for n, found in others.items()},
         packed,
     )
-    text = "\n".join(json.dumps(line, separators=(",", ":")) for line in lines)
     if source is not None:
         with contextlib.suppress(OSError):  # a full or read-only folder costs time, no result
-            write_atomic(kept_path(path), text.encode())
-    return Derived(headline, last, kept_path(path), others=others, packed=packed)
+            write_atomic(kept_path(path), kept_text(lines))
+    return Derived(path, shown, headline, last, others=others, packed=packed)
+
+
+def kept_text(lines: Sequence[Any]) -> bytes:
+    """The content of a file that is kept, of the values of its lines."""
+    texts = [json.dumps(line, separators=(",", ":")).encode() for line in lines]
+    return b"\n".join([_sha256(b"\n".join(texts[:2])).encode(), *texts])
 
 
 def _last(path: Path, record: Record) -> tuple[LastLayer | None, str]:
@@ -236,12 +267,9 @@ def units_digest(units: ItemScores) -> str:
     return whole.hexdigest()[:16]
 
 
+def _intervals(found: Mapping[str, Sequence[Any]]) -> dict[str, Interval]:
+    return {name: Interval(*one) for name, one in found.items()}
+
+
 def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
-
-
-def _intervals(value: Mapping[str, Mapping[str, Any]]) -> Intervals:
-    return {
-        int(n): {metric: Interval(*one) for metric, one in found.items()}
-        for n, found in value.items()
-    }

@@ -145,6 +145,8 @@ def test_a_leaderboard_shows_and_writes_what_the_command_does(
     # The table alone computes fewer rows; its frame has all of them.
     fewer = sdssl_bench.leaderboard(sdssl_bench.read_results(folder), task="knn,linear")
     pd.testing.assert_frame_equal(fewer.frame(), board.frame())
+    of_folder = sdssl_bench.leaderboard(iter([folder]), task=iter(["knn", "linear"]))
+    pd.testing.assert_frame_equal(of_folder.frame(), board.frame())
     assert fewer.table().equals(sdssl_bench.leaderboard(folder, task="linear,knn").table())
 
 

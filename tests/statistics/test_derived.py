@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,6 +18,7 @@ from example_results import results
 from sdssl_bench.records import Record
 from sdssl_bench.records.reading import items_path
 from sdssl_bench.records.store import ResultStore
+from sdssl_bench.reports.leaderboard import tidy
 from sdssl_bench.statistics import derived as module
 from sdssl_bench.statistics import intervals, items, pair_tests, ranks
 from sdssl_bench.statistics.derived import derive, kept_path, known_interval
@@ -78,6 +80,30 @@ def test_kept_intervals_are_the_computed_ones_to_the_last_digit(
     assert rank_intervals(again) == before
 
 
+def test_brief_records_are_whole_ones_with_the_layer_that_tables_show(
+    root: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(root, tmp_path / "x")
+    store(tmp_path / "x", {1: knn_layer(np.arange(60) < 20, np.arange(60) % 3)}, model__name="cut")
+    whole = fresh(tmp_path / "x")
+    expected = rank_intervals(whole)
+    intervals = [known_interval(record, path, shown(record)) for path, record in whole]
+    module._KNOWN.clear()
+    brief, _ = read_results([tmp_path / "x"], brief=True)
+    assert rank_intervals(brief) == expected
+    assert [known_interval(record, path, shown(record)) for path, record in brief] == intervals
+    for (path, one), (_, full) in zip(brief, whole, strict=True):
+        assert one == {**full, "layers": {str(shown(full)): full["layers"][str(shown(full))]}}
+        twin = tidy([(path, full)], uncertainty=True, include_limited=True, rows="last")
+        frame = tidy([(path, one)], uncertainty=True, include_limited=True, rows="last")
+        pd.testing.assert_frame_equal(frame, twin)
+
+
+def shown(record: Record) -> int:
+    """The last layer, where all of these but one are scored."""
+    return int(max(record["layers"], key=int))
+
+
 def test_ranks_that_are_kept_are_those_that_are_made(root: Path, tmp_path: Path) -> None:
     shutil.copytree(root, tmp_path / "x")
     kept = tmp_path / "x" / "runs" / KEPT
@@ -112,7 +138,7 @@ def test_another_record_or_other_items_are_proven_anew(
     fresh(tmp_path / "x")
     new = kept_path(path).read_bytes()
     assert new != old
-    assert new.split(b"\n")[1:] == old.split(b"\n")[1:]
+    assert new.split(b"\n")[2:] == old.split(b"\n")[2:]
 
 
 def test_a_folder_that_cannot_be_written_costs_time_and_no_result(
@@ -141,9 +167,9 @@ def test_a_record_that_is_not_what_its_file_holds_is_not_kept(tmp_path: Path) ->
     layers = {n: knn_layer(np.arange(60) < 20 + n, target) for n in (1, 2)}
     path, record = store(tmp_path, layers)
     older = {**record, "layers": {"1": record["layers"]["1"]}}
-    assert list(derive(path, older).headline) == ["1"]
+    assert list(derive(path, older).headlines()) == [1]
     assert not kept_path(path).exists()
-    assert list(derive(path, record).headline) == ["1", "2"]
+    assert list(derive(path, record).headlines()) == [1, 2]
     assert kept_path(path).exists()
 
 
