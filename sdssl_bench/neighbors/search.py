@@ -113,9 +113,8 @@ def _gpu_resources(index: int) -> Any:
     import faiss
 
     resources = faiss.StandardGpuResources()
-    resources.setPinnedMemory(
-        0
-    )  # 256 MB of the host's, for transfers that device tensors do without
+    # 256 MB of the host's memory, for transfers that device tensors do without.
+    resources.setPinnedMemory(0)
     return resources
 
 
