@@ -11,7 +11,7 @@ left out. Similarities are compared before the exponential, which keeps their or
 """
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -94,19 +94,40 @@ class Context:
         self.recent.append(_Frame(target.features, _columns(labels, self.tile[1])))
         return labels
 
+    @property
+    def similarities(self) -> tuple[int, int]:
+        """How many a step makes with the first frame, and with each frame before it."""
+        height = self.first.features[0].shape[0]
+        widths = [part.shape[1] for part in self.first.features]
+        rows = sum((r1 - r0) * (bottom - top) for r0, r1, top, bottom in self._tiles(height))
+        columns = sum(
+            width * sum(widths[b] for b in self._blocks(number))
+            for number, width in enumerate(widths)
+        )
+        near = rows * columns
+        return near if self.rule.window_on_first else (height * sum(widths)) ** 2, near
+
+    def _blocks(self, number: int) -> range:
+        """Blocks of columns that the windows of one reach."""
+        reach = -(-self.rule.radius // self.tile[1])
+        return range(max(number - reach, 0), min(number + reach + 1, len(self.first.features)))
+
+    def _tiles(self, height: int) -> Iterator[tuple[int, int, int, int]]:
+        """First row and end of each tile's targets, and of the sources that their windows reach."""
+        for r0 in range(0, height, self.tile[0]):
+            r1 = min(r0 + self.tile[0], height)
+            yield r0, r1, max(r0 - self.rule.radius, 0), min(r1 + self.rule.radius, height)
+
     def _column(self, target: "_Frame", number: int) -> Tensor:
         """[h, b, C] labels of one block of columns of the target."""
         part, rule = target.features[number], self.rule
         height, width, _ = part.shape
-        reach = -(-rule.radius // self.tile[1])
-        blocks = range(max(number - reach, 0), min(number + reach + 1, len(target.features)))
+        blocks = self._blocks(number)
         local = [*([self.first] if rule.window_on_first else []), *self.recent]
         before = sum(target.features[b].shape[1] for b in blocks if b < number)
         widths = tuple(target.features[b].shape[1] for b in blocks)
         out = []
-        for r0 in range(0, height, self.tile[0]):
-            r1 = min(r0 + self.tile[0], height)
-            top, bottom = max(r0 - rule.radius, 0), min(r1 + rule.radius, height)
+        for r0, r1, top, bottom in self._tiles(height):
             query = part[r0:r1].flatten(0, 1)
             seen = []
             if not rule.window_on_first:

@@ -26,6 +26,7 @@ from sdssl_bench.features.store import BankFolder
 from sdssl_bench.system import Work
 from sdssl_bench.task import RunContext, Task
 from sdssl_bench.video import forecast as video_forecast
+from sdssl_bench.video.propagation import Context
 
 CKPT = f"custom:{Path(__file__).parents[1] / 'tiny_model.py'}:build"
 FEATURES = [
@@ -203,6 +204,42 @@ def test_a_pass_of_large_frames_is_told_from_smaller_ones(
     assert said == pytest.approx(seconds(grid[0] * grid[1]))
     assert small[1].shape[-1] == 8
     assert clock.now < 12 * video_forecast.SECONDS
+
+
+@pytest.mark.parametrize("context", [0, 7])
+@pytest.mark.parametrize("window", [True, False])
+def test_large_frames_are_propagated_at_a_small_size_and_scaled_by_what_is_compared(
+    context: int, window: bool, encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a clock where a step takes time for patches and similarities, the run's time is told exactly."""
+    clock = _Clock(monkeypatch)
+    ctx = RunContext(data_root=shared_mini(), cache_dir=tmp_path, num_workers=0, device="cpu")
+    changes = {"context": str(context), "window_on_first": str(window).lower()}
+    task = tasks.load("davis", None, changes)
+    step = Context.step
+
+    def slow(self: Context, *arguments: Any) -> Tensor:
+        height, width = len(self.first.features[0]), sum(p.shape[1] for p in self.first.features)
+        largest.append(height * width)
+        first, near = self.similarities
+        clock.spend(1e-9 * (first + near * len(self.recent)))
+        if context:  # without frames before, patches and similarities cannot be told apart
+            clock.spend(1e-6 * height * width)
+        return step(self, *arguments)
+
+    largest: list[int] = []
+    monkeypatch.setattr(Context, "step", slow)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)  # the clock is not made for several
+    monkeypatch.setattr(video_forecast, "PATCHES", 40)
+    (work,) = works(task, "davis", encoder, ctx)
+    assert work.measure is not None
+    said = work.measure()
+    assert max(largest) <= 60, "sides are rounded"
+    largest.clear()
+    before = clock.now
+    list(task.run(encoder, task.load_data("davis", ctx), [1, 3], ctx))
+    assert min(largest) > 100
+    assert said == pytest.approx(clock.now - before)
 
 
 def test_what_is_printed_fits_and_adds_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from davis_twins import dense_propagation, window_mask
 from sdssl_bench.system.threads import ThreadTeam
+from sdssl_bench.video import propagation
 from sdssl_bench.video.affinities import Rule
 from sdssl_bench.video.frames import to_mask
 from sdssl_bench.video.propagation import Context, propagate, unit
@@ -188,6 +190,35 @@ def test_a_context_of_length_0_sees_the_first_frame_alone() -> None:
     context.step(maps[1])
     alone = propagate(maps[2], maps[:1], labels[:1], rule=Rule(radius=2))
     torch.testing.assert_close(context.step(maps[2]), alone)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("grid", [(3, 5), (9, 17), (26, 40)])
+@pytest.mark.parametrize(("radius", "tile"), [(2, None), (12, None), (3, (4, 2)), (1, (16, 40))])
+def test_similarities_are_counted_as_they_are_made(
+    grid: tuple[int, int],
+    radius: int,
+    tile: tuple[int, int] | None,
+    whole: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rule = Rule(radius=radius, window_on_first=not whole)
+    target, sources, labels = video(*grid, 4)
+    context = Context(sources[0], labels[0], rule=rule, length=3, tile=tile)
+    for known in zip(sources[1:], labels[1:]):
+        context.remember(*known)
+    first, near = context.similarities
+    made, real = 0, propagation._similarity
+
+    def counted(*arguments: Any) -> tuple[Tensor, Tensor]:
+        nonlocal made
+        found = real(*arguments)
+        made += found[0].numel()
+        return found
+
+    monkeypatch.setattr(propagation, "_similarity", counted)
+    context.step(target)
+    assert made == first + 3 * near
 
 
 def test_workers_change_no_bit() -> None:
