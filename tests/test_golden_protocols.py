@@ -39,7 +39,7 @@ ELSEWHERE = {
             "sdssl_bench.checkpoints.doctor:IMAGES",
             "sdssl_bench.features.extraction:SHOWN", "sdssl_bench.checkpoints.keys:listing(limit)",
             "sdssl_bench.datasets.checking:render(most)", "sdssl_bench.dense.tables:*",
-            "sdssl_bench.datasets.readers.masks:SHOWN_PROBLEMS",
+            "sdssl_bench.datasets.readers.masks:SHOWN_PROBLEMS", "sdssl_bench.statistics.pixels:NAMED",
         ),
         "what people look at",
     ),

@@ -20,7 +20,7 @@ from sdssl_bench.reports import (
     sentence,
     summary_table,
 )
-from sdssl_bench.statistics import Benchmark, find_records, pair
+from sdssl_bench.statistics import Benchmark, find_records, mixed_pixels, pair
 from sdssl_bench.statistics import compare as test
 from sdssl_bench.system import default_results
 
@@ -58,7 +58,7 @@ class Comparison(Shown, dict[str, Any]):
             parts += self["sentences"]
         if len(many) > 1:
             parts += [summary_table(many, at=at, alpha=alpha), overall(many, at=at, alpha=alpha)]
-        parts += about_draws(many, at=at)
+        parts += [*about_draws(many, at=at), *(f"note: {line}" for line in self["notes"])]
         return parts + [f"not compared: {line}" for line in self["not_compared"]]
 
     def frame(self) -> "pandas.DataFrame":
@@ -118,6 +118,7 @@ def compare(
         "alpha": alpha,
         "benchmarks": [as_json(one) for one in benchmarks],
         "sentences": [sentence(one, at=at, alpha=alpha, tests=tests) for one in benchmarks],
+        "notes": mixed_pixels(record for one in benchmarks for _, record in (one.a, one.b)),
         "not_compared": unpaired + without_items,
         "worse": sum(one is not None and one.verdict(alpha) == "worse" for one in tested),
     }

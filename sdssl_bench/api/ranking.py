@@ -19,7 +19,7 @@ from sdssl_bench.api.reading import (
 from sdssl_bench.errors import DataError, UsageError
 from sdssl_bench.records import Stored
 from sdssl_bench.reports import VIEWS, Part, Shown, coverage, csv_text, frame_table, tidy, wide
-from sdssl_bench.statistics import rank_intervals
+from sdssl_bench.statistics import mixed_pixels, rank_intervals
 from sdssl_bench.system import write_atomic
 
 if TYPE_CHECKING:
@@ -49,6 +49,7 @@ class Leaderboard(Shown):
         damaged: why records are left out.
 
     Attributes:
+        notes: what to know before records are compared, in sentences.
         wrote: a line for each file that was written.
     """
 
@@ -66,6 +67,7 @@ class Leaderboard(Shown):
         self.records, self.view, self.damaged = records, view, damaged
         self.wrote: list[str] = []
         self._tidy = partial(tidy, uncertainty=uncertainty, include_limited=include_limited)
+        self.notes = mixed_pixels(record for _, record in records)
         self._rows, self._whole = rows, whole
         self._frame = self._tidy(records, rows=rows)
         full = [one for one in records if one[1]["limited"] is None]
@@ -103,7 +105,7 @@ class Leaderboard(Shown):
                 parts.append(
                     f"{more:,} more rows: --wide shows all, --csv and --markdown write all."
                 )
-        return parts
+        return parts + [f"note: {line}" for line in self.notes]
 
     def write(
         self, *, csv: Path | None, markdown: Path | None, latex: Path | None, pair: Sequence[str]

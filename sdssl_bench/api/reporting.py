@@ -15,6 +15,7 @@ from sdssl_bench.reports import (
     size,
     write_figures,
 )
+from sdssl_bench.statistics import mixed_pixels
 from sdssl_bench.system import write_atomic
 
 MARGIN = 2000
@@ -28,6 +29,7 @@ class Report(Shown):
         path: of the page.
         wrote: a line for the page and one for the figures.
         left_out: what the page does not hold, in sentences.
+        notes: what to know before results are compared, likewise.
         figures: names of the figures, each a PDF and an SVG.
         damaged: why records are left out.
     """
@@ -38,15 +40,17 @@ class Report(Shown):
         *,
         wrote: list[str],
         left_out: Sequence[str],
+        notes: Sequence[str],
         figures: list[str],
         damaged: list[DataError],
     ) -> None:
         self.path, self.wrote, self.left_out = path, wrote, list(left_out)
+        self.notes = list(notes)
         self.figures, self.damaged = figures, damaged
 
     def shown(self) -> Sequence[Part]:
         """What `report` prints."""
-        return [*(f"note: {message}" for message in self.left_out), *self.wrote]
+        return [*(f"note: {message}" for message in [*self.left_out, *self.notes]), *self.wrote]
 
     def _repr_html_(self) -> str:
         return f"{html_link(self.path)}\n{super()._repr_html_()}"
@@ -84,7 +88,8 @@ def report(
     """
     found, damaged = read(results)
     warn(damaged)
-    data = collect(chosen(found, task, dataset, model), include_limited=include_limited)
+    wanted = chosen(found, task, dataset, model)
+    data = collect(wanted, include_limited=include_limited)
     heading = title or page.TITLE
     pictures = folders(strips), folders(galleries)
     if any(pictures):
@@ -100,4 +105,11 @@ def report(
         wrote.append(
             f"wrote {len(names)} figures to {Path(figures).expanduser()}, each as PDF and SVG"
         )
-    return Report(target, wrote=wrote, left_out=rendered.left_out, figures=names, damaged=damaged)
+    return Report(
+        target,
+        wrote=wrote,
+        left_out=rendered.left_out,
+        notes=mixed_pixels(record for _, record in wanted),
+        figures=names,
+        damaged=damaged,
+    )

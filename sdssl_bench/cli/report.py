@@ -72,7 +72,7 @@ def report(
             title=title,
         )
     damaged.name(done.damaged)
-    for message in done.left_out:
+    for message in [*done.left_out, *done.notes]:
         typer.echo(f"note: {message}", err=True)
     for line in done.wrote:
         typer.echo(line)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from sdssl_bench.statistics.intervals import Interval
     from sdssl_bench.statistics.items import ItemScores, layer_item_scores
     from sdssl_bench.statistics.paired_tests import Difference, holm, paired_test, sign_flip
+    from sdssl_bench.statistics.pixels import mixed_pixels
     from sdssl_bench.statistics.ranks import RankInterval, rank_intervals
     from sdssl_bench.statistics.results import read_proven, read_results
 else:
