@@ -67,6 +67,7 @@ def test_draws_repeat_and_other_seeds_draw_others() -> None:
         draw(images(), shots=2, fraction=1.0, tries=3, seed=seed) for seed in (0, 0, 1)
     )
     assert first.describe() == again.describe()
+    assert "absent" not in first.describe()
     assert set(first.digests).isdisjoint(other.digests)
 
 

@@ -22,7 +22,15 @@ from sdssl_bench import datasets
 from sdssl_bench.datasets.base import ImageSet
 from sdssl_bench.datasets.mini.make import make_mini
 from sdssl_bench.errors import DataError, UsageError
-from sdssl_bench.features.views import TwoViews, crop, draw, recolour, seeded, view_pair
+from sdssl_bench.features.views import (
+    TwoViews,
+    crop,
+    draw,
+    recolour,
+    sample_seed,
+    seeded,
+    view_pair,
+)
 from sdssl_bench.pretrain.data import tar_images
 from sdssl_bench.pretrain.data.device_views import normalised, recolour_batch
 from sdssl_bench.pretrain.data.feeding import open_feed
@@ -181,6 +189,13 @@ def test_an_epoch_has_no_image_twice_and_the_next_another_order() -> None:
     assert {epoch for epoch, _ in first} == {0}
     assert [i for _, i in first] != [i for _, i in second]
     assert keys(1, 0, (0, 2), seed=1) != steps[:2]
+
+
+def test_an_order_is_not_drawn_from_the_stream_of_an_images_views() -> None:
+    order = [index for _, index in chain(*keys(1, 0, (0, 2)))]
+    for index in range(21):
+        generator = torch.Generator().manual_seed(sample_seed(0, 0, index))
+        assert torch.randperm(21, generator=generator).tolist()[:16] != order
 
 
 def test_a_resumed_order_is_the_undisturbed_ones_rest() -> None:
