@@ -25,7 +25,7 @@ from sdssl_bench.video.scores import VideoScorer
 from sdssl_bench.video.segmentation import Segmenter, Settings
 from sdssl_bench.video.stored_scores import LayerResult, packed
 
-SECONDS = 2.0
+SECONDS = 4.5
 """A forward pass that takes longer is told from those of smaller frames."""
 
 PATCHES = 2048
@@ -166,17 +166,17 @@ def _pass(segmenter: Segmenter, video: Video, working: Size) -> tuple[float, dic
     """Seconds that a frame's forward pass takes, and features [h, w, D] of a frame as large as was tried.
 
     Frames grow from an eighth of their sides to the whole. Where the next would take too long, it is
-    told from the last two: attention grows with the square of the patches, all else with the patches.
+    told from those: attention grows with the square of the patches, all else with the patches.
     """
     encoder, paths = segmenter.encoder, video.frames[: segmenter.batch_size]
     sizes = {
         prod(size): size
-        for part in (8, 4, 2, 1)
+        for part in (8, 4, 8**0.5, 2, 2**0.5, 1)
         if _is_seen(encoder, size := _floored(working, part, encoder.stride))
     }
-    last = before = (0, 0.0)
+    done: list[tuple[int, float]] = []
     for pixels, size in sizes.items():
-        if before[0] and _grown(before, last, pixels) > SECONDS / len(paths):
+        if len(done) > 1 and _grown(done, pixels) > SECONDS / len(paths):
             break
         frames = list(frames_ahead(paths, video.size, size, num_workers=0))
         seconds = inf
@@ -184,13 +184,15 @@ def _pass(segmenter: Segmenter, video: Video, working: Size) -> tuple[float, dic
             started = time.perf_counter()
             features = segmenter.forward(frames, video.name)
             seconds = min(seconds, (time.perf_counter() - started) / len(frames))
-        before, last = last, (pixels, seconds)
+            if seconds * len(frames) > SECONDS / 4:
+                break  # long enough to be told from one
+        done.append((pixels, seconds))
     small = {layer: found[-1] for layer, found in features.items()}
-    return _grown(before, last, prod(working)), small
+    return _grown(done, prod(working)), small
 
 
-def _floored(working: Size, part: int, stride: int) -> Size:
-    height, width = (max(side // part // stride, 1) * stride for side in working)
+def _floored(working: Size, part: float, stride: int) -> Size:
+    height, width = (max(int(side / part) // stride, 1) * stride for side in working)
     return height, width
 
 
@@ -202,11 +204,12 @@ def _is_seen(encoder: Encoder, size: Size) -> bool:
     return True
 
 
-def _grown(before: tuple[int, float], last: tuple[int, float], pixels: int) -> float:
-    """Seconds at a number of pixels from those at two smaller ones, as pixels (a + b pixels), b >= 0."""
-    (n, few), (m, many) = before, last
+def _grown(done: Sequence[tuple[int, float]], pixels: int) -> float:
+    """Seconds at a number of pixels from those at smaller ones, as pixels (a + b pixels), b >= 0."""
+    # The last and the one but one before it: of two that are close, b is mostly noise.
+    (n, few), (m, many) = done[max(-3, -len(done))], done[-1]
     rate = many / m
-    growth = max(0.0, rate - few / n) / (m - n) if n else 0.0
+    growth = max(0.0, rate - few / n) / (m - n) if m > n else 0.0
     return pixels * (rate + growth * (pixels - m))
 
 
