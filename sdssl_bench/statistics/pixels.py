@@ -9,8 +9,8 @@ from sdssl_bench.statistics.ranks import benchmark_key
 
 ROWS_FIRST = 13
 """The release of Pillow since which a height that shrinks much more than the width is resized first."""
-OPENCV = ("davis",)
-"""Tasks whose frames Pillow does not resize."""
+RESIZED = "pillow"
+"""What protocols say of their images; frames of videos are resized by OpenCV."""
 NAMED = 3
 """Benchmarks in a sentence."""
 
@@ -26,7 +26,8 @@ def mixed_pixels(records: Iterable[Record]) -> list[str]:
     """
     found: dict[tuple[str, ...], tuple[str, dict[bool, str]]] = {}
     for record in records:
-        if record["task"] in OPENCV or not record.get("ranked", True):
+        by_pillow = RESIZED in str(record["protocol"]["resolved"])
+        if not by_pillow or not record.get("ranked", True):
             continue
         _, releases = found.setdefault(benchmark_key(record), (benchmark_name(record), {}))
         for number in {entry["environment"] for entry in record["layers"].values()}:

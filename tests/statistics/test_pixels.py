@@ -14,11 +14,13 @@ from sdssl_bench.records import ResultStore
 from sdssl_bench.statistics import mixed_pixels
 from stored_results import knn_layer
 
+BY_PILLOW = {"transform": {"library": "pillow, antialiased"}}
+
 
 def measured(*pillow: str | None, **changes: Any) -> dict[str, Any]:
     """A record whose layers were scored with these releases."""
     return {
-        **head(**changes),
+        **head(**{"protocol__resolved": BY_PILLOW, **changes}),
         "environments": [_environment(version) for version in pillow],
         "layers": {str(n + 1): {**entry(0.5), "environment": n} for n in range(len(pillow))},
     }
@@ -47,7 +49,8 @@ def test_releases_differ_where_13_lies_between_them(releases: tuple[str, ...], m
 def test_only_what_stands_in_one_column_and_is_resized_by_pillow_counts() -> None:
     old, new = measured("12.1.0"), measured("13.0.0", dataset__name="pets")
     assert not mixed_pixels([old, new])
-    assert not mixed_pixels([measured("12.1.0", task="davis"), measured("13.0.0", task="davis")])
+    videos = {"protocol__resolved": {"frames": {"480x854": [480, 832]}}}
+    assert not mixed_pixels([measured("12.1.0", **videos), measured("13.0.0", **videos)])
     (said,) = mixed_pixels([old, new, measured("12.9", dataset__name="pets")])
     assert said.startswith("knn pets: measured in part with Pillow before 13 (12.9), in part with")
     sets = [{"dataset__name": f"set{n}"} for n in range(5)]
@@ -60,7 +63,12 @@ def test_tables_comparisons_and_pages_say_so_once(tmp_path: Path) -> None:
     for name, pillow in (("one", "12.1.0"), ("other", "13.0.0")):
         metrics, items = knn_layer(target > 0, target)
         layer = {**entry(metrics["k20/top1"]), "metrics": metrics, "n": 60, "items": sorted(items)}
-        first = head(model__name=name, model__weights_sha256=pillow[1] * 64, model__depth=1)
+        first = head(
+            model__name=name,
+            model__weights_sha256=pillow[1] * 64,
+            model__depth=1,
+            protocol__resolved=BY_PILLOW,
+        )
         ResultStore(tmp_path).add_layer(
             first, 1, entry=layer, environment=_environment(pillow), items=items
         )
