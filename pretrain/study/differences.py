@@ -54,16 +54,20 @@ def as_csv(runs: Sequence[Run], found: Compared) -> str:
 
 
 def over_seeds(runs: Sequence[Run], found: Compared) -> dict[str, dict[str, float]]:
-    """Benchmark -> pair of runs -> difference of last layers, of the methods with several seeds."""
+    """Benchmark -> run -> difference of last layers, of the methods that several seeds of are scored."""
     seeds: dict[str, list[str]] = {}
     for run in runs:
         seeds.setdefault(re.sub(r"-s\d+$", "", run.name), []).append(run.name)
     rows: dict[str, dict[str, float]] = {}
     for names in seeds.values():
-        for name in names if len(names) > 1 else ():
+        of_method: dict[str, dict[str, float]] = {}
+        for name in names:
             for one in found.get(name, ()):
                 if one.last is not None:
-                    rows.setdefault(one.name, {})[name] = one.last.difference.difference
+                    of_method.setdefault(one.name, {})[name] = one.last.difference.difference
+        for benchmark, row in of_method.items():
+            if len(row) > 1:
+                rows.setdefault(benchmark, {}).update(row)
     return rows
 
 
@@ -76,11 +80,12 @@ def seeds_test(differences: Mapping[str, float]) -> tuple[float, float]:
 def what_seeds_show(rows: Mapping[str, Mapping[str, float]]) -> str:
     """What the seeds at hand can show and what they cannot, in plain words."""
     if not rows:
-        return "No method has been trained with several seeds yet, so nothing is said about seeds."
+        return (
+            "No method is scored with several seeds yet. An interval over images says nothing about "
+            "another training run, so neither does any number above."
+        )
     pairs = max(len(row) for row in rows.values())
     seeds = len({name.rsplit("-", 1)[1] for row in rows.values() for name in row})
-    if seeds < 2:
-        return "Only one seed is scored yet, which says nothing about another training run."
     return (
         f"An interval over images says nothing about another training run. {seeds} seeds cannot show "
         f"that one method gains: {seeds} differences of the same sign have p = "

@@ -167,7 +167,6 @@ def sections(
     yield "### Over seeds"
     rows = over_seeds(runs, found)
     yield what_seeds_show(rows)
-    rows = {name: row for name, row in rows.items() if len(row) > 1}
     if rows:
         tested = {name: seeds_test(row) for name, row in rows.items()}
         yield table(

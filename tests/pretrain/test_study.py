@@ -18,7 +18,14 @@ from pretrain_fixtures import make_images
 from sdssl_bench import tasks
 from sdssl_bench.errors import UsageError
 from sdssl_bench.pretrain.study import evaluation, runs, training
-from sdssl_bench.pretrain.study.differences import seeds_test, what_seeds_show
+from sdssl_bench.pretrain.study.differences import (
+    compared,
+    over_seeds,
+    seeds_test,
+    what_seeds_show,
+)
+from sdssl_bench.statistics import read_results
+from stored_results import scored
 
 ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"cwd": ROOT, "env": {**os.environ, "PYTHONPATH": str(ROOT)}}
@@ -120,6 +127,20 @@ def test_seeds_are_tested_by_going_through_all_signs() -> None:
     assert p == (sums >= sum(values.values()) - 1e-12).mean()
     assert least == 2 / 16
     assert "p = 0.5 at best" in what_seeds_show({"knn": values})
+
+
+def test_methods_of_which_one_seed_is_scored_say_nothing_about_seeds(tmp_path: Path) -> None:
+    plan = runs.runs("cpu")
+
+    def rows(*scored_runs: str) -> dict[str, list[str]]:
+        for name in scored_runs:
+            scored(tmp_path, name, "cifar10", {1: 90, 2: 100})
+        found = over_seeds(plan, compared(plan, read_results([tmp_path])[0]))
+        return {name: list(row) for name, row in found.items()}
+
+    assert rows("mocov3-s0", "sd_mocov3-s0", "simclr-s0", "sd_simclr-s0") == {}
+    assert "says nothing about another training run" in what_seeds_show({})
+    assert rows("simclr-s1", "sd_simclr-s1") == {"knn cifar10": ["sd_simclr-s0", "sd_simclr-s1"]}
 
 
 @pytest.fixture
