@@ -18,7 +18,7 @@ from jsonschema.exceptions import best_match
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.records import Record, ResultStore, items_path, json_of, read_bytes
-from sdssl_bench.statistics import read_proven, record_intervals
+from sdssl_bench.statistics import layer_item_scores, read_proven
 
 HERE = Path(__file__).resolve().parent
 SCHEMA = json.loads((HERE / "community" / "submission.schema.json").read_text("utf-8"))
@@ -64,16 +64,20 @@ def check_record(path: Path) -> Record:
         if items_path(path).exists():
             shutil.copyfile(items_path(path), items_path(copy))
         record = read_proven(copy)
-        known = record_intervals(record, copy)
-    if record.get("ranked", True):
-        bare = [layer for layer in record["layers"] if int(layer) not in known]
-        if bare:
-            raise DataError(f"no items give the headline of layers {', '.join(bare)}")
+        bare = [layer for layer in record["layers"] if not has_items(record, copy, layer)]
+    if bare and record.get("ranked", True):
+        raise DataError(f"no items give the headline of layers {', '.join(bare)}")
     runs = next(parent for parent in path.parents if parent.name == "runs")
     wanted = ResultStore(runs.parent).path(record)
     if path != wanted:
         raise DataError(f"expected this record at {wanted.relative_to(runs.parent)}")
     return record
+
+
+def has_items(record: Record, path: Path, layer: str) -> bool:
+    """Whether per-item scores give a layer's headline; those of one item do, and have no interval."""
+    stated = record["headline"] in record["layers"][layer]["metrics"]
+    return stated and layer_item_scores(record, path, int(layer)) is not None
 
 
 def check_card(path: Path) -> None:

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from sdssl_bench.records import ResultStore, content_digest, items_path, record_key
-from stored_results import scored
+from sdssl_bench.statistics import record_intervals
+from stored_results import DAVIS, davis_layer, scored, store
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -67,6 +69,13 @@ def test_a_good_submission_passes_and_is_on_the_board_once_it_is_verified(folder
     write(folder, verified_by=[half, {**half, "keys": keys[1:]}])
     assert check(root, "--verified") == (0, f"{folder}\n")
     assert sorted(root.rglob("*")) == before, "checking leaves nothing behind"
+
+
+def test_a_score_of_one_object_has_no_interval_and_passes(tmp_path: Path) -> None:
+    layer = davis_layer(["chair/1"], np.array([0.5]), np.array([0.6]))
+    path, record = store(tmp_path / "study", {2: layer}, **DAVIS)
+    assert record_intervals(record, path) == {}
+    assert check(tmp_path) == (0, "1 JSON files, 0 submissions, 0 problems\n")
 
 
 def better(record: dict[str, Any]) -> None:
