@@ -266,6 +266,15 @@ def test_what_makes_no_sense_is_a_usage_error(
     assert message in " ".join(cli(*options, task=task, code=2).output.split())
 
 
+@pytest.mark.parametrize(
+    ("name", "least"), [("components", 1), ("neighbours", 1), ("iterations", 250)]
+)
+def test_the_least_of_a_map_is_taken_and_nothing_below(name: str, least: int) -> None:
+    tasks.load("analysis", None, {name: str(least)})
+    with pytest.raises(UsageError, match="components and neighbours are from 1"):
+        tasks.load("analysis", None, {name: str(least - 1)})
+
+
 def test_descriptions_are_in_the_tidy_csv_and_in_no_view(
     cli: Callable[..., Result], tmp_path: Path
 ) -> None:
