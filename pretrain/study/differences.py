@@ -54,7 +54,7 @@ def as_csv(runs: Sequence[Run], found: Compared) -> str:
 
 
 def over_seeds(runs: Sequence[Run], found: Compared) -> dict[str, dict[str, float]]:
-    """Benchmark -> run -> difference of last layers, of the methods that several seeds of are scored."""
+    """Benchmark -> run -> difference of last layers, for methods that are scored with several seeds."""
     seeds: dict[str, list[str]] = {}
     for run in runs:
         seeds.setdefault(re.sub(r"-s\d+$", "", run.name), []).append(run.name)
