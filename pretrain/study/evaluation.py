@@ -103,7 +103,7 @@ def evaluate(
     Returns:
         What failed, a sentence each; the rest is done.
     """
-    known = study()["sets"]
+    known, further = study()["sets"], study()["further"]
     absent = [name for name in known if name not in sets]
     if absent:
         say(f"not at hand, so left out: {', '.join(absent)}")
@@ -112,7 +112,8 @@ def evaluate(
         encoder = load()
         for dataset, where in sets.items():
             given = datasets.own_source(where)
-            for options in known[dataset]["tasks"]:
+            own = () if name in further else known[dataset]["tasks"]
+            for options in (*known[dataset].get("every", ()), *own):
                 what = f"{name}: {options['task']} on {dataset}"
                 try:
                     record = api.evaluate(

@@ -47,7 +47,7 @@ class Run:
 
 
 def study() -> dict[str, Any]:
-    """The file as it is: scales, runs, sets."""
+    """The file as it is: scales, runs, further runs, sets."""
     return tomllib.loads(STUDY.read_text("utf-8"))
 
 
@@ -67,7 +67,7 @@ def runs(scale: str, only: str = "*", *, limit: int | None = None) -> list[Run]:
     if scale not in scales:
         raise UsageError(did_you_mean("scale", scale, scales))
     found = []
-    for name, values in data["runs"].items():
+    for name, values in (data["runs"] | data["further"]).items():
         changes = {"on": "vit", "against": None, **values}
         base, against = scales[scale][changes.pop("on")], changes.pop("against")
         preset = f"{changes.pop('method')}_{base['preset']}"

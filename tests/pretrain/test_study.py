@@ -113,10 +113,32 @@ def test_an_unknown_set_or_table_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_every_set_of_the_study_is_one_that_its_tasks_read() -> None:
     for name, one in runs.study()["sets"].items():
-        for options in one["tasks"]:
+        for options in (*one.get("every", ()), *one["tasks"]):
             task = tasks.load(options["task"], options.get("protocol"))
             folder = task.folder_has and name in ("tiny_imagenet", "pumavos")
             assert folder or one.get("dataset", name) in task.datasets
+
+
+def test_a_further_run_is_scored_on_fewer_sets(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = []
+
+    def evaluate(name: str, **given: object) -> dict[str, object]:
+        calls.append((name, given["task"], given["dataset"]))
+        return {"layers": {}, "headline": "top1"}
+
+    monkeypatch.setattr(evaluation.api, "evaluate", evaluate)
+    encoders = [(name, lambda name=name: name) for name in ("mocov3-s0", "mocov3-s1", "vit_s14")]
+    sets = {"cifar10": "folder:x", "flowers": "data"}
+    assert evaluation.evaluate(iter(encoders), sets, tmp_path, cache=tmp_path / "cache") == []  # type: ignore[arg-type]
+    short = [("knn", "folder:x"), ("linear", "folder:x")]
+    whole = [*short, ("analysis", "folder:x"), ("knn", "flowers"), ("linear", "flowers")]
+    assert calls == [
+        (name, *one)
+        for name, scored_on in (("mocov3-s0", whole), ("mocov3-s1", short), ("vit_s14", whole))
+        for one in scored_on
+    ]
 
 
 def test_seeds_are_tested_by_going_through_all_signs() -> None:
