@@ -112,8 +112,9 @@ def evaluate(
         encoder = load()
         for dataset, where in sets.items():
             given = datasets.own_source(where)
-            own = () if name in further else known[dataset]["tasks"]
-            for options in (*known[dataset].get("every", ()), *own):
+            wanted = list(known[dataset].get("every", []))
+            wanted += [] if name in further else known[dataset]["tasks"]
+            for options in wanted:
                 what = f"{name}: {options['task']} on {dataset}"
                 try:
                     record = api.evaluate(

@@ -214,7 +214,7 @@ def test_large_frames_are_propagated_at_a_small_size_and_scaled_by_what_is_compa
     """On a clock where a step takes time for patches and similarities, the run's time is told exactly."""
     clock = _Clock(monkeypatch)
     ctx = RunContext(data_root=shared_mini(), cache_dir=tmp_path, num_workers=0, device="cpu")
-    changes = {"context": str(context), "window_on_first": str(window).lower()}
+    changes = {"short_side": "192", "context": str(context), "window_on_first": str(window).lower()}
     task = tasks.load("davis", None, changes)
     step = Context.step
 

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mini_data import shared_mini
+from processes import together
 from sdssl_bench.cli.main import app
 from sdssl_bench.records.identity import stable_view
 from sdssl_bench.records.reading import read_items
@@ -115,15 +116,9 @@ def test_an_interrupted_run_says_how_to_go_on(
 
 
 def test_two_processes_score_as_one(data: Path, quiet: Path, tmp_path: Path) -> None:
-    done = subprocess.run(
-        # accelerate's own launcher starts a single process for --cpu; torch's starts both.
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2",
-         "-m", "sdssl_bench", *arguments(data, tmp_path)],
-        cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("record:") == 1
+    done = together(2, sys.executable, "-m", "sdssl_bench", *arguments(data, tmp_path), cwd=ROOT)
+    assert [code for code, _, _ in done] == [0, 0], done
+    assert sum(said.count("record:") for _, said, _ in done) == 1
     ((_, one),) = ResultStore(quiet / "results")
     ((_, two),) = ResultStore(tmp_path / "results")
     assert one["key"] == two["key"]

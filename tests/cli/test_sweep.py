@@ -189,6 +189,7 @@ def test_what_is_recorded_is_left_out_and_nothing_else(
     assert set(measurements(lines())) == every - {(first, "cifar10", "knn")}
 
 
+@pytest.mark.slow
 def test_the_lines_are_the_sweep(place: Path) -> None:
     for words in lines():
         cli(*words[1:])

@@ -87,6 +87,7 @@ def test_a_faulty_preprocessing_is_no_bad_image(images: ImageSet) -> None:
         list(loading.load_ahead(images, Faulty(), GROUPS, num_threads=2))
 
 
+@pytest.mark.slow
 def test_a_dead_worker_is_an_error_with_advice(images: ImageSet) -> None:
     with pytest.raises(TaskError, match=r"process died .*--num-workers 1"):
         list(loading.load_in_processes(images, DeadlyPixels(), GROUPS, num_workers=2))

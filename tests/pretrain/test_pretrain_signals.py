@@ -27,9 +27,8 @@ def command(tmp_path: Path) -> list[str]:
     return [sys.executable, str(MAIN), *command_line(settings), "--out", str(tmp_path / "run")]
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_to_the_whole_group_saves_the_run(
     number: signal.Signals, command: list[str], tmp_path: Path
 ) -> None:

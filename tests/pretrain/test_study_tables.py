@@ -96,6 +96,7 @@ def test_the_same_records_give_the_same_files_wherever_they_are(tmp_path: Path) 
     assert "sd_mocov3 +1.5 +1.5 | 0.5 | 0.5 |" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scale", SCALES)
 def test_committed_tables_follow_from_the_committed_records(scale: str, tmp_path: Path) -> None:
     """Without records nothing that would follow from them is committed."""

@@ -99,7 +99,11 @@ def assert_gone(session: int) -> None:
     ("how", "number"),
     [
         ("fork", signal.SIGTERM),
-        *((how, signal.SIGKILL) for how in ("fork", "spawn", "forkserver", "pool")),
+        *((how, signal.SIGKILL) for how in ("fork", "pool")),
+        *(
+            pytest.param(how, signal.SIGKILL, marks=pytest.mark.slow)
+            for how in ("spawn", "forkserver")
+        ),
     ],
 )
 def test_workers_end_with_the_process_that_asked_for_them(
