@@ -69,7 +69,9 @@ def test_a_refused_connection_is_told_before_anything_heavy_is_imported(
     assert seconds < 3
 
 
-@pytest.mark.parametrize("silent", ["getaddrinfo", "create_connection"])
+@pytest.mark.parametrize(
+    "silent", ["getaddrinfo", pytest.param("create_connection", marks=pytest.mark.slow)]
+)
 def test_silence_is_waited_for_less_than_three_seconds(
     silent: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

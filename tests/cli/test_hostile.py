@@ -41,7 +41,7 @@ VALUES = {
     "blank": " ",
 }
 """Of the kinds that scripts, slips and unset variables make."""
-USUAL = ("surrogate", "empty")
+USUAL = ("surrogate",)
 WORKING = (("quickstart",), ("data", "mini"), ("pretrain",))
 """Commands that make any folder given their own; they have tests of their own, below and elsewhere."""
 

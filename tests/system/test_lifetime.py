@@ -168,7 +168,7 @@ def test_sigterm_ends_a_main_thread_that_does_not_come_back_from_c(tmp_path: Pat
 def test_a_handler_of_its_own_has_the_time_it_needs(tmp_path: Path) -> None:
     """Pretraining saves itself first, which may take minutes."""
     own = "signal.signal(signal.SIGTERM, lambda *_: say('noted'))"
-    code, out, _, _ = terminated(tmp_path, "time.sleep(2); say('saved')", before=own)
+    code, out, _, _ = terminated(tmp_path, "time.sleep(1.4); say('saved')", before=own)
     assert (code, out) == (0, "noted\nsaved\n")
 
 
@@ -176,7 +176,7 @@ def test_a_forked_childs_sigterm_is_not_its_parents(tmp_path: Path) -> None:
     fork = (
         "pid = os.fork() or (signal.signal(signal.SIGTERM, lambda *_: os._exit(7)), time.sleep(60));"
         "time.sleep(0.3); os.kill(pid, signal.SIGTERM); say(str(os.waitstatus_to_exitcode("
-        "os.waitpid(pid, 0)[1]))); time.sleep(2); say('alive')"
+        "os.waitpid(pid, 0)[1]))); time.sleep(1.4); say('alive')"
     )
     process = start(tmp_path, STOPS, before="pass", work=fork, after="pass")
     out, errors = process.communicate(timeout=20)
@@ -248,7 +248,7 @@ def test_a_command_started_by_a_shell_outlives_it(tmp_path: Path, sessions: list
     time.sleep(1)
     process.kill()
     process.wait()
-    time.sleep(2)
+    time.sleep(1.2)
     (left,) = in_session(process.pid)
     left.kill()
     process.communicate()

@@ -66,7 +66,9 @@ def test_neighbours_of_few_labels_are_the_protocol_by_hand(tmp_path: Path) -> No
     assert len(set(found.notes["tries"]["k10/top1"])) > 1, "tries that agree prove nothing"
 
 
-@pytest.mark.parametrize("protocol", [KNN, LOGREG], ids="/".join)
+@pytest.mark.parametrize(
+    "protocol", [KNN, pytest.param(LOGREG, marks=pytest.mark.slow)], ids="/".join
+)
 def test_draws_decode_no_image_that_the_bank_has_and_none_twice(
     protocol: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,7 +38,7 @@ KNN: tuple[str, None, dict[str, str]] = ("knn", None, {"k": "1,3", "headline_k":
 LOGREG: tuple[str, str, dict[str, str]] = (
     "linear",
     "logreg",
-    {"features": "cls", "transform": "A"},
+    {"features": "cls", "transform": "A", "sweep": "clip"},
 )
 
 
