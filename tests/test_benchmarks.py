@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 TOY = {
     "analysis": ["--images", "64", "--layers", "2", "--width", "16", "--forward-images", "2"],
     "davis_propagation": ["frame", "--patches", "16", "--threads", "1"],
-    "davis_real": ["--help"],
     "davis_score": ["--sequences", "1", "--dense-sequences", "1", "--num-workers", "1"],
     "estimate": [
         "--ckpt", f"custom:{ROOT}/tests/tiny_model.py:build", "--data-root", "{data}",
