@@ -103,7 +103,8 @@ def evaluate(
     Returns:
         What failed, a sentence each; the rest is done.
     """
-    known, further = study()["sets"], study()["further"]
+    plan = study()
+    known, further = plan["sets"], plan["further"]
     absent = [name for name in known if name not in sets]
     if absent:
         say(f"not at hand, so left out: {', '.join(absent)}")

@@ -22,7 +22,7 @@ from sdssl_bench.pretrain.study.differences import (
     what_seeds_show,
 )
 from sdssl_bench.pretrain.study.evaluation import CONTROLS, UNTRAINED, curve
-from sdssl_bench.pretrain.study.runs import Run, is_finished
+from sdssl_bench.pretrain.study.runs import Run, is_finished, study
 from sdssl_bench.pretrain.study.training import LEDGER, say
 from sdssl_bench.probes import exit_report
 from sdssl_bench.records import Stored
@@ -34,9 +34,7 @@ MARKS = ("<!-- results: written by `study tables` -->", "<!-- end of results -->
 PAIR = ("mocov3-s0", "sd_mocov3-s0")
 """Whose weights are kept beside the records."""
 MOST_BYTES = 20 * 2**20
-SHOWN = (
-    *CONTROLS, UNTRAINED, "simclr-s0", "sd_simclr-s0", "byol-s0", "sd_byol-s0", *PAIR,
-)  # fmt: skip
+SHOWN = (*CONTROLS, UNTRAINED, *study()["runs"])
 """Whose curves the figures show; more would hide each other."""
 
 
