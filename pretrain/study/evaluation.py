@@ -114,7 +114,8 @@ def evaluate(
         for dataset, where in sets.items():
             given = datasets.own_source(where)
             wanted = list(known[dataset].get("every", []))
-            wanted += [] if name in further else known[dataset]["tasks"]
+            if name not in further or dataset in further[name].get("also", ()):
+                wanted += known[dataset]["tasks"]
             for options in wanted:
                 what = f"{name}: {options['task']} on {dataset}"
                 try:

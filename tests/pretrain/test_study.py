@@ -45,7 +45,7 @@ def ledger(out: Path) -> list[tuple[str, str]]:
 def test_every_run_of_every_scale_is_possible_and_differs_from_all_others(scale: str) -> None:
     found = runs.runs(scale)
     configs = [json.dumps(run.config().to_json(), sort_keys=True) for run in found]
-    assert len(set(configs)) == len(found) == 21
+    assert len(set(configs)) == len(found) == 23
     names = [run.name for run in found]
     assert names[:4] == ["mocov3-s0", "sd_mocov3-s0", "simclr-s0", "sd_simclr-s0"]
     for run in found:  # a baseline is trained before what is compared with it
@@ -129,15 +129,16 @@ def test_a_further_run_is_scored_on_fewer_sets(
         return {"layers": {}, "headline": "top1"}
 
     monkeypatch.setattr(evaluation.api, "evaluate", evaluate)
-    encoders = [(name, lambda name=name: name) for name in ("mocov3-s0", "mocov3-s1", "vit_s14")]
-    sets = {"cifar10": "folder:x", "flowers": "data"}
+    names = ("mocov3-s0", "mocov3-s1", "byol-s1", "vit_s14")
+    encoders = [(name, lambda name=name: name) for name in names]
+    sets = {"cifar10": "folder:x", "flowers": "data", "pumavos": "folder:y"}
     assert evaluation.evaluate(iter(encoders), sets, tmp_path, cache=tmp_path / "cache") == []  # type: ignore[arg-type]
     short = [("knn", "folder:x"), ("linear", "folder:x")]
-    whole = [*short, ("analysis", "folder:x"), ("knn", "flowers"), ("linear", "flowers")]
+    video = ("davis", "folder:y")
+    whole = [*short, ("analysis", "folder:x"), ("knn", "flowers"), ("linear", "flowers"), video]
+    scored_on = (whole, short, [*short, video], whole)
     assert calls == [
-        (name, *one)
-        for name, scored_on in (("mocov3-s0", whole), ("mocov3-s1", short), ("vit_s14", whole))
-        for one in scored_on
+        (name, *one) for name, each in zip(names, scored_on, strict=True) for one in each
     ]
 
 
