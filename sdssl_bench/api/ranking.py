@@ -119,7 +119,11 @@ class Leaderboard(Shown):
             from sdssl_bench.reports import leaderboard_formats as formats
 
             text = formats.markdown(
-                self._frame, self.ranks, published=published(), paper=paper_cells()
+                self._frame,
+                self.ranks,
+                published=published(),
+                paper=paper_cells(),
+                notes=self.notes,
             )
             self._write(markdown, text)
         if latex:

@@ -1,6 +1,7 @@
 """Stored results as one page and as figures: `sdssl-bench report` as a function."""
 
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sdssl_bench.api.reading import Folder, Names, Source, chosen, folders, read, warn
@@ -90,12 +91,13 @@ def report(
     warn(damaged)
     wanted = chosen(found, task, dataset, model)
     data = collect(wanted, include_limited=include_limited)
-    heading = title or page.TITLE
+    notes = mixed_pixels(record for _, record in wanted)
+    render = partial(page.render, title=title or page.TITLE, notes=notes)
     pictures = folders(strips), folders(galleries)
     if any(pictures):
-        budget = page.LIMIT - len(page.render(data, title=heading).content) - MARGIN
+        budget = page.LIMIT - len(render(data).content) - MARGIN
         add_pictures(data, strips=pictures[0], galleries=pictures[1], budget=budget)
-    rendered = page.render(data, title=heading)
+    rendered = render(data)
     target = Path(out).expanduser() / "index.html"
     write_atomic(target, rendered.content)
     wrote = [f"wrote {target}: {size(len(rendered.content))}, {len(data['results']):,} results"]
@@ -109,7 +111,7 @@ def report(
         target,
         wrote=wrote,
         left_out=rendered.left_out,
-        notes=mixed_pixels(record for _, record in wanted),
+        notes=notes,
         figures=names,
         damaged=damaged,
     )

@@ -36,6 +36,7 @@ def markdown(
     *,
     published: Sequence[Published] = (),
     paper: Sequence[PaperCell] = (),
+    notes: Sequence[str] = (),
 ) -> str:
     """The whole leaderboard.
 
@@ -44,10 +45,11 @@ def markdown(
         ranks: record key -> standing.
         published: numbers of released checkpoints; those of tasks and datasets in `frame` are shown.
         paper: likewise, of the paper.
+        notes: what to know before rows are compared, in sentences.
     """
     frame, trials = frame[frame["limited"].isna()], frame[frame["limited"].notna()]
     last = wide(frame, "last", ranks={key: str(one) for key, one in ranks.items()})
-    parts = [INTRODUCTION, "## Last layer", _markdown_frame(last)]
+    parts = [INTRODUCTION, *map(markdown_text, notes), "## Last layer", _markdown_frame(last)]
     parts += ["## Best layer, selected on test", _markdown_frame(wide(frame, "best"))]
     held_out = wide(frame, "val")
     if not held_out.empty:

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,9 @@ class Page:
     left_out: tuple[str, ...]
 
 
-def render(data: Data, *, title: str = TITLE, limit: int = LIMIT) -> Page:
+def render(
+    data: Data, *, title: str = TITLE, notes: Sequence[str] = (), limit: int = LIMIT
+) -> Page:
     """The page; the same data give the same bytes.
 
     What does not fit is left out, and the page says so: metrics other than the headline first, then
@@ -60,19 +63,20 @@ def render(data: Data, *, title: str = TITLE, limit: int = LIMIT) -> Page:
     Args:
         data: from `page_data.collect`, with or without "pictures".
         title: of the page.
+        notes: what to know before results are compared, in sentences.
         limit: bytes.
 
     Raises:
         DataError: if the headline numbers alone are too large.
     """
-    content = _render(data, title)
+    content = _render(data, title, notes)
     for lighten in (headlines_only, _no_maps):
         if len(content) <= limit:
             break
         lighter, message = lighten(data)
         if message:
             data = left_out(lighter, message)
-            content = _render(data, title)
+            content = _render(data, title, notes)
     if len(content) <= limit:
         return Page(content, tuple(data["about"]["left_out"]))
     raise DataError(
@@ -87,7 +91,7 @@ def _no_maps(data: Data) -> tuple[Data, str]:
     return {**data, "maps": []}, message
 
 
-def _render(data: Data, title: str) -> bytes:
+def _render(data: Data, title: str, notes: Sequence[str]) -> bytes:
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
@@ -105,6 +109,7 @@ def _render(data: Data, title: str) -> bytes:
     page = environment.from_string(_text("report.html.j2")).render(
         title=plain(title),
         about=data["about"],
+        notes=list(notes),
         verdict=data["verdict"],
         counts=_counts(data),
         plain=rows[:PLAIN_ROWS],

@@ -72,14 +72,18 @@ def test_tables_comparisons_and_pages_say_so_once(tmp_path: Path) -> None:
         ResultStore(tmp_path).add_layer(
             first, 1, entry=layer, environment=_environment(pillow), items=items
         )
+    table, page = tmp_path / "table.md", tmp_path / "page"
+    said = "knn cifar10: measured in part"
     for command in (
         ("leaderboard", str(tmp_path)),
-        ("leaderboard", str(tmp_path)),  # of what was kept
+        ("leaderboard", str(tmp_path), "--markdown", str(table)),  # of what was kept
         ("compare", "one", "other", "--results", str(tmp_path)),
-        ("report", str(tmp_path), "--out", str(tmp_path / "page")),
+        ("report", str(tmp_path), "--out", str(page)),
     ):
         result = CliRunner().invoke(app, command)
         assert result.exit_code == 0, result.output
-        assert " ".join(result.output.split()).count("note: knn cifar10: measured in part") == 1
+        assert " ".join(result.output.split()).count(f"note: {said}") == 1
+    for file in (table, page / "index.html"):
+        assert file.read_text().count(said) == 1
     assert sdssl_bench.compare("one", "other", results=tmp_path)["notes"]
     assert not sdssl_bench.compare("one", "one", results=tmp_path)["notes"]
