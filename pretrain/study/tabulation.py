@@ -66,7 +66,9 @@ def build(runs: Sequence[Run], out: Path, results: Path, *, docs: Path, trial: b
         raise DataError(f"{docs} must have the lines {MARKS[0]} and {MARKS[1]} once.")
     if (out / LEDGER).exists():
         shutil.copyfile(out / LEDGER, results / LEDGER)
-    draw(results, trial)
+    known = {*CONTROLS, UNTRAINED, *(run.name for run in runs)}
+    further = sorted({record["model"]["name"] for _, record in stored} - known)
+    draw(results, further, trial=trial)
     found = compared(runs, stored)
     write_atomic(results / "differences.csv", as_csv(runs, found).encode())
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
@@ -99,19 +101,29 @@ def bytes_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in paths if not path.name.startswith("."))
 
 
-def draw(results: Path, trial: bool) -> None:
-    """The page of all results, and the figures of a few, by `sdssl-bench report`."""
-    report = [sys.executable, "-m", "sdssl_bench", "report", str(results)]
-    report += ["--include-limited"] if trial else []
-    with tempfile.TemporaryDirectory() as folder:
-        shown = ["--model", ",".join(SHOWN), "--out", folder, "--figures", folder]
-        for command in ([*report, "--out", str(results / "report")], [*report, *shown]):
-            done = subprocess.run(command, capture_output=True, text=True)
-            if done.returncode:
-                raise TaskError(f"`{' '.join(command[1:])}` failed: {done.stderr.strip()}")
-        (results / "figures").mkdir(exist_ok=True)
-        for path in sorted(Path(folder).glob("*.svg")):
-            shutil.copyfile(path, results / "figures" / path.name)
+def draw(results: Path, further: Sequence[str], *, trial: bool) -> None:
+    """The page of all results, and figures: of a few of the study's encoders, and of further weights."""
+    chosen = [str(results), *(["--include-limited"] if trial else [])]
+    _report(*chosen, "--out", str(results / "report"))
+    figures = results / "figures"
+    for names, where in ((SHOWN, figures), (further, figures / "further")):
+        if not names:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            _report(*chosen, "--model", ",".join(names), "--out", folder, "--figures", folder)
+            shutil.rmtree(where, ignore_errors=True)
+            where.mkdir()
+            for path in sorted(Path(folder).glob("*.svg")):
+                shutil.copyfile(path, where / path.name)
+
+
+def _report(*arguments: str) -> None:
+    """`sdssl-bench report`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "sdssl_bench", "report", *arguments], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise TaskError(f"`report {' '.join(arguments)}` failed: {done.stderr.strip()}")
 
 
 def sections(

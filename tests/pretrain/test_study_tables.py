@@ -23,7 +23,7 @@ SCALES = {"cpu": "study", "gpu": "study-gpu"}
 """Scale -> name of its records and of its page."""
 OTHERS = {
     str(path.relative_to(ROOT))
-    for path in ROOT.glob("results/study*/figures/*.svg")
+    for path in ROOT.glob("results/study*/figures/**/*.svg")
     if f"Matplotlib v{matplotlib.__version__}" not in path.read_text("utf-8")
 }
 """Committed figures that another version drew."""
@@ -36,8 +36,8 @@ def study(*arguments: str, cwd: Path = ROOT) -> "subprocess.CompletedProcess[str
 
 
 def fabricated(root: Path, *, reverse: bool = False) -> None:
-    """Records of four encoders, as `study evaluate` stores them, and the text."""
-    names = ["control:pixels", "mocov3-s0", "sd_mocov3-s0", "mocov3-s1", "sd_mocov3-s1"]
+    """Records of six encoders, one not of the study, as `study evaluate` stores them, and the text."""
+    names = ["control:pixels", "mocov3-s0", "sd_mocov3-s0", "mocov3-s1", "sd_mocov3-s1", "vit"]
     for number, name in sorted(enumerate(names), reverse=reverse):
         scored(root / "results/study", name, "cifar10", {1: 90 + number, 2: 100 + 3 * number})
     (root / "docs").mkdir()
@@ -76,7 +76,7 @@ def derived(root: Path, name: str = "study") -> dict[str, bytes]:
     It puts everything a little elsewhere.
     """
     patterns = (f"results/{name}/differences.csv", f"results/{name}/report/*",
-                f"results/{name}/figures/*", f"docs/{name}.md")  # fmt: skip
+                f"results/{name}/figures/**/*.svg", f"docs/{name}.md")  # fmt: skip
     paths = [path for pattern in patterns for path in root.glob(pattern)]
     found = {str(path.relative_to(root)): path.read_bytes() for path in paths}
     return {file: found[file] for file in found if file not in OTHERS}
@@ -91,6 +91,11 @@ def test_the_same_records_give_the_same_files_wherever_they_are(tmp_path: Path) 
     assert found == build(tmp_path / "b")
     assert found == build(tmp_path / "a")
     assert {name.rpartition(".")[2] for name in found} == {"csv", "md", "html", "svg"}
+    drawn = [found[f"results/study/figures/{where}layers-knn.svg"] for where in ("", "further/")]
+    assert [[b"<!-- vit -->" in figure, b"<!-- mocov3-s0 -->" in figure] for figure in drawn] == [
+        [False, True],
+        [True, False],
+    ]
     text = found["docs/study.md"].decode()
     assert "| mocov3-s0 → sd_mocov3-s0 | knn cifar10 | +1.5 |" in text  # 106 and 103 of 200
     assert "sd_mocov3 +1.5 +1.5 | 0.5 | 0.5 |" in text
