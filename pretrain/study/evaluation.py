@@ -104,7 +104,7 @@ def evaluate(
         What failed, a sentence each; the rest is done.
     """
     plan = study()
-    known, further = plan["sets"], plan["further"]
+    known, further, also = plan["sets"], plan["further"], plan["also"]
     absent = [name for name in known if name not in sets]
     if absent:
         say(f"not at hand, so left out: {', '.join(absent)}")
@@ -114,7 +114,7 @@ def evaluate(
         for dataset, where in sets.items():
             given = datasets.own_source(where)
             wanted = list(known[dataset].get("every", []))
-            if name not in further or dataset in further[name].get("also", ()):
+            if name not in further or dataset in also.get(name, ()):
                 wanted += known[dataset]["tasks"]
             for options in wanted:
                 what = f"{name}: {options['task']} on {dataset}"

@@ -47,7 +47,7 @@ class Run:
 
 
 def study() -> dict[str, Any]:
-    """The file as it is: scales, runs, further runs, sets."""
+    """The file as it is: scales, runs, further runs and what these are also scored on, sets."""
     return tomllib.loads(STUDY.read_text("utf-8"))
 
 
@@ -68,10 +68,9 @@ def runs(scale: str, only: str = "*", *, limit: int | None = None) -> list[Run]:
         raise UsageError(did_you_mean("scale", scale, scales))
     found = []
     for name, values in (data["runs"] | data["further"]).items():
-        changes = {"on": "vit", "against": None, "length": 1, "also": [], **values}
+        changes = {"on": "vit", "against": None, "length": 1, **values}
         base, against = scales[scale][changes.pop("on")], changes.pop("against")
         changes["epochs"] = round(changes.pop("length") * base["settings"]["epochs"])
-        del changes["also"]  # of its scoring
         preset = f"{changes.pop('method')}_{base['preset']}"
         run = Run(name, preset, {**base["settings"], **changes}, against)
         if limit is not None:

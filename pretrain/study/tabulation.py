@@ -2,13 +2,12 @@
 
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sdssl_bench import api
 from sdssl_bench.errors import DataError, TaskError
 from sdssl_bench.pretrain.run.exports import FINAL, halve
 from sdssl_bench.pretrain.study.differences import (
@@ -66,9 +65,7 @@ def build(runs: Sequence[Run], out: Path, results: Path, *, docs: Path, trial: b
         raise DataError(f"{docs} must have the lines {MARKS[0]} and {MARKS[1]} once.")
     if (out / LEDGER).exists():
         shutil.copyfile(out / LEDGER, results / LEDGER)
-    known = {*CONTROLS, UNTRAINED, *(run.name for run in runs)}
-    further = sorted({record["model"]["name"] for _, record in stored} - known)
-    draw(results, further, trial=trial)
+    draw(results, further_weights(runs, stored), trial=trial)
     found = compared(runs, stored)
     write_atomic(results / "differences.csv", as_csv(runs, found).encode())
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
@@ -101,38 +98,36 @@ def bytes_of(folder: Path) -> int:
     return sum(path.stat().st_size for path in paths if not path.name.startswith("."))
 
 
+def known(runs: Sequence[Run]) -> list[str]:
+    """Names of the study's encoders, in the order of its tables."""
+    return [*CONTROLS, UNTRAINED, *(run.name for run in runs)]
+
+
+def further_weights(runs: Sequence[Run], stored: Sequence[Stored]) -> list[str]:
+    """Names of scored encoders that are not the study's."""
+    return sorted({record["model"]["name"] for _, record in stored} - set(known(runs)))
+
+
 def draw(results: Path, further: Sequence[str], *, trial: bool) -> None:
     """The page of all results, and figures: of a few of the study's encoders, and of further weights."""
-    chosen = [str(results), *(["--include-limited"] if trial else [])]
-    _report(*chosen, "--out", str(results / "report"))
+    api.report(results, include_limited=trial, out=results / "report")
     figures = results / "figures"
     for names, where in ((SHOWN, figures), (further, figures / "further")):
         if not names:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            _report(*chosen, "--model", ",".join(names), "--out", folder, "--figures", folder)
+            api.report(results, model=names, include_limited=trial, out=folder, figures=folder)
             shutil.rmtree(where, ignore_errors=True)
             where.mkdir()
             for path in sorted(Path(folder).glob("*.svg")):
                 shutil.copyfile(path, where / path.name)
 
 
-def _report(*arguments: str) -> None:
-    """`sdssl-bench report`."""
-    done = subprocess.run(
-        [sys.executable, "-m", "sdssl_bench", "report", *arguments], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise TaskError(f"`report {' '.join(arguments)}` failed: {done.stderr.strip()}")
-
-
 def sections(
     runs: Sequence[Run], stored: Sequence[Stored], found: Compared, ledger: Path
 ) -> Iterable[str]:
     """The results as Markdown."""
-    order = [*CONTROLS, UNTRAINED, *(run.name for run in runs)]
-    names = {record["model"]["name"] for _, record in stored}
-    order += sorted(names - set(order))
+    order = [*known(runs), *further_weights(runs, stored)]
     ranked = [one for one in stored if one[1].get("ranked", True)]
     ranked.sort(key=lambda one: order.index(one[1]["model"]["name"]))
     ours = [one for one in ranked if "cifar10" in benchmark_name(one[1])]
