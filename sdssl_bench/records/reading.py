@@ -17,6 +17,10 @@ from sdssl_bench.system import read_arrays
 SCHEMA_VERSION = 1
 ADVICE = "If it is a record, move it away and run that evaluation again."
 
+SHARED_ITEMS = ("index", "target", "object")
+"""Arrays that say which items were scored. Layers have the same ones as a rule: they are stored once, by
+these names alone, and by `layerNN/NAME` for a layer that differs."""
+
 
 def read_record(path: Path) -> Record:
     """One record, proven to be whole: schema, finite numbers, key and digest.
@@ -145,10 +149,15 @@ def read_items(path: Path, layer: int) -> dict[str, NDArray[Any]]:
         DataError: if the file beside the record is missing or unreadable, or lacks the layer.
     """
     file, prefix = items_path(path), f"layer{layer:02d}/"
-    stored = stored_items(file, lambda name: name.startswith(prefix))
-    if not stored:
+    stored = stored_items(file, lambda name: name in SHARED_ITEMS or name.startswith(prefix))
+    of_layer = {
+        name.removeprefix(prefix): values
+        for name, values in stored.items()
+        if name.startswith(prefix)
+    }
+    if not of_layer:
         raise DataError(f"{file} holds no per-item scores of layer {layer}.")
-    return {name.removeprefix(prefix): values for name, values in stored.items()}
+    return {**{name: stored[name] for name in SHARED_ITEMS if name in stored}, **of_layer}
 
 
 def stored_items(file: Path, wanted: Callable[[str], bool]) -> dict[str, NDArray[Any]]:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from sdssl_bench.errors import DataError
 from sdssl_bench.records.identity import Record, content_digest
-from sdssl_bench.records.reading import items_path, read_record, stored_items
+from sdssl_bench.records.reading import SHARED_ITEMS, items_path, read_record, stored_items
 from sdssl_bench.records.titles import plain
 from sdssl_bench.system import locked, write_atomic
 
@@ -145,7 +145,11 @@ class ResultStore:
         arrays: dict[str, NDArray[Any]] = {}
         if path.exists():
             arrays = stored_items(path, lambda name: not name.startswith(prefix))
-        arrays.update({prefix + name: np.asarray(values) for name, values in items.items()})
+        for name, values in items.items():
+            array = np.asarray(values)
+            if name in SHARED_ITEMS and np.array_equal(arrays.setdefault(name, array), array):
+                continue
+            arrays[prefix + name] = array
         buffer = io.BytesIO()
         np.savez_compressed(buffer, allow_pickle=False, **{n: arrays[n] for n in sorted(arrays)})
         write_atomic(path, buffer.getvalue())

@@ -191,6 +191,45 @@ def test_missing_per_item_scores_are_an_error(tmp_path: Path) -> None:
         read_items(path, 1)
 
 
+def test_what_was_scored_is_stored_once_unless_a_layer_differs(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    for layer in (2, 1, 3):
+        path = store.path(add(store, layer))
+    with np.load(items_path(path)) as stored:
+        names = set(stored.files)
+    scores = {f"layer{layer:02d}/k20/correct" for layer in (1, 2, 3)}
+    assert names == {"index", *scores}
+    other = np.arange(5)[::-1]
+    store.add_layer(
+        head(model__depth=400),
+        3,
+        entry=entry(0.5),
+        environment=ENVIRONMENT,
+        items={"index": other, "k20/correct": other > 2},
+    )
+    with np.load(items_path(path)) as stored:
+        assert set(stored.files) == {*names, "layer03/index"}
+    assert read_items(path, 3)["index"].tolist() == other.tolist()
+    assert read_items(path, 1)["index"].tolist() == [0, 1, 2, 3, 4]
+
+
+def test_files_with_everything_in_each_layer_are_read_and_continued(tmp_path: Path) -> None:
+    store = ResultStore(tmp_path)
+    for layer in (1, 2):
+        path = store.path(add(store, layer))
+    before = {layer: read_items(path, layer) for layer in (1, 2)}
+    np.savez_compressed(
+        items_path(path),
+        **{f"layer{n:02d}/{name}": v for n, items in before.items() for name, v in items.items()},  # type: ignore[arg-type]
+    )
+    add(store, 3)
+    for layer, items in before.items():
+        found = read_items(path, layer)
+        assert found.keys() == items.keys()
+        assert all(np.array_equal(found[name], items[name]) for name in items)
+    assert read_items(path, 3).keys() == before[1].keys()
+
+
 def test_two_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     writers = [
