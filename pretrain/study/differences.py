@@ -53,22 +53,23 @@ def as_csv(runs: Sequence[Run], found: Compared) -> str:
     return text.getvalue()
 
 
-def over_seeds(runs: Sequence[Run], found: Compared) -> dict[str, dict[str, float]]:
-    """Benchmark -> run -> difference of last layers, for methods that are scored with several seeds."""
+def over_seeds(runs: Sequence[Run], found: Compared) -> dict[tuple[str, int], dict[str, float]]:
+    """Benchmark and layer -> run -> difference, for methods that are scored with several seeds."""
     seeds: dict[str, list[str]] = {}
     for run in runs:
         seeds.setdefault(re.sub(r"-s\d+$", "", run.name), []).append(run.name)
-    rows: dict[str, dict[str, float]] = {}
+    rows: dict[tuple[str, int], dict[str, float]] = {}
     for names in seeds.values():
-        of_method: dict[str, dict[str, float]] = {}
+        of_method: dict[tuple[str, int], dict[str, float]] = {}
         for name in names:
             for one in found.get(name, ()):
-                if one.last is not None:
-                    of_method.setdefault(one.name, {})[name] = one.last.difference.difference
-        for benchmark, row in of_method.items():
+                for layer, outcome in one.layers.items():
+                    row = of_method.setdefault((one.name, layer), {})
+                    row[name] = outcome.difference.difference
+        for where, row in of_method.items():
             if len(row) > 1:
-                rows.setdefault(benchmark, {}).update(row)
-    return rows
+                rows.setdefault(where, {}).update(row)
+    return dict(sorted(rows.items()))
 
 
 def seeds_test(differences: Mapping[str, float]) -> tuple[float, float]:
@@ -77,7 +78,7 @@ def seeds_test(differences: Mapping[str, float]) -> tuple[float, float]:
     return sign_flip(values)[0], 2.0 ** (1 - len(values))
 
 
-def what_seeds_show(rows: Mapping[str, Mapping[str, float]]) -> str:
+def what_seeds_show(rows: Mapping[tuple[str, int], Mapping[str, float]]) -> str:
     """What the seeds at hand can show and what they cannot, in plain words."""
     if not rows:
         return (
@@ -92,7 +93,7 @@ def what_seeds_show(rows: Mapping[str, Mapping[str, float]]) -> str:
         f"{2.0 ** (1 - seeds):g} at best. What they can show is how far two runs of the same recipe lie "
         f"apart, and, over all methods together, whether self-distillation moves a score: {pairs} pairs "
         f"of runs have p = {2.0 ** (1 - pairs):.2g} at best if all agree (exact sign-flip test over the "
-        "pairs, which takes the methods' gains as draws of one kind)."
+        "pairs, which takes the methods' gains as draws of one kind; not adjusted for the number of rows)."
     )
 
 

@@ -155,14 +155,15 @@ def sections(
         yield table(["benchmark", "encoder", "layers 1 to L", "±"], others)
     yield "### Each run against its baseline, over items"
     yield (
-        "Last layer of the second minus that of the first, in points, with the 95 % interval and p of a "
+        "The second minus the first, in points, and of the last layer the 95 % interval and p of a "
         "paired test on the same items, both after Holm over the benchmarks of a pair. `differences.csv` "
-        "has every layer."
+        "has the tests of every layer."
     )
     yield table(
-        ["pair", "benchmark", "difference", "95 %", "p", ""],
+        ["pair", "benchmark", "differences, layers 1 to L", "95 % of the last", "p", ""],
         [
-            [f"{run.against} → {run.name}", one.name, points(d.difference.difference),
+            [f"{run.against} → {run.name}", one.name,
+             " ".join(points(layer.difference.difference) for layer in one.layers.values()),
              f"{points(d.low)} to {points(d.high)}", f"{d.adjusted:.2g}", d.verdict(ALPHA)]
             for run in runs
             for one in found.get(run.name, ())
@@ -173,11 +174,10 @@ def sections(
     rows = over_seeds(runs, found)
     yield what_seeds_show(rows)
     if rows:
-        tested = {name: seeds_test(row) for name, row in rows.items()}
         yield table(
-            ["benchmark", "difference by method, seed after seed", "p over pairs", "least p"],
-            [[name, spread_of_seeds(row), *(f"{p:.2g}" for p in tested[name])]
-             for name, row in rows.items()],
+            ["benchmark", "layer", "difference by method, seed after seed", "p over pairs", "least p"],
+            [[name, layer, spread_of_seeds(row), *(f"{p:.2g}" for p in seeds_test(row))]
+             for (name, layer), row in rows.items()],
         )  # fmt: skip
     yield "### Which layer is enough"
     yield "The earliest layer not more than a point below the last, and the mean height of the curve."

@@ -149,21 +149,22 @@ def test_seeds_are_tested_by_going_through_all_signs() -> None:
     p, least = seeds_test(values)
     assert p == (sums >= sum(values.values()) - 1e-12).mean()
     assert least == 2 / 16
-    assert "p = 0.5 at best" in what_seeds_show({"knn": values})
+    assert "p = 0.5 at best" in what_seeds_show({("knn", 1): values})
 
 
 def test_methods_of_which_one_seed_is_scored_say_nothing_about_seeds(tmp_path: Path) -> None:
     plan = runs.runs("cpu")
 
-    def rows(*scored_runs: str) -> dict[str, list[str]]:
+    def rows(*scored_runs: str) -> dict[tuple[str, int], list[str]]:
         for name in scored_runs:
             scored(tmp_path, name, "cifar10", {1: 90, 2: 100})
         found = over_seeds(plan, compared(plan, read_results([tmp_path])[0]))
-        return {name: list(row) for name, row in found.items()}
+        return {where: list(row) for where, row in found.items()}
 
     assert rows("mocov3-s0", "sd_mocov3-s0", "simclr-s0", "sd_simclr-s0") == {}
     assert "says nothing about another training run" in what_seeds_show({})
-    assert rows("simclr-s1", "sd_simclr-s1") == {"knn cifar10": ["sd_simclr-s0", "sd_simclr-s1"]}
+    both = ["sd_simclr-s0", "sd_simclr-s1"]
+    assert rows("simclr-s1", "sd_simclr-s1") == {("knn cifar10", 1): both, ("knn cifar10", 2): both}
 
 
 @pytest.fixture
