@@ -97,7 +97,7 @@ def test_the_same_records_give_the_same_files_wherever_they_are(tmp_path: Path) 
         [True, False],
     ]
     text = found["docs/study.md"].decode()
-    assert "| mocov3-s0 → sd_mocov3-s0 | knn cifar10 | +1.5 |" in text  # 106 and 103 of 200
+    assert "| mocov3-s0 → sd_mocov3-s0 | knn cifar10 | +0.5 +1.5 |" in text  # 106 and 103 of 200
     assert "sd_mocov3 +1.5 +1.5 | 0.5 | 0.5 |" in text
 
 
