@@ -65,7 +65,7 @@ def build(runs: Sequence[Run], out: Path, results: Path, *, docs: Path, trial: b
         raise DataError(f"{docs} must have the lines {MARKS[0]} and {MARKS[1]} once.")
     if (out / LEDGER).exists():
         shutil.copyfile(out / LEDGER, results / LEDGER)
-    draw(results, further_weights(runs, stored), trial=trial)
+    draw(results, runs, stored, trial=trial)
     found = compared(runs, stored)
     write_atomic(results / "differences.csv", as_csv(runs, found).encode())
     before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
@@ -108,11 +108,13 @@ def further_weights(runs: Sequence[Run], stored: Sequence[Stored]) -> list[str]:
     return sorted({record["model"]["name"] for _, record in stored} - set(known(runs)))
 
 
-def draw(results: Path, further: Sequence[str], *, trial: bool) -> None:
+def draw(results: Path, runs: Sequence[Run], stored: Sequence[Stored], *, trial: bool) -> None:
     """The page of all results, and figures: of a few of the study's encoders, and of further weights."""
+    scored = {record["model"]["name"] for _, record in stored}
+    shown, further = [name for name in SHOWN if name in scored], further_weights(runs, stored)
     api.report(results, include_limited=trial, out=results / "report")
     figures = results / "figures"
-    for names, where in ((SHOWN, figures), (further, figures / "further")):
+    for names, where in ((shown, figures), (further, figures / "further")):
         if not names:
             continue
         with tempfile.TemporaryDirectory() as folder:
@@ -127,7 +129,8 @@ def sections(
     runs: Sequence[Run], stored: Sequence[Stored], found: Compared, ledger: Path
 ) -> Iterable[str]:
     """The results as Markdown."""
-    order = [*known(runs), *further_weights(runs, stored)]
+    further = further_weights(runs, stored)
+    order = [*known(runs), *further]
     ranked = [one for one in stored if one[1].get("ranked", True)]
     ranked.sort(key=lambda one: order.index(one[1]["model"]["name"]))
     ours = [one for one in ranked if "cifar10" in benchmark_name(one[1])]
@@ -143,12 +146,13 @@ def sections(
     others = [
         [benchmark_name(record), record["model"]["name"], curve(record), half(path, record)]
         for path, record in sorted(ranked, key=lambda one: benchmark_name(one[1]))
-        if record["model"]["name"] in (UNTRAINED, *PAIR)
+        if record["model"]["name"] in (*CONTROLS, UNTRAINED, *PAIR, *further)
         and benchmark_name(record) not in benchmarks
     ]
     if others:
-        yield "### The first pair on all other sets"
+        yield "### All other sets"
         yield (
+            "The first pair, what it must beat, and further weights. "
             "Partial sets are parts of the official ones, not to be held against other tables. "
             "`report/index.html` beside the records has all encoders."
         )

@@ -71,7 +71,8 @@ def export(
 
     Raises:
         UsageError: for an unknown tracker, one that is not installed, or a setting it does not have.
-        DataError: if there is nothing to send, or records or their per-item scores are damaged.
+        DataError: if there is nothing to send, no result has a name given, or records or their per-item
+            scores are damaged.
         TaskError: if the tracker refuses a run.
     """
     if tracker not in TRACKERS:
@@ -83,7 +84,7 @@ def export(
     _check_installed(tracker)
     found, damaged = read(results)
     warn(damaged)
-    data = collect(chosen(found, task, dataset, model), include_limited=include_limited)
+    data = collect(chosen(found, damaged, task, dataset, model), include_limited=include_limited)
     place = str(out or FOLDER) if files else project or PROJECT
     lines = []
     for number, encoder in enumerate(data["encoders"]):

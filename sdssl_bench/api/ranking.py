@@ -147,7 +147,7 @@ def _records(
     source: Source, task: Names, dataset: Names, *, items: bool, brief: bool = False
 ) -> tuple[list[Stored], list[DataError]]:
     found, damaged = read(source, items=items, brief=brief)
-    return chosen(found, task, dataset, None), damaged
+    return chosen(found, damaged, task, dataset, None), damaged
 
 
 def leaderboard(
@@ -181,7 +181,7 @@ def leaderboard(
 
     Raises:
         UsageError: for an unknown view or impossible settings.
-        DataError: if there is nothing to show, or records are missing.
+        DataError: if there is nothing to show, no result has a name given, or records are missing.
     """
     if view not in VIEWS:
         raise UsageError(f"--view takes one of {', '.join(VIEWS)}; found '{view}'.")

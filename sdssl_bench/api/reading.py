@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from sdssl_bench.api.results import Result, Results
-from sdssl_bench.errors import DataError, UsageError
+from sdssl_bench.errors import DataError, UsageError, did_you_mean
 from sdssl_bench.parameters import comma_list
-from sdssl_bench.records import Stored, check_unique, select
+from sdssl_bench.records import Record, Stored, check_unique
 from sdssl_bench.statistics import read_results as read_folders
 from sdssl_bench.system import default_results
 
@@ -35,11 +35,14 @@ def read_results(
         model: only these models.
 
     Raises:
-        DataError: if a folder holds no results, two hold the same one, or none can be read.
+        DataError: if a folder holds no results, two hold the same one, none can be read, or none has
+            a name given.
     """
     found, damaged = read(results)
     warn(damaged)
-    return Results(Result(record, path) for path, record in chosen(found, task, dataset, model))
+    return Results(
+        Result(record, path) for path, record in chosen(found, damaged, task, dataset, model)
+    )
 
 
 def read(
@@ -99,12 +102,39 @@ def folders(given: Folder | Iterable[Folder] | None) -> list[Path]:
     return [Path(one).expanduser() for one in given]
 
 
-def chosen(found: Sequence[Stored], task: Names, dataset: Names, model: Names) -> list[Stored]:
-    """Those of these tasks, datasets and models."""
-    return select(
-        found, tasks=names("task", task), datasets=names("dataset", dataset),
-        models=names("model", model),
-    )  # fmt: skip
+def chosen(
+    found: Sequence[Stored],
+    damaged: Sequence[DataError],
+    task: Names,
+    dataset: Names,
+    model: Names,
+) -> list[Stored]:
+    """Those of these tasks, datasets and models.
+
+    Raises:
+        DataError: if a name is in none of them, nor can be in a damaged one.
+    """
+    asked = {
+        "task": names("task", task),
+        "dataset": names("dataset", dataset),
+        "model": names("model", model),
+    }
+    if found and not damaged:
+        for kind, wanted in asked.items():
+            there = {_name(record, kind) for _, record in found}
+            for name in wanted:
+                if name not in there:
+                    known = did_you_mean(kind, name, there)
+                    raise DataError(f"{known} These are all that the results hold.")
+    return [
+        (path, record)
+        for path, record in found
+        if all(not wanted or _name(record, kind) in wanted for kind, wanted in asked.items())
+    ]
+
+
+def _name(record: Record, kind: str) -> str:
+    return str(record["task"] if kind == "task" else record[kind]["name"])
 
 
 def names(argument: str, value: Names) -> list[str]:

@@ -85,11 +85,12 @@ def report(
         title: of the page.
 
     Raises:
-        DataError: if there is nothing to report on, or records or pictures are missing or damaged.
+        DataError: if there is nothing to report on, no result has a name given, or records or pictures
+            are missing or damaged.
     """
     found, damaged = read(results)
     warn(damaged)
-    wanted = chosen(found, task, dataset, model)
+    wanted = chosen(found, damaged, task, dataset, model)
     data = collect(wanted, include_limited=include_limited)
     notes = mixed_pixels(record for _, record in wanted)
     render = partial(page.render, title=title or page.TITLE, notes=notes)

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
         best_layer,
         check_unique,
         record_files,
-        select,
         shown_layer,
         slug,
     )

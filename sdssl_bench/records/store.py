@@ -10,7 +10,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
@@ -27,28 +27,6 @@ from sdssl_bench.system import locked, write_atomic
 
 Stored = tuple[Path, Record]
 """A record with its file, beside which the per-item scores lie."""
-
-
-def select(
-    records: Iterable[Stored],
-    *,
-    tasks: Collection[str] = (),
-    datasets: Collection[str] = (),
-    models: Collection[str] = (),
-) -> list[Stored]:
-    """The records of these tasks, datasets and models, by name; no names choose all."""
-    return [
-        (path, record)
-        for path, record in records
-        if all(
-            not names or name in names
-            for name, names in (
-                (record["task"], tasks),
-                (record["dataset"]["name"], datasets),
-                (record["model"]["name"], models),
-            )
-        )
-    ]
 
 
 def best_layer(record: Mapping[str, Any], metric: str) -> int | None:

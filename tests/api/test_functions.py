@@ -201,6 +201,38 @@ def test_a_wrong_word_is_an_error_of_the_suite(folder: Path, tmp_path: Path) -> 
             ask()
 
 
+@pytest.mark.parametrize(
+    ("ask", "kind", "there"),
+    [
+        (lambda given: sdssl_bench.leaderboard(given, task="knn,nix"), "task", "knn, linear"),
+        (lambda given: sdssl_bench.read_results(given, dataset="nix"), "dataset", "cifar10, "),
+        (lambda given: sdssl_bench.report(given, model=[A, "nix"]), "model", f"{A}, {B}"),
+        (lambda given: sdssl_bench.export("tensorboard", given, model="nix"), "model", f"{A}, {B}"),
+    ],
+)
+def test_a_name_that_no_result_has_is_an_error_that_lists_those_there_are(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    ask: Callable[[Path], object],
+    kind: str,
+    there: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(DataError, match=f"Unknown {kind} 'nix'.* Known: .*{there}"):
+        ask(folder)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_damaged_result_may_have_the_name_asked_for(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        scored(tmp_path, name, "cifar10", {1: 100, 2: 120})
+    next((tmp_path / "runs" / "two").glob("*.json")).write_text("{")
+    with pytest.warns(LeftOut):
+        found = sdssl_bench.read_results(tmp_path, model="one,two")
+    assert [result["model"]["name"] for result in found] == ["one"]
+
+
 def test_the_default_folder_is_that_of_the_commands(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
