@@ -34,11 +34,14 @@ STYLE: Any = {
 PANEL = (2.3, 1.75)
 """Width and height of a panel in inches: three stand side by side on a page."""
 COLUMNS = 3
+TITLE = 30
+"""Characters: wider ones leave the last panel of a row, whose axes are not in its middle."""
 
 
 def lines(text: str, width: int) -> str:
-    """Text broken into lines of at most `width` characters, three lines at most."""
-    return "\n".join(textwrap.wrap(text, width, max_lines=3, placeholder=" ..."))
+    """Text broken at spaces into lines of at most `width` characters, three lines at most."""
+    broken = textwrap.wrap(text, width, max_lines=3, placeholder=" ...", break_on_hyphens=False)
+    return "\n".join(broken)
 
 
 LEGEND_ROW = 0.18

@@ -1,7 +1,7 @@
 """The report's figures for a paper, each as PDF and SVG, in the style of the SDSSL paper's Figures 3 to 9.
 
 layers-TASK       score of every layer, one panel per benchmark, bands are 95 % intervals  (Figs. 3 and 4)
-tsne-DATA         t-SNE maps, encoders in rows, layers at quarters of the depth             (Fig. 5)
+tsne-DATA         t-SNE maps, encoders in rows, at quarters of the layers that have one     (Fig. 5)
 cka               CKA between all layers, within and across encoders, one colour scale      (Fig. 6)
 analysis-DATA     alignment, -uniformity, their ratio and R of every layer                  (Figs. 7 and 8)
 alpha-TASK        score of the last layer by the final weight of L_isd,
@@ -12,11 +12,20 @@ same data give the same bytes.
 """
 
 from collections.abc import Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sdssl_bench.records import canonical_json, slug
-from sdssl_bench.reports.drawing import COLOURS, STYLE, draw_curve, grid, lines, share_legend
+from sdssl_bench.reports.drawing import (
+    COLOURS,
+    STYLE,
+    TITLE,
+    draw_curve,
+    grid,
+    lines,
+    share_legend,
+)
 from sdssl_bench.reports.page_data import Data
 from sdssl_bench.reports.representations import GRID
 from sdssl_bench.system import replacing
@@ -123,7 +132,7 @@ def panels(
             if result["benchmark"] == benchmark:
                 draw_curve(one, data, result, metric=info["headline"])
         task = "" if with_task else f"{info['task']} "
-        one.set_title(lines(info["label"].removeprefix(task), 36))
+        one.set_title(lines(info["label"].removeprefix(task), TITLE))
         one.set_ylabel(lines(f"{info['headline']}, %", 26))
     share_legend(figure, axes)
     return figure, axes
@@ -159,7 +168,7 @@ def _matrices(data: Data) -> "Figure":
         name = data["encoders"][matrix["encoder"]]["label"]
         one.set_ylabel(lines(name, 24), fontsize=7)
         one.set_xlabel(lines(matrix["against"] or name, 30), fontsize=7)
-        one.set_title(lines(f"{matrix['dataset']}, {matrix['n']:,} images", 32))
+        one.set_title(lines(f"{matrix['dataset']}, {matrix['n']:,} images", TITLE))
     figure.colorbar(image, ax=axes, label="linear CKA", shrink=0.8)
     return figure
 
@@ -167,29 +176,37 @@ def _matrices(data: Data) -> "Figure":
 def _maps(data: Data, maps: Sequence[Data]) -> "Figure":
     import numpy as np
 
-    depth = max(panel["layer"] for one in maps for panel in one["panels"])
-    wanted = sorted({max(1, round(depth * quarter / 4)) for quarter in (1, 2, 3, 4)})
-    figure, axes = grid(len(maps) * len(wanted), columns=len(wanted))
+    rows = [_quarters(one["panels"]) for one in maps]
+    columns = max(map(len, rows))
+    figure, axes = grid(len(maps) * columns, columns=columns)
     for place, one in enumerate(axes):
-        single, layer = maps[place // len(wanted)], wanted[place % len(wanted)]
+        single, shown = maps[place // columns], rows[place // columns]
+        if place % columns >= len(shown):
+            one.set_axis_off()
+            continue
+        panel = shown[place % columns]
         one.set_aspect("equal")
         one.set(xticks=[], yticks=[], xlim=(-20, GRID + 20), ylim=(-GRID - 20, 20))
         one.spines[:].set_visible(True)
-        found = [panel for panel in single["panels"] if panel["layer"] == layer]
-        for panel in found:
-            for number, points in enumerate(panel["points"]):
-                x, y = np.array(points, float).reshape(-1, 2).T
-                colour = CLASSES[number % len(CLASSES)]
-                one.scatter(x, -y, s=4, color=colour, label=single["classes"][number])
-        score = found[0]["silhouette"] if found else None
+        for number, points in enumerate(panel["points"]):
+            x, y = np.array(points, float).reshape(-1, 2).T
+            colour = CLASSES[number % len(CLASSES)]
+            one.scatter(x, -y, s=4, color=colour, label=single["classes"][number])
+        score = panel["silhouette"]
         note = "" if score is None else f", silhouette {score:.2f}"
-        one.set_title(f"layer {layer}{note if found else ': not measured'}")
-        if place % len(wanted) == 0:
+        one.set_title(f"layer {panel['layer']}{note}")
+        if place % columns == 0:
             label = data["encoders"][single["encoder"]]["label"]
             one.set_ylabel(lines(label, 24), fontsize=7)
-    handles, labels = axes[-1].get_legend_handles_labels()
+    handles, labels = axes[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=5, markerscale=2)
     return figure
+
+
+def _quarters(panels: Sequence[Data]) -> list[Data]:
+    """Of the layers that an encoder has maps of, those at each quarter of the way; fewer if it has fewer."""
+    places = {max(1, round(len(panels) * quarter / 4)) - 1 for quarter in (1, 2, 3, 4)}
+    return [sorted(panels, key=itemgetter("layer"))[place] for place in sorted(places)]
 
 
 def _sweep(data: Data, results: Sequence[Data], name: str) -> "Figure | None":
@@ -217,7 +234,7 @@ def _sweep(data: Data, results: Sequence[Data], name: str) -> "Figure | None":
         if all("low" in curve for curve in curves):
             low, high = ([100 * c[end][-1] for c in curves] for end in ("low", "high"))
             one.fill_between(weights, low, high, color=COLOURS[0], alpha=0.12, linewidth=0)
-        one.set_title(lines(info["label"], 36))
+        one.set_title(lines(info["label"], TITLE))
         one.set_xlabel(label)
         one.set_ylabel(lines(f"{info['headline']}, last layer, %", 26))
     return figure

@@ -168,7 +168,7 @@ def test_a_panel_a_benchmark(folder: Path) -> None:
         "linear cifar10",
         "retrieval roxford5k",
         "davis davis",
-        "copydays copydays no-distractors no-\nwhitening",
+        "copydays copydays\nno-distractors no-whitening",
     }
     assert sum(len(axes.lines) for axes in panels) == len(found)
     with pytest.raises(UsageError, match="found none"):

@@ -6,6 +6,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from typer.testing import CliRunner
 
 from example_results import results
@@ -78,6 +79,26 @@ def test_uniformity_is_drawn_with_the_opposite_sign(folder: Path) -> None:
     np.testing.assert_allclose(panel.lines[0].get_ydata(), [1.0, 2.0])
 
 
+def test_maps_are_of_quarters_of_the_layers_that_each_encoder_has(tmp_path: Path) -> None:
+    points = np.random.default_rng(0).normal(size=(20, 2)).astype(np.float32)
+    items = {"tsne/points": points, "tsne/target": np.arange(20) % 2}
+    for name, weights, layers in (("six", "6", range(1, 7)), ("single", "1", (1,))):
+        store(tmp_path, {layer: ({"uniformity": -1.0}, items) for layer in layers}, task="analysis",
+              ranked=False, headline="uniformity", protocol__id="analysis/house",
+              model__name=name, model__weights_sha256=weights * 64)  # fmt: skip
+    figure = drawn(collect(ResultStore(tmp_path)))["tsne-cifar10"]
+    rows: dict[str, list[str]] = {}
+    for axes in figure.axes:
+        if axes.get_ylabel():
+            rows[axes.get_ylabel()] = shown = []
+        shown += [axes.get_title().split(",")[0]] if axes.axison else []
+    assert rows == {
+        "single": ["layer 1"],
+        "six": ["layer 2", "layer 3", "layer 4", "layer 6"],
+    }
+    assert len(figure.legends[0].get_texts()) == 2
+
+
 def test_a_pair_shares_a_colour_and_the_baseline_is_dashed(folder: Path) -> None:
     data = collect(ResultStore(folder))
     looks = [drawing.look(data, i) for i in range(len(data["encoders"]))]
@@ -110,6 +131,18 @@ def test_encoders_that_differ_in_one_weight_alone_make_a_sweep(
 def test_dollar_signs_and_long_names_are_no_formulas(tmp_path: Path) -> None:
     store(tmp_path / "r", {1: knn(30)}, model__name="$\\frac{1}$_^{" + "x" * 200)
     assert figures.write_figures(collect(ResultStore(tmp_path / "r")), tmp_path / "f")
+
+
+def test_a_title_is_whole_in_the_only_panel(tmp_path: Path) -> None:
+    name = "copydays-attacks no-distractors no-whitening " + "x" * 40
+    store(tmp_path, {1: knn(30), 2: knn(42)}, dataset__name=name)
+    data = collect(ResultStore(tmp_path))
+    with matplotlib.rc_context(drawing.STYLE):
+        figure, (axes,) = figures.panels(data, data["results"])
+        FigureCanvasAgg(figure).draw()
+    box = axes.title.get_window_extent()
+    assert figure.bbox.x0 <= box.x0 < box.x1 <= figure.bbox.x1
+    assert "no-distractors" in axes.get_title()
 
 
 def test_the_command_writes_figures_beside_the_page(tmp_path: Path) -> None:
