@@ -120,6 +120,7 @@ def test_what_is_sent_is_chosen_as_everywhere(
     recorder.runs.clear()
     sdssl_bench.export("wandb", sdssl_bench.read_results(folder, task="knn"), model="dino")
     assert recorder.runs == [run]
+    assert "Unknown model 'nix'. Known: dino, " in export("wandb", folder, "--model", "nix", code=3)
     scored(tmp_path, "trial", "cifar10", {1: 90}, limited=200)
     assert "--include-limited" in export("wandb", tmp_path, code=3)
     export("wandb", tmp_path, "--include-limited")

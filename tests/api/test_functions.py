@@ -207,7 +207,6 @@ def test_a_wrong_word_is_an_error_of_the_suite(folder: Path, tmp_path: Path) -> 
         (lambda given: sdssl_bench.leaderboard(given, task="knn,nix"), "task", "knn, linear"),
         (lambda given: sdssl_bench.read_results(given, dataset="nix"), "dataset", "cifar10, "),
         (lambda given: sdssl_bench.report(given, model=[A, "nix"]), "model", f"{A}, {B}"),
-        (lambda given: sdssl_bench.export("tensorboard", given, model="nix"), "model", f"{A}, {B}"),
     ],
 )
 def test_a_name_that_no_result_has_is_an_error_that_lists_those_there_are(
