@@ -12,7 +12,6 @@ same data give the same bytes.
 """
 
 from collections.abc import Iterator, Sequence
-from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -206,7 +205,7 @@ def _maps(data: Data, maps: Sequence[Data]) -> "Figure":
 def _quarters(panels: Sequence[Data]) -> list[Data]:
     """Of the layers that an encoder has maps of, those at each quarter of the way; fewer if it has fewer."""
     places = {max(1, round(len(panels) * quarter / 4)) - 1 for quarter in (1, 2, 3, 4)}
-    return [sorted(panels, key=itemgetter("layer"))[place] for place in sorted(places)]
+    return [panels[place] for place in sorted(places)]
 
 
 def _sweep(data: Data, results: Sequence[Data], name: str) -> "Figure | None":
